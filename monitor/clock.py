@@ -1,0 +1,36 @@
+"""The procedure clock: UTC in life, faster in a rehearsal. Seconds since the Unix epoch.
+
+It advances with the monotonic clock, so a step of the machine's wall clock cannot make an old
+image young. Invariant: readings in different processes of one machine agree, because Linux's
+monotonic clock is shared by them all.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProcedureClock:
+    """``epoch_utc_s`` is what the clock showed when the monotonic clock showed ``anchor_mono_s``."""
+
+    epoch_utc_s: float
+    anchor_mono_s: float
+    speed: float = 1.0
+
+    @staticmethod
+    def start(speed: float = 1.0, epoch_utc_s: float | None = None) -> ProcedureClock:
+        """The clock of this procedure. With ``epoch_utc_s``, both ends of a rehearsal agree: the
+        clock shows that epoch plus ``speed`` times what has passed since it."""
+        wall = time.time()
+        if epoch_utc_s is not None:
+            wall = epoch_utc_s + speed * (wall - epoch_utc_s)
+        return ProcedureClock(wall, time.monotonic(), speed)
+
+    def now_utc_s(self) -> float:
+        return self.epoch_utc_s + self.speed * (time.monotonic() - self.anchor_mono_s)
+
+    @staticmethod
+    def mono_s() -> float:
+        return time.monotonic()

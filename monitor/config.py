@@ -1,0 +1,142 @@
+"""What a procedure is set up with: CASE.toml → frozen ``Config``, validated once.
+
+Units are in the names; points are LPS mm. Invariant: a ``Config`` that exists is complete and
+plausible; every error names the field and the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitor.model import PhaseKind, Role
+
+
+class ConfigError(ValueError):
+    """CASE.toml (or a preset) is missing, malformed or implausible; the message names the field."""
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """A plain body; a sphere has three equal semi-axes. Axes along L, P, S."""
+
+    centre_lps_mm: tuple[float, float, float]
+    semi_axes_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ShapeFile:
+    """A delineation on disk (RTSTRUCT, DICOM SEG, NIfTI, NRRD). ``roi`` picks the ROI or segment
+    by name or number, or the label value of a mask; None when the file holds only one."""
+
+    path: Path
+    roi: str | None
+
+
+@dataclass(frozen=True)
+class StructureConfig:
+    name: str
+    role: Role
+    shape: Ellipsoid | ShapeFile
+    limit_mm: float | None
+
+
+@dataclass(frozen=True)
+class NeedleType:
+    """A cryoprobe as the engine needs it. ``active_length_mm`` starts at the tip."""
+
+    name: str
+    diameter_mm: float
+    active_length_mm: float
+    freeze_surface_degc: float
+    ramp_s: float
+
+
+@dataclass(frozen=True)
+class NeedleConfig:
+    """``duty`` is the fraction of full cooling, 0..1."""
+
+    number: int
+    type: NeedleType
+    tip_lps_mm: tuple[float, float, float]
+    entry_lps_mm: tuple[float, float, float]
+    duty: float
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    kind: PhaseKind
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """Freezes and thaws in order. They start ``start_after_baseline_s`` after the baseline was
+    acquired, or when the operator says so (None)."""
+
+    phases: tuple[PhaseConfig, ...]
+    start_after_baseline_s: float | None
+
+
+@dataclass(frozen=True)
+class TissueConfig:
+    """SI units; ``latent_heat_j_kg`` per kilogram of tissue; perfusion in 1/s."""
+
+    name: str
+    rho_kg_m3: float
+    c_unfrozen_j_kg_k: float
+    c_frozen_j_kg_k: float
+    k_unfrozen_w_m_k: float
+    k_frozen_w_m_k: float
+    latent_heat_j_kg: float
+    solidus_degc: float
+    liquidus_degc: float
+    perfusion_per_s: float
+    metabolic_w_m3: float
+
+
+@dataclass(frozen=True)
+class OrganPreset:
+    """What an organ brings: the tissue around the lesion, ice contrast to expect, the window."""
+
+    name: str
+    tissue: TissueConfig
+    margin_goal_mm: float
+    expected_ice_drop_hu: float
+    window_level_hu: float
+    window_width_hu: float
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A sender that may associate; ``ae_title`` or ``address`` may be "*"."""
+
+    ae_title: str
+    address: str
+
+
+@dataclass(frozen=True)
+class ListenerConfig:
+    """Where CT comes in. ``port`` 0 takes a free one. No peers: anyone, on loopback only."""
+
+    ae_title: str
+    address: str
+    port: int
+    allowed_peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    path: Path
+    patient_id: str
+    patient_label: str
+    frame_of_reference_uid: str | None
+    language: str
+    organ: OrganPreset
+    margin_goal_mm: float
+    lesion: StructureConfig
+    structures: tuple[StructureConfig, ...]
+    needles: tuple[NeedleConfig, ...]
+    protocol: ProtocolConfig
+    listener: ListenerConfig
+    stale_after_s: float
