@@ -206,7 +206,6 @@ class Forecast:
     time_to_lesion_s: tuple[float, float] | None
     time_to_margin_s: tuple[float, float] | None
     engine: str
-    wall_s: float
     status: Status = Status.OK
     reasons: tuple[Reason, ...] = ()
 
@@ -287,6 +286,10 @@ class Phase:
     cycle: int
     started_utc_s: float | None
     ends_utc_s: float | None
+
+
+# One freeze or thaw: (kind, start, end), seconds since the first freeze began.
+Interval = tuple[PhaseKind, float, float]
 
 
 # --------------------------------------------------------------------------- for the screen

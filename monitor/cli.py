@@ -1,0 +1,172 @@
+"""``iceball``: the command line. Times in seconds, points in LPS mm where a case gives them.
+
+Invariant: an error that a user can mend is one message naming what and where, and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gpu_kernels.select import EngineUnavailable
+from monitor import demo
+from monitor.config import ConfigError
+from monitor.intake.structures import StructureError
+from monitor.record.store import RecordError
+
+NOTICE = "Research software: it informs, it never decides. Not a medical device."
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (ConfigError, StructureError, RecordError, EngineUnavailable, demo.DemoError) as error:
+        print(f"iceball: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="iceball", epilog=NOTICE,
+        description="Monitors the iceball of a CT-guided cryoablation: measured in each scan, "
+                    "predicted between scans, against the lesion, its margin and critical structures.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_live(commands)
+    _add_check(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    p = commands.add_parser(
+        "demo", help="play a simulated procedure, faster than life", epilog=NOTICE,
+        description="Starts the monitor and a scanner simulator as separate processes that meet only "
+                    "over DICOM on loopback, and plays a freeze-thaw-freeze procedure. Without a "
+                    "display the same screen is rendered to one PNG per scan.")
+    p.add_argument("--scenario", default=demo.SCENARIO, help="what to play (scanner-sim list); default %(default)s")
+    p.add_argument("--speed", type=_positive, default=demo.SPEED, help="times faster than life; default %(default)s")
+    p.add_argument("--ct", type=Path, metavar="DIR", help="a real CT series as anatomy; lesion, needles and ice are planted in it")
+    p.add_argument("--out", type=Path, metavar="DIR", help="where everything goes; default out/demo-<date>")
+    p.add_argument("--headless", action="store_true", help="no window even where there is a display")
+    p.add_argument("--language", choices=("en", "fr"), help="language of the screen; default the case's")
+    p.set_defaults(run=_demo)
+
+
+def _add_live(commands: Any) -> None:
+    p = commands.add_parser(
+        "live", help="monitor a procedure", epilog=NOTICE,
+        description="Listens for CT over DICOM and shows measured and predicted ice until stopped "
+                    "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
+                    "(start or next phase), clear (a wrong-patient block), reload (the case), quit.")
+    p.add_argument("case", type=Path, metavar="CASE.toml", help="the procedure; see docs/example_case.toml")
+    p.add_argument("--headless", action="store_true", help="no window; assessments are printed")
+    p.add_argument("--record", type=Path, metavar="DIR", help="where journal, images and screens are kept; "
+                   "default out/record-<date>; must not hold a record already")
+    p.add_argument("--screenshots", action="store_true", help="render the screen to a PNG per scan in DIR/screens")
+    p.add_argument("--engine", choices=("auto", "cpu", "reference", "gpu"), default="auto",
+                   help="bioheat engine; never changed in silence; default %(default)s")
+    p.add_argument("--clock-speed", type=_positive, default=1.0, help="rehearsal: the procedure clock runs this much faster")
+    p.add_argument("--clock-epoch", type=float, metavar="UNIX_S", help="rehearsal: when the fast clock agreed with the wall clock")
+    p.set_defaults(run=_live)
+
+
+def _add_check(commands: Any) -> None:
+    p = commands.add_parser("check", help="validate a case and its delineations", epilog=NOTICE,
+                            description="Reads CASE.toml and every file it names as `live` would, and says what it found.")
+    p.add_argument("case", type=Path, metavar="CASE.toml")
+    p.set_defaults(run=_check)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, at most 1000")
+    return value
+
+
+def _stamped(name: str) -> Path:
+    return Path("out") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _demo(args: argparse.Namespace) -> int:
+    window = demo.has_display() and not args.headless
+    if not window:
+        print("No window: the screen is rendered to a PNG per scan.", flush=True)
+    options = demo.DemoOptions(args.scenario, args.out or _stamped("demo"), args.speed, args.ct, window, args.language)
+    return demo.run_demo(options, lambda text: print(text, flush=True))
+
+
+def _check(args: argparse.Namespace) -> int:
+    from monitor.runtime import open_case
+
+    config, procedure = open_case(args.case)
+    print(f"{args.case}: fine. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
+          f"{len(config.needles)} needle(s), listener {config.listener.ae_title}@"
+          f"{config.listener.address}:{config.listener.port}")
+    for s in procedure.structures:
+        print(f"  {s.role.value} {s.name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
+    return 0
+
+
+def _live(args: argparse.Namespace) -> int:
+    from monitor.runtime import Live, LiveOptions
+
+    record = args.record or _stamped("record")
+    record.mkdir(parents=True, exist_ok=True)
+    live = Live(LiveOptions(
+        args.case, record, screen=not args.headless, screenshots=args.screenshots, engine=args.engine,
+        clock_speed=args.clock_speed, clock_epoch_utc_s=args.clock_epoch), _say)
+    print(f"Record: {record}. {NOTICE}", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: live.request_stop("signal"))
+    live.start()
+    if args.headless:
+        threading.Thread(target=_read_acts, args=(live,), daemon=True).start()
+    while not live.stopping.wait(0.2):
+        pass
+    live.finish()
+    return 2 if live.ended_by == "listener failed" else 0
+
+
+_TYPED = {"next": "phase_next", "clear": "clear_block", "reload": "reload", "quit": "quit"}
+
+
+def _read_acts(live: Any) -> None:
+    """Operator acts typed at a terminal; the end of the input ends nothing."""
+    for line in sys.stdin:
+        word = line.strip().lower()
+        if word in _TYPED:
+            live.act(_TYPED[word])
+        elif word:
+            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}", flush=True)
+
+
+def _say(kind: str, fields: dict[str, Any]) -> None:
+    """One line on the terminal for what an operator wants to know; no patient data."""
+    if kind == "listening":
+        print(f"Listening: {fields['ae_title']}@{fields['address']}:{fields['port']}", flush=True)
+    elif kind == "listener_failed":
+        print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
+    elif kind == "volume_completed":
+        print(f"{fields['volume_id']}: {fields['slices']} slices, {fields['status']}", flush=True)
+    elif kind == "instance_rejected":
+        print(f"rejected: {fields['reason']}: {fields['path']}", flush=True)
+    elif kind in ("alarm_raised", "alarm_cleared", "phase", "fault", "record_failing", "process_restarted"):
+        shown = {k: v for k, v in fields.items() if k in ("code", "priority", "phase", "cycle", "error", "process")}
+        print(f"{kind}: {shown}", flush=True)
+    elif kind == "assessment" and fields["lesion_covered"] is not None:
+        margin = fields["min_margin_mm"]
+        print(f"{fields['volume_id']}: lesion {100 * fields['lesion_covered']:.1f} %, margin "
+              f"{'—' if margin is None else f'{margin:+.1f} mm'}, {fields['status']}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

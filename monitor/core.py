@@ -1,0 +1,172 @@
+"""The worker: owns the engine and the state, turns messages into events, outputs into the record.
+
+One thread runs ``Core.run``; other threads read ``state``, ``shared`` and ``beat_mono_s``, which
+are replaced whole, never changed in place. Times are UTC seconds (procedure clock) or monotonic.
+Invariant: every instance that arrives is journalled, and ends in a volume or a rejection.
+"""
+
+from __future__ import annotations
+
+import queue
+import traceback
+from collections.abc import Callable
+from multiprocessing.queues import Queue as ProcessQueue
+from typing import Any
+
+from gpu_kernels.engine import Engine
+from monitor.clock import ProcedureClock
+from monitor.intake.decode import decode
+from monitor.model import AssociationEnded, Instance, Rejected
+from monitor.pipeline import (
+    Ending,
+    Event,
+    ForecastDue,
+    KeepVolume,
+    Line,
+    OperatorAct,
+    Output,
+    State,
+    Tick,
+    initial_state,
+    step,
+)
+from monitor.procedure import Procedure
+from monitor.publish import Publisher, Shared
+from monitor.record.journal import Journal
+from monitor.record.store import RecordError, Store
+
+_TICK_S = 0.1
+
+
+class Core:
+    """One procedure being monitored."""
+
+    def __init__(
+        self, procedure: Procedure, engine: Engine, journal: Journal, store: Store,
+        clock: ProcedureClock, on_line: Callable[[str, dict[str, Any]], None] = lambda kind, fields: None,
+    ) -> None:
+        self.procedure = procedure
+        self.state: State = initial_state(procedure)
+        self.beat_mono_s = clock.mono_s()
+        self.fault: str | None = None
+        self.record_ok = True
+        self._engine = engine
+        self._journal = journal
+        self._store = store
+        self._clock = clock
+        self._on_line = on_line
+        self._publisher = Publisher(store)
+        self.shared: Shared = self._publisher.share(self.state, procedure)
+        self._ticked_mono_s = 0.0
+
+    def run(self, inbox: ProcessQueue[Any], acts: queue.SimpleQueue[OperatorAct], stop: Callable[[], bool]) -> None:
+        """Serves messages until ``stop()`` and the inbox is empty, then ends the procedure."""
+        while True:
+            busy = self._serve_acts(acts) | self._serve(inbox)
+            self._tick()
+            self.beat_mono_s = self._clock.mono_s()
+            if not busy and self.state.forecast_wanted:
+                self._forecast()
+            if not busy and stop():
+                break
+        self.handle(Ending(self._clock.now_utc_s()))
+
+    def handle(self, event: Event) -> None:
+        """One event through the pipeline. A failure is journalled and alarmed; the state before it
+        stands, and the next event is served."""
+        began = self._clock.mono_s()
+        try:
+            self.state, outputs = step(self.state, event, self.procedure, self._engine)
+            for output in outputs:
+                self._carry_out(output)
+            if outputs:
+                self.shared = self._publisher.share(self.state, self.procedure)
+            self._time(event, self._clock.mono_s() - began)
+        except RecordError as error:
+            self._record_failed(error)
+        except Exception as error:
+            self._failed(event, error)
+
+    # ------------------------------------------------------------------ what comes in
+
+    def _serve(self, inbox: ProcessQueue[Any]) -> bool:
+        try:
+            message = inbox.get(timeout=_TICK_S)
+        except queue.Empty:
+            return False
+        if isinstance(message, Instance):
+            self._received(message)
+        elif isinstance(message, AssociationEnded):
+            self.handle(message)
+        else:
+            self.journal(*message.line())
+        return True
+
+    def _serve_acts(self, acts: queue.SimpleQueue[OperatorAct]) -> bool:
+        try:
+            act = acts.get_nowait()
+        except queue.Empty:
+            return False
+        if act.procedure is not None:
+            self.procedure = act.procedure
+        self.handle(act)
+        return True
+
+    def _received(self, instance: Instance) -> None:
+        self.journal("instance_received", {
+            "sop_instance_uid": instance.sop_instance_uid, "sop_class_uid": instance.sop_class_uid,
+            "sha256": instance.sha256, "path": instance.path, "association_id": instance.association_id,
+            "calling_ae_title": instance.calling_ae_title,
+        })
+        self.handle(decode(instance, self._store.record))
+
+    def _tick(self) -> None:
+        now = self._clock.mono_s()
+        if now - self._ticked_mono_s >= _TICK_S:
+            self._ticked_mono_s = now
+            self.handle(Tick(self._clock.now_utc_s(), now))
+
+    def _forecast(self) -> None:
+        self.handle(ForecastDue(self._clock.now_utc_s()))
+
+    # ------------------------------------------------------------------ what goes out
+
+    def _carry_out(self, output: Output) -> None:
+        if isinstance(output, KeepVolume):
+            ref = self._store.keep_volume(output.volume)
+            self._publisher.volume_kept(output.volume.volume_id, ref)
+        elif isinstance(output, Rejected):
+            self._rejected(output)
+        elif isinstance(output, Line):
+            self.journal(output.kind, output.fields)
+
+    def _rejected(self, rejected: Rejected) -> None:
+        path = self._store.quarantine(rejected)
+        self.journal("instance_rejected", {
+            "sop_instance_uid": rejected.instance.sop_instance_uid,
+            "sha256": rejected.instance.sha256, "path": path,
+            "reason": rejected.reason.code, "text": rejected.reason.text,
+        })
+
+    def _time(self, event: Event, took_s: float) -> None:
+        """What took long enough to matter."""
+        if took_s > 0.1:
+            self.journal("timing", {"event": type(event).__name__, "took_s": took_s})
+
+    def journal(self, kind: str, fields: dict[str, Any]) -> None:
+        """One line, and whoever listens. A record that cannot be written alarms, the work goes on."""
+        try:
+            self._journal.write(kind, **fields)
+        except RecordError as error:
+            self._record_failed(error)
+        self._on_line(kind, fields)
+
+    def _record_failed(self, error: RecordError) -> None:
+        if self.record_ok:
+            self._on_line("record_failing", {"error": str(error)})
+        self.record_ok = False
+
+    def _failed(self, event: Event, error: Exception) -> None:
+        self.fault = f"{type(error).__name__} while handling {type(event).__name__}"
+        where = traceback.format_exception(error)[-3:]
+        self.journal("fault", {"event": type(event).__name__, "error": str(error), "trace": "".join(where)})

@@ -1,0 +1,157 @@
+"""What the operator decides on: coverage, margin, distances. Pure; LPS mm, fractions 0..1.
+
+Definitions. Lesion covered: the share of the lesion's volume inside the ice. Minimal margin: the
+smallest depth of the lesion's points inside the ice edge (negative: how far the farthest uncovered
+point lies outside). Margin covered: the share of lesion plus margin inside the ice, and never more
+than the share of the lesion itself: a margin around an uncovered lesion is worth nothing.
+Invariants: coverage < 1 ⇔ minimal margin < 0; margin covered ≤ lesion covered; whatever is not
+proved known is None, and None is never green.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from monitor.decision.bodies import Body
+from monitor.geometry import FloatArray, Grid
+from monitor.imaging.distance import sample
+from monitor.model import (
+    Assessment,
+    Forecast,
+    IceSegmentation,
+    Reason,
+    Status,
+    StructureDistance,
+    worst,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to freeze and what must not, as points."""
+
+    lesion: Body
+    lesion_and_margin: Body
+    structures: tuple[Body, ...]
+    margin_goal_mm: float
+
+
+def assess(ice: IceSegmentation, plan: Plan, forecast: Forecast | None) -> Assessment:
+    """The assessment of one measured scan. ``forecast`` only lends its times, and only when it
+    runs on from this very scan."""
+    if ice.sdf_mm is None or not _proved(ice):
+        return unknown(plan, ice.volume_id, ice.acquired_utc_s, ice.reasons)
+    unseen = _unseen_reasons(ice, plan)
+    if any(r.code == "lesion_outside_scan" for r in unseen):
+        return unknown(plan, ice.volume_id, ice.acquired_utc_s, (*ice.reasons, *unseen))
+    depth_mm = -_ice_distance_mm(ice, plan.lesion.points_lps_mm)
+    worst_point = int(np.argmin(depth_mm))
+    lesion_covered = _covered(depth_mm, plan.lesion.weights)
+    margin_depth_mm = -_ice_distance_mm(ice, plan.lesion_and_margin.points_lps_mm)
+    margin_covered = min(lesion_covered, _covered(margin_depth_mm, plan.lesion_and_margin.weights))
+    has_ice = bool(np.isfinite(depth_mm).all())
+    at = plan.lesion.points_lps_mm[worst_point]
+    return Assessment(
+        volume_id=ice.volume_id,
+        as_of_utc_s=ice.acquired_utc_s,
+        status=worst(ice.status, Status.DEGRADED if unseen else Status.OK),
+        reasons=(*ice.reasons, *unseen),
+        lesion_covered=lesion_covered,
+        margin_covered=margin_covered,
+        margin_goal_mm=plan.margin_goal_mm,
+        min_margin_mm=float(depth_mm[worst_point]) if has_ice else None,
+        min_margin_at_lps_mm=(float(at[0]), float(at[1]), float(at[2])) if has_ice else None,
+        margin_error_mm=ice.edge_error_mm,
+        ice_volume_ml=ice.volume_ml,
+        structures=tuple(_structure_distance(ice, s) for s in plan.structures),
+        time_to_margin_s=_time_to_margin_s(ice, forecast),
+    )
+
+
+def unknown(
+    plan: Plan, volume_id: str | None, as_of_utc_s: float, reasons: tuple[Reason, ...]
+) -> Assessment:
+    """An assessment that knows nothing and says why."""
+    return Assessment(
+        volume_id, as_of_utc_s, Status.INVALID, reasons, None, None, plan.margin_goal_mm, None, None,
+        None, None, tuple(StructureDistance(s.name, None, s.limit_mm) for s in plan.structures), None,
+    )
+
+
+def _proved(ice: IceSegmentation) -> bool:
+    """Whether the measurement can be used at all: valid, and every number a number."""
+    numbers = (ice.volume_ml, ice.edge_error_mm, ice.acquired_utc_s)
+    return (
+        ice.status is not Status.INVALID
+        and ice.sdf_mm is not None
+        and bool(np.isfinite(numbers).all())
+        and not bool(np.isnan(ice.sdf_mm).any())
+    )
+
+
+def _unseen_reasons(ice: IceSegmentation, plan: Plan) -> tuple[Reason, ...]:
+    """The lesion must have been scanned whole; an unscanned part of its margin is said."""
+    if not _seen(ice, plan.lesion.points_lps_mm):
+        return (Reason("lesion_outside_scan", "Part of the lesion was not scanned."),)
+    if not _seen(ice, plan.lesion_and_margin.points_lps_mm):
+        return (Reason("margin_outside_scan", "Part of the margin around the lesion was not scanned."),)
+    return ()
+
+
+def _seen(ice: IceSegmentation, points_lps_mm: FloatArray) -> bool:
+    index = np.round(ice.grid.to_index_zyx(points_lps_mm)).astype(int)
+    inside = np.all((index >= 0) & (index < ice.known.shape), axis=1)
+    return bool(inside.all()) and bool(ice.known[tuple(index.T)].all())
+
+
+def _covered(depth_mm: FloatArray, weights: FloatArray) -> float:
+    """The covered share; exactly 1 only when every point is inside."""
+    uncovered = float(weights[~(depth_mm >= 0)].sum())
+    if np.all(depth_mm >= 0):
+        return 1.0
+    return float(np.clip(1.0 - uncovered, 0.0, np.nextafter(1.0, 0.0)))
+
+
+def _ice_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray) -> FloatArray:
+    """Signed distance of points to the ice; beyond the grid, to the nearest point of its surface."""
+    assert ice.sdf_mm is not None
+    if not np.isfinite(ice.sdf_mm).all():
+        return np.full(len(points_lps_mm), np.inf)
+    distance = np.asarray(sample(ice.sdf_mm, ice.grid, points_lps_mm, outside=np.nan), float)
+    beyond = np.isnan(distance)
+    if beyond.any():
+        surface = _surface_points(ice.sdf_mm, ice.grid)
+        distance[beyond] = cKDTree(surface).query(points_lps_mm[beyond])[0]
+    return distance
+
+
+def _surface_points(sdf_mm: FloatArray, grid: Grid) -> FloatArray:
+    """The ice surface as the voxels nearest to it (within half a voxel)."""
+    near = np.argwhere(np.abs(sdf_mm) <= 0.5 * max(grid.spacing_mm))
+    return grid.to_lps_mm(near)
+
+
+def _structure_distance(ice: IceSegmentation, structure: Body) -> StructureDistance:
+    if not len(structure.points_lps_mm):
+        return StructureDistance(structure.name, None, structure.limit_mm)
+    nearest = float(_ice_distance_mm(ice, structure.points_lps_mm).min())
+    return StructureDistance(structure.name, None if np.isnan(nearest) else nearest, structure.limit_mm)
+
+
+def _time_to_margin_s(ice: IceSegmentation, forecast: Forecast | None) -> tuple[float, float] | None:
+    if forecast is None or forecast.from_volume_id != ice.volume_id:
+        return None
+    return forecast.time_to_margin_s
+
+
+def nearest_structure(structures: Sequence[StructureDistance]) -> StructureDistance | None:
+    """The structure with the least room to its limit; one of unknown distance comes first."""
+    if not structures:
+        return None
+    def room(s: StructureDistance) -> float:
+        return -np.inf if s.distance_mm is None else s.distance_mm - (s.limit_mm or 0.0)
+    return min(structures, key=room)

@@ -1,0 +1,152 @@
+"""Which alarms stand, from the last results and the clock. Pure: no GPU, no Qt, no clock of its own.
+
+Seconds (UTC, procedure clock), mm. Every rule asks "is it proved fine?" and negates, so that NaN,
+None, stale and a clock that jumped back all alarm.
+Invariant: the same facts give the same alarms; nothing is remembered here. What must outlive its
+cause until an operator acts (a wrong patient) is a fact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from monitor.model import Alarm, Assessment, Phase, PhaseKind, Priority, Status
+
+# The core beats several times a second; this long without a beat it hangs.
+SILENT_AFTER_S = 3.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """Images of another patient or frame of reference came; the screen stays blank until cleared."""
+
+    code: str
+    expected: str
+    received: str
+    since_utc_s: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that alarms depend on. ``heartbeat_age_s`` is real time since the worker last answered."""
+
+    phase: Phase
+    baseline_id: str | None
+    needles_known: bool
+    assessment: Assessment | None
+    block: Block | None
+    stale_after_s: float
+    heartbeat_age_s: float
+    intake_alive: bool
+    record_ok: bool
+    clock_offset_s: float | None
+    fault: str | None = None
+
+
+# Scanner and monitor clocks further apart than this are said to differ.
+CLOCK_OFFSET_LIMIT_S = 30.0
+
+_Rule = Callable[[Facts, float], Iterator[tuple[str, Priority, dict[str, str]]]]
+
+
+def standing_alarms(facts: Facts, now_utc_s: float, before: tuple[Alarm, ...] = ()) -> tuple[Alarm, ...]:
+    """The alarms that stand now, worst first; one that stood ``before`` keeps its start."""
+    since = {_key(a.code, a.params): a.since_utc_s for a in before}
+    order = list(Priority)
+    alarms = [
+        Alarm(code, priority, since.get(_key(code, params), now_utc_s), params, code in _LATCHED)
+        for rule in _RULES
+        for code, priority, params in rule(facts, now_utc_s)
+    ]
+    return tuple(sorted(alarms, key=lambda a: order.index(a.priority)))
+
+
+def alarm_key(alarm: Alarm) -> tuple[str, str]:
+    """What makes two alarms the same one: the code, and for a structure its name."""
+    return _key(alarm.code, alarm.params)
+
+
+def _key(code: str, params: object) -> tuple[str, str]:
+    return code, str(params.get("name", "")) if isinstance(params, dict) else ""
+
+
+_LATCHED = frozenset({"patient_mismatch", "frame_of_reference_mismatch"})
+
+
+def _blocked(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    if f.block:
+        yield f.block.code, Priority.HIGH, {"expected": f.block.expected, "received": f.block.received}
+
+
+def _core(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    if not f.heartbeat_age_s <= SILENT_AFTER_S:
+        yield "core_silent", Priority.HIGH, {}
+    if f.fault is not None:
+        yield "core_fault", Priority.HIGH, {"error": f.fault}
+    if not f.intake_alive:
+        yield "intake_dead", Priority.HIGH, {}
+    if not f.record_ok:
+        yield "record_failing", Priority.MEDIUM, {}
+
+
+def _set_up(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    if f.baseline_id is None:
+        yield "no_baseline", Priority.MEDIUM if _active(f) else Priority.LOW, {}
+    if not f.needles_known:
+        yield "needles_unknown", Priority.MEDIUM if _active(f) else Priority.LOW, {}
+    if f.clock_offset_s is not None and not abs(f.clock_offset_s) <= CLOCK_OFFSET_LIMIT_S:
+        yield "clock_offset", Priority.LOW, {"seconds": f"{f.clock_offset_s:.0f}"}
+
+
+def _stale(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    """While freezing, the newest scan, or the freeze's start before there is one, must be young."""
+    if f.phase.kind is not PhaseKind.FREEZE:
+        return
+    started = f.phase.started_utc_s
+    newest = max(started if started is not None else -math.inf,
+                 f.assessment.as_of_utc_s if f.assessment else -math.inf)
+    age_s = now - newest
+    if not -5.0 <= age_s <= f.stale_after_s:
+        yield "image_stale", Priority.MEDIUM, {"age_s": f"{age_s:.0f}"}
+
+
+def _measurement(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    a = _measured(f)
+    if a and a.status is not Status.OK and f.needles_known:
+        priority = Priority.MEDIUM if a.status is Status.INVALID else Priority.LOW
+        yield "segmentation_poor", priority, {"reason": a.reasons[-1].code if a.reasons else "unknown"}
+
+
+def _structures(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    a = _measured(f)
+    if a is None or a.status is Status.INVALID or not _active(f):
+        return
+    for s in a.structures:
+        if s.limit_mm is None:
+            continue
+        # None is unknown, and unknown is not proved far enough.
+        if s.distance_mm is None or not s.distance_mm >= s.limit_mm:
+            shown = "?" if s.distance_mm is None else f"{s.distance_mm:.1f}"
+            yield "structure_near", Priority.HIGH, {
+                "name": s.name, "distance_mm": shown, "limit_mm": f"{s.limit_mm:.1f}"}
+
+
+def _margin(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    a = f.assessment
+    if a and a.status is Status.OK and a.margin_covered == 1.0:
+        yield "margin_reached", Priority.LOW, {"margin_mm": f"{a.margin_goal_mm:g}"}
+
+
+def _measured(f: Facts) -> Assessment | None:
+    """The assessment, unless it is the baseline's, in which there is nothing to measure."""
+    baseline = f.assessment is None or f.assessment.volume_id == f.baseline_id
+    return None if baseline else f.assessment
+
+
+def _active(f: Facts) -> bool:
+    return f.phase.kind in (PhaseKind.FREEZE, PhaseKind.THAW)
+
+
+_RULES: tuple[_Rule, ...] = (_blocked, _core, _set_up, _stale, _measurement, _structures, _margin)

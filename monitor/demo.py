@@ -1,0 +1,178 @@
+"""``iceball demo``: a whole procedure, faster than life. Monitor and scanner simulator are separate
+processes that meet only over DICOM on loopback; this module starts them and reads the journal.
+
+Invariant: nothing passes between the two but DICOM and, before the start, the case and its
+RTSTRUCT, as a planning system would have written them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCENARIO = "abdominal_wall_endometriosis"
+# 22 minutes of procedure in about 3.
+SPEED = 8.0
+_END_GRACE_S = 30.0
+
+
+class DemoError(RuntimeError):
+    """A part of the demo did not start or failed; the message says which and how."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    scenario: str
+    out: Path
+    speed: float
+    ct: Path | None
+    window: bool
+    language: str | None = None
+
+
+def has_display() -> bool:
+    """Whether a window can be shown."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def run_demo(options: DemoOptions, say: Callable[[str], None]) -> int:
+    """Plays the procedure; returns the exit status. Raises ``DemoError``."""
+    plan, record = options.out / "plan", options.out / "record"
+    if record.exists():
+        raise DemoError(f"{record} exists already: choose another --out")
+    options.out.mkdir(parents=True, exist_ok=True)
+    ct = ["--ct", str(options.ct)] if options.ct else []
+    say(f"Planning {options.scenario} …")
+    _run([*_simulator("plan"), options.scenario, "--out", str(plan), "--port", "0", *ct])
+    if options.language:
+        _set_language(plan / "case.toml", options.language)
+    epoch = repr(time.time())
+    clock = ["--clock-speed", repr(options.speed), "--clock-epoch", epoch]
+    show = [] if options.window else ["--headless"]
+    monitor = subprocess.Popen([
+        *_module("monitor.cli"), "live", str(plan / "case.toml"), "--record", str(record),
+        "--screenshots", *show, *clock])
+    try:
+        address, port, ae_title = _listening(record / "journal.jsonl", monitor)
+        say(f"The monitor listens; the scanner starts, {options.speed:g} times faster than life.")
+        push = subprocess.Popen([
+            *_simulator("push"), options.scenario, "--to", f"{ae_title}@{address}:{port}",
+            "--speed", repr(options.speed), "--epoch", epoch, "--truth", str(options.out / "truth"), *ct])
+        status = _wait(push, monitor, record / "journal.jsonl")
+    finally:
+        _end(monitor)
+    _summary(options, record, say)
+    return status
+
+
+def _module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]
+
+
+def _simulator(command: str) -> list[str]:
+    return [*_module("scanner_sim.cli"), command]
+
+
+def _run(command: list[str]) -> None:
+    if subprocess.run(command, check=False).returncode != 0:
+        raise DemoError("failed: " + " ".join(command[2:]))
+
+
+def _set_language(case: Path, language: str) -> None:
+    text = case.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("language")]
+    case.write_text("\n".join([f'language = "{language}"', *lines]) + "\n", encoding="utf-8")
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a journal that may be growing."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)
+
+
+def _listening(journal: Path, monitor: subprocess.Popen[bytes]) -> tuple[str, int, str]:
+    for _ in range(600):
+        for line in read_journal(journal):
+            if line["kind"] == "listening":
+                return line["address"], line["port"], line["ae_title"]
+        if monitor.poll() is not None:
+            raise DemoError("the monitor ended before it listened; its message is above")
+        time.sleep(0.1)
+    raise DemoError("the monitor did not listen within 60 s")
+
+
+def _wait(
+    push: subprocess.Popen[bytes], monitor: subprocess.Popen[bytes], journal: Path
+) -> int:
+    """Until the scanner has sent all and the last scan was assessed, or the window was closed."""
+    try:
+        while push.poll() is None:
+            if monitor.poll() is not None:
+                return 0
+            time.sleep(0.2)
+    finally:
+        if push.poll() is None:
+            push.terminate()
+    if push.returncode != 0:
+        raise DemoError(f"the scanner simulator failed with exit status {push.returncode}")
+    deadline = time.monotonic() + _END_GRACE_S
+    while time.monotonic() < deadline and not _settled(journal):
+        time.sleep(0.5)
+    return 0
+
+
+def _settled(journal: Path) -> bool:
+    """Whether the newest volume has its assessment and forecast."""
+    lines = list(read_journal(journal))
+    volumes = [line["volume_id"] for line in lines if line["kind"] == "volume_completed"]
+    assessed = {line["volume_id"] for line in lines if line["kind"] == "assessment"}
+    return bool(volumes) and volumes[-1] in assessed
+
+
+def _end(monitor: subprocess.Popen[bytes]) -> None:
+    if monitor.poll() is None:
+        monitor.send_signal(signal.SIGINT)
+    try:
+        monitor.wait(60)
+    except subprocess.TimeoutExpired:
+        monitor.kill()
+
+
+def _summary(options: DemoOptions, record: Path, say: Callable[[str], None]) -> None:
+    """Each scan as measured, beside the simulator's truth, which the monitor never saw."""
+    measured: dict[str, dict[str, Any]] = {}
+    for line in read_journal(record / "journal.jsonl"):
+        if line["kind"] == "assessment" and line["lesion_covered"] is not None:
+            measured[line["volume_id"]] = line
+    truth_file = options.out / "truth" / "truth.json"
+    truth = json.loads(truth_file.read_text())["scans"][1:] if truth_file.exists() else []
+    rows = ["scan   lesion covered    lesion + margin   minimal margin    ice volume   status",
+            "       measured (true)   measured (true)   measured (true)   measured (true)"]
+    for (volume_id, a), true in zip(measured.items(), truth or [None] * len(measured), strict=False):
+        rows.append(_row(volume_id, a, true))
+    text = "\n".join(rows)
+    (options.out / "summary.txt").write_text(text + "\n", encoding="utf-8")
+    say(text)
+    say(f"Screens:  {record / 'screens'}\nSummary:  {options.out / 'summary.txt'}\n"
+        f"Journal:  {record / 'journal.jsonl'}\nResearch software: it informs, it never decides.")
+
+
+def _row(volume_id: str, a: dict[str, Any], true: dict[str, Any] | None) -> str:
+    def pair(name: str, scale: float, unit: str) -> str:
+        got = a[name]
+        want = true.get(name) if true else None
+        shown = "—" if got is None else f"{scale * got:.1f}"
+        return f"{shown} ({'—' if want is None else f'{scale * want:.1f}'}) {unit}".ljust(18)
+    return (f"{volume_id:6} " + pair("lesion_covered", 100, "%") + pair("margin_covered", 100, "%")
+            + pair("min_margin_mm", 1, "mm") + pair("ice_volume_ml", 1, "ml") + a["status"])

@@ -1,0 +1,239 @@
+"""Ice in a scan: the difference from the pre-freeze baseline, connected to the needles.
+
+Hounsfield units on the analysis grid (z, y, x), mm. The estimate is the local frozen fraction f,
+fitted to the CT number drop by weighted least squares; the edge is f = ½.
+Invariant: nothing of the forecast enters here. A measurement that leans on the model could not
+correct it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from monitor.config import NeedleConfig
+from monitor.geometry import Grid
+from monitor.imaging.distance import signed_distance_mm, volume_ml
+from monitor.imaging.needles import active_zone_distance_mm, shaft_distance_mm
+from monitor.imaging.resampling import hu_on_grid
+from monitor.model import CtVolume, Float32Array, IceSegmentation, Reason, Status, worst
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every number the segmentation depends on, with its reason."""
+
+    # Noise of 10-15 HU against a drop of 50-85 HU (Sandison 1998): this width leaves ~0.05 in f
+    # and blurs an edge less than the slice thickness does.
+    fine_sigma_mm: float = 1.2
+    # Where tissue hardly darkens (fat) the fraction comes from the neighbourhood instead.
+    coarse_sigma_mm: float = 4.0
+    coarse_weight: float = 0.03
+    # CT numbers between which a voxel counts as fat (lower) or water-rich (upper).
+    fat_hu: float = -70.0
+    soft_hu: float = -10.0
+    fat_contrast: float = 0.15
+    air_hu: float = -250.0
+    # Metal and its blooming say nothing about ice.
+    metal_hu: float = 400.0
+    metal_reach_mm: float = 2.0
+    # Ice starts at the active zones; what is not connected to them is noise or bowel.
+    seed_reach_mm: float = 4.0
+    # A needle freezes at most this far in a procedure (published iceballs reach 50 mm across).
+    reach_mm: float = 45.0
+    # Below this a blob cannot be told from noise and motion beside the needle.
+    min_volume_ml: float = 0.15
+    # Beyond this, away from ice, the scans do not match: the patient moved, or contrast came.
+    mismatch_hu: float = 12.0
+    mismatch_fraction_sd: float = 0.25
+    # Edge position that a half-maximum threshold on a blurred edge leaves uncertain, in mm.
+    systematic_edge_error_mm: float = 0.5
+    poor_edge_error_mm: float = 2.5
+    hidden_edge_share: float = 0.4
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The pre-freeze scan on the analysis grid; ``hu`` is NaN where it did not look."""
+
+    volume_id: str
+    frame_of_reference_uid: str
+    grid: Grid
+    hu: Float32Array
+
+
+def make_baseline(volume: CtVolume, grid: Grid) -> Baseline:
+    """The baseline of a procedure, from its volume."""
+    return Baseline(volume.volume_id, volume.frame_of_reference_uid, grid, hu_on_grid(volume, grid))
+
+
+def segment_ice(
+    volume: CtVolume,
+    baseline: Baseline,
+    needles: Sequence[NeedleConfig],
+    expected_drop_hu: float,
+    settings: Settings = Settings(),
+) -> IceSegmentation:
+    """The ice in ``volume`` on the baseline's grid. Never raises on what a scanner may send:
+    what cannot be measured comes back INVALID with the reason."""
+    grid = baseline.grid
+    scan_hu = hu_on_grid(volume, grid)
+    known = np.isfinite(scan_hu) & np.isfinite(baseline.hu)
+    refusal = _refusal(known, needles, grid)
+    if refusal:
+        return _invalid(volume, grid, known, refusal)
+    to_active_mm = active_zone_distance_mm(grid, needles)
+    metal = _metal(scan_hu, baseline.hu, grid, needles, settings)
+    usable = known & ~metal & (baseline.hu > settings.air_hu)
+    contrast = _contrast(baseline.hu, expected_drop_hu, settings) * usable
+    drop = np.where(usable, baseline.hu - scan_hu, 0.0).astype(np.float32)
+    offset_hu = _far_median(drop, contrast, to_active_mm, expected_drop_hu, settings)
+    fraction = _frozen_fraction(drop - offset_hu * usable, contrast, grid, settings)
+    fraction = _rescaled(fraction, contrast, expected_drop_hu, to_active_mm, settings)
+    ice = _connected(fraction > 0.5, to_active_mm, grid, settings)
+    level = np.where(ice, 0.5 - fraction, np.maximum(0.5 - fraction, 0.05)).astype(np.float32)
+    level[ice] = np.minimum(level[ice], -1e-3)
+    return _measured(volume, grid, known, level, fraction, contrast, to_active_mm, offset_hu,
+                     expected_drop_hu, settings)
+
+
+def _refusal(known: BoolArray, needles: Sequence[NeedleConfig], grid: Grid) -> Reason | None:
+    if not needles:
+        return Reason("needles_unknown", "No needle is known: ice cannot be told from other dark tissue.")
+    if not known.any():
+        return Reason("scan_elsewhere", "The scan and the baseline share no tissue around the lesion.")
+    for needle in needles:
+        index = np.round(grid.to_index_zyx(np.array(needle.tip_lps_mm))).astype(int)
+        inside = np.all((index >= 0) & (index < known.shape))
+        if not inside or not known[tuple(index)]:
+            return Reason("needle_outside_scan",
+                          f"The tip of needle {needle.number} is outside the scan or the baseline.")
+    return None
+
+
+def _invalid(volume: CtVolume, grid: Grid, known: BoolArray, reason: Reason) -> IceSegmentation:
+    return IceSegmentation(
+        volume.volume_id, volume.acquired_utc_s, grid, None, known, float("nan"), float("nan"),
+        0.0, Status.INVALID, (*volume.reasons, reason),
+    )
+
+
+def _metal(
+    scan_hu: Float32Array, base_hu: Float32Array, grid: Grid, needles: Sequence[NeedleConfig], s: Settings
+) -> BoolArray:
+    near = shaft_distance_mm(grid, needles) < s.metal_reach_mm
+    bright = np.nan_to_num(np.maximum(scan_hu, base_hu), nan=0.0) > s.metal_hu
+    return near | ndimage.binary_dilation(bright, iterations=1)
+
+
+def _contrast(base_hu: Float32Array, expected_drop_hu: float, s: Settings) -> Float32Array:
+    """The drop in HU that full freezing would cause in each voxel, from its water content."""
+    water = np.clip((np.nan_to_num(base_hu) - s.fat_hu) / (s.soft_hu - s.fat_hu), s.fat_contrast, 1.0)
+    return np.asarray(expected_drop_hu * water, np.float32)
+
+
+def _far_median(
+    drop: Float32Array, contrast: Float32Array, to_active_mm: Float32Array, expected_hu: float, s: Settings
+) -> float:
+    """The scanner's drift between the two scans, from soft tissue too far away to be frozen."""
+    far = (to_active_mm > 0.6 * s.reach_mm) & (contrast > 0.8 * expected_hu)
+    return float(np.median(drop[far])) if np.count_nonzero(far) > 500 else 0.0
+
+
+def _frozen_fraction(
+    drop: Float32Array, contrast: Float32Array, grid: Grid, s: Settings
+) -> Float32Array:
+    """Weighted least squares of drop = f · contrast over a Gaussian neighbourhood; a wider one
+    speaks only where the narrow one has seen next to nothing."""
+    product, square = drop * contrast, contrast * contrast
+    numerator = np.zeros_like(drop)
+    denominator = np.zeros_like(drop)
+    for sigma_mm, weight in ((s.fine_sigma_mm, 1.0), (s.coarse_sigma_mm, s.coarse_weight)):
+        sigma = sigma_mm / np.array(grid.spacing_mm[::-1])
+        numerator += weight * ndimage.gaussian_filter(product, sigma, truncate=3.0)
+        denominator += weight * ndimage.gaussian_filter(square, sigma, truncate=3.0)
+    floor = 1e-4 * float(denominator.max()) + 1e-6
+    return np.asarray(numerator / np.maximum(denominator, floor), np.float32)
+
+
+def _rescaled(
+    fraction: Float32Array, contrast: Float32Array, expected_hu: float, to_active_mm: Float32Array, s: Settings
+) -> Float32Array:
+    """The plateau inside the ice is 1 by definition: the true drop differs between patients and
+    tube voltages (50-85 HU), and half of the wrong maximum would shift the edge."""
+    core = (to_active_mm < s.seed_reach_mm) & (contrast > 0.8 * expected_hu) & (fraction > 0.4)
+    if np.count_nonzero(core) < 50:
+        return fraction
+    plateau = float(np.clip(np.median(fraction[core]), 0.6, 1.4))
+    return np.asarray(fraction / plateau, np.float32)
+
+
+def _connected(mask: BoolArray, to_active_mm: Float32Array, grid: Grid, s: Settings) -> BoolArray:
+    """The parts that reach an active zone, within a needle's reach, without holes."""
+    mask = mask & (to_active_mm < s.reach_mm)
+    opened = ndimage.binary_opening(mask, ndimage.generate_binary_structure(3, 1))
+    labels, _ = ndimage.label(opened)
+    seeds = np.unique(labels[to_active_mm < s.seed_reach_mm])
+    ice = np.isin(labels, seeds[seeds > 0])
+    # Opening shaved the surface; give back what touches it.
+    ice = ndimage.binary_dilation(ice, iterations=2) & mask
+    ice = np.asarray(ndimage.binary_fill_holes(ice), bool)
+    if np.count_nonzero(ice) * grid.voxel_ml < s.min_volume_ml:
+        ice[:] = False
+    return ice
+
+
+def _measured(
+    volume: CtVolume, grid: Grid, known: BoolArray, level: Float32Array, fraction: Float32Array,
+    contrast: Float32Array, to_active_mm: Float32Array, offset_hu: float, expected_hu: float, s: Settings,
+) -> IceSegmentation:
+    """The signed distance with its error and the reasons to doubt it."""
+    sdf = signed_distance_mm(level, grid)
+    far = (to_active_mm > 0.6 * s.reach_mm) & (contrast > 0.8 * expected_hu)
+    noise_sd = float(np.std(fraction[far])) if np.count_nonzero(far) > 500 else 0.15
+    edge = np.abs(sdf) < 1.0
+    error_mm = _edge_error_mm(fraction, edge, noise_sd, grid, s)
+    reasons = _doubts(known, sdf, edge, contrast, offset_hu, noise_sd, error_mm, expected_hu, s)
+    status = worst(volume.status, Status.DEGRADED if reasons else Status.OK)
+    quality = float(np.clip(1.0 - error_mm / (2 * s.poor_edge_error_mm), 0.0, 1.0))
+    return IceSegmentation(
+        volume.volume_id, volume.acquired_utc_s, grid, sdf, known, volume_ml(sdf, grid),
+        error_mm, quality, status, (*volume.reasons, *reasons),
+    )
+
+
+def _edge_error_mm(
+    fraction: Float32Array, edge: BoolArray, noise_sd: float, grid: Grid, s: Settings
+) -> float:
+    """Noise divided by the slope at the edge, with what the method itself leaves uncertain."""
+    if not edge.any():
+        return s.systematic_edge_error_mm
+    slopes = np.gradient(fraction, *grid.spacing_mm[::-1])
+    slope = float(np.median(np.sqrt(sum(g * g for g in slopes))[edge]))
+    return float(np.hypot(noise_sd / max(slope, 1e-3), s.systematic_edge_error_mm))
+
+
+def _doubts(
+    known: BoolArray, sdf: Float32Array, edge: BoolArray, contrast: Float32Array, offset_hu: float,
+    noise_sd: float, error_mm: float, expected_hu: float, s: Settings,
+) -> tuple[Reason, ...]:
+    reasons = []
+    if abs(offset_hu) > s.mismatch_hu or noise_sd > s.mismatch_fraction_sd:
+        reasons.append(Reason("baseline_mismatch",
+                              f"Away from the ice the scan differs from the baseline by {offset_hu:.0f} HU "
+                              f"(scatter {noise_sd:.2f} of the ice contrast): motion or contrast medium."))
+    if np.any((sdf < 1.5) & ~known):
+        reasons.append(Reason("ice_leaves_scan", "The ice reaches the end of what was scanned."))
+    hidden = float(np.mean(contrast[edge] < 0.5 * expected_hu)) if edge.any() else 0.0
+    if hidden > s.hidden_edge_share:
+        reasons.append(Reason("edge_hidden",
+                              f"{100 * hidden:.0f} % of the ice edge lies where ice hardly shows (fat, metal, air)."))
+    if error_mm > s.poor_edge_error_mm:
+        reasons.append(Reason("edge_uncertain", f"The ice edge is uncertain by {error_mm:.1f} mm."))
+    return tuple(reasons)

@@ -1,0 +1,320 @@
+"""The whole procedure as one function: ``step(state, event, procedure, engine) → (state, outputs)``.
+
+No I/O, no clock, no thread: a replay feeds the same events and gets the same outputs. Times are
+UTC seconds on the procedure clock; LPS mm. Invariant: every event leaves a state that says what is
+known, and an output for each thing that another program must learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_kernels.engine import Engine
+from monitor.decision import protocol
+from monitor.decision.assessment import assess, unknown
+from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block
+from monitor.imaging.segmentation import Baseline, make_baseline, segment_ice
+from monitor.intake import assembly
+from monitor.journal_fields import (
+    assessment_fields,
+    forecast_fields,
+    segmentation_fields,
+    volume_fields,
+)
+from monitor.model import (
+    Assessment,
+    AssociationEnded,
+    CtSlice,
+    CtVolume,
+    Forecast,
+    IceSegmentation,
+    PhaseKind,
+    Reason,
+    Rejected,
+)
+from monitor.prediction.forecast import Anchor, anchor_to_scan, first_anchor, make_forecast
+from monitor.prediction.setup import make_problem, tissue_labels
+from monitor.procedure import Procedure
+
+FORECAST_HORIZON_S = 900.0
+
+# --------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True)
+class Tick:
+    now_utc_s: float
+    mono_s: float
+
+
+@dataclass(frozen=True)
+class OperatorAct:
+    """"phase_next", "clear_block", "acknowledge" or "reload" (with the new ``procedure``)."""
+
+    act: str
+    now_utc_s: float
+    procedure: Procedure | None = None
+
+
+@dataclass(frozen=True)
+class ForecastDue:
+    """Compute the forecast now. The runtime sends it when nothing more urgent waits."""
+
+    now_utc_s: float
+
+
+@dataclass(frozen=True)
+class Ending:
+    now_utc_s: float
+
+
+Event = CtSlice | Rejected | AssociationEnded | Tick | OperatorAct | ForecastDue | Ending
+
+# --------------------------------------------------------------------------- outputs
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line for the journal."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class KeepVolume:
+    volume: CtVolume
+
+
+Output = Line | KeepVolume | Rejected
+
+# --------------------------------------------------------------------------- state
+
+
+@dataclass(frozen=True)
+class State:
+    assembly: assembly.AssemblyState
+    progress: protocol.Progress = protocol.Progress()
+    baseline_volume: CtVolume | None = None
+    baseline: Baseline | None = None
+    label_zyx: npt.NDArray[np.uint8] | None = None
+    clock_offset_s: float | None = None
+    volume: CtVolume | None = None
+    ice: IceSegmentation | None = None
+    assessment: Assessment | None = None
+    anchor: Anchor | None = None
+    forecast: Forecast | None = None
+    forecast_wanted: bool = False
+    block: Block | None = None
+
+
+def initial_state(procedure: Procedure) -> State:
+    config = procedure.config
+    expectation = assembly.Expectation(config.patient_id, config.frame_of_reference_uid)
+    return State(assembly=assembly.initial(expectation))
+
+
+def step(
+    state: State, event: Event, procedure: Procedure, engine: Engine
+) -> tuple[State, list[Output]]:
+    """What follows from one event."""
+    if isinstance(event, CtSlice):
+        return _take_in(state, *assembly.add_slice(state.assembly, event), procedure, engine)
+    if isinstance(event, Rejected):
+        return _reject(state, event)
+    if isinstance(event, AssociationEnded):
+        return _take_in(state, *assembly.association_ended(state.assembly, event), procedure, engine)
+    if isinstance(event, Tick):
+        state, outputs = _take_in(state, *assembly.tick(state.assembly, event.mono_s), procedure, engine)
+        state, more = _time_passes(state, event.now_utc_s, procedure)
+        return state, outputs + more
+    if isinstance(event, ForecastDue):
+        return _forecast(state, procedure, engine)
+    if isinstance(event, OperatorAct):
+        return _operator(state, event, procedure, engine)
+    return _take_in(state, *assembly.finish(state.assembly), procedure, engine)
+
+
+# --------------------------------------------------------------------------- images
+
+
+def _take_in(
+    state: State, assembled: assembly.AssemblyState, outcomes: list[CtVolume | Rejected],
+    procedure: Procedure, engine: Engine,
+) -> tuple[State, list[Output]]:
+    state = replace(state, assembly=assembled)
+    outputs: list[Output] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Rejected):
+            state, more = _reject(state, outcome)
+        else:
+            state, more = _volume(state, outcome, procedure, engine)
+        outputs += more
+    return state, outputs
+
+
+def _reject(state: State, rejected: Rejected) -> tuple[State, list[Output]]:
+    """Another patient's or frame's images also block the screen until the operator has acted."""
+    if state.block is None and rejected.mismatch is not None:
+        block = Block(rejected.reason.code, *rejected.mismatch, rejected.instance.received_utc_s)
+        state = replace(state, block=block)
+    return state, [rejected]
+
+
+def _volume(
+    state: State, volume: CtVolume, procedure: Procedure, engine: Engine
+) -> tuple[State, list[Output]]:
+    """A complete volume: the baseline, or a scan to measure. On the monitor's clock from here on."""
+    offset_s, reason = _clock_offset(state, volume)
+    volume = replace(volume, acquired_utc_s=volume.acquired_utc_s + offset_s,
+                     reasons=volume.reasons + reason)
+    outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
+    state = replace(state, clock_offset_s=offset_s)
+    if state.baseline is None or _replaces_baseline(state, volume):
+        return _take_baseline(state, volume, outputs, procedure, engine)
+    if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
+        outputs.append(Line("volume_not_measured", {"volume_id": volume.volume_id, "reason": "older_than_latest"}))
+        return state, outputs
+    state, more = _measure(replace(state, volume=volume), procedure, engine)
+    return state, outputs + more
+
+
+def _clock_offset(state: State, volume: CtVolume) -> tuple[float, tuple[Reason, ...]]:
+    """What to add to the scanner's stamps. Known from the first volume on: a scan cannot arrive
+    before it is acquired, nor, in the room, long after."""
+    if state.clock_offset_s is not None:
+        return state.clock_offset_s, ()
+    late_s = volume.last_received_utc_s - volume.acquired_utc_s
+    if 0.0 <= late_s <= CLOCK_OFFSET_LIMIT_S:
+        return 0.0, ()
+    return late_s, (Reason("clock_offset", f"The scanner's clock differs by {late_s:.0f} s."),)
+
+
+def _replaces_baseline(state: State, volume: CtVolume) -> bool:
+    """Before the first freeze, a newer scan is a better baseline: the needles are in by then."""
+    return not state.progress.started_utc_s or volume.acquired_utc_s < state.progress.started_utc_s[0]
+
+
+def _take_baseline(
+    state: State, volume: CtVolume, outputs: list[Output], procedure: Procedure, engine: Engine
+) -> tuple[State, list[Output]]:
+    baseline = make_baseline(volume, procedure.analysis_grid)
+    label = tissue_labels(baseline.hu, procedure.analysis_grid, procedure.prediction_grid)
+    expected = assembly.with_frame(state.assembly, volume.frame_of_reference_uid)
+    reasons = (*volume.reasons, Reason("baseline", "This scan is the baseline: there is no ice to measure yet."))
+    assessment = unknown(procedure.plan, volume.volume_id, volume.acquired_utc_s, reasons)
+    state = replace(
+        state, assembly=expected, baseline_volume=volume, baseline=baseline, label_zyx=label,
+        volume=volume, ice=None, assessment=assessment,
+        anchor=first_anchor(procedure.config, procedure.prediction_grid, label, engine),
+    )
+    seen = float(np.isfinite(baseline.hu).mean())
+    outputs.append(Line("baseline_set", {"volume_id": volume.volume_id, "seen_fraction": seen}))
+    outputs.append(Line("assessment", assessment_fields(assessment)))
+    return state, outputs
+
+
+def _measure(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
+    """Segment the latest volume, assess it, and anchor the model to it."""
+    assert state.volume is not None and state.baseline is not None
+    config = procedure.config
+    ice = segment_ice(state.volume, state.baseline, config.needles, config.organ.expected_ice_drop_hu)
+    assessment = assess(ice, procedure.plan, None)
+    state = replace(state, ice=ice, assessment=assessment)
+    outputs: list[Output] = [
+        Line("ice_segmented", segmentation_fields(ice)), Line("assessment", assessment_fields(assessment))]
+    return _anchor(state, ice, procedure, engine), outputs
+
+
+def _anchor(state: State, ice: IceSegmentation, procedure: Procedure, engine: Engine) -> State:
+    if not state.progress.started_utc_s or state.anchor is None or state.label_zyx is None:
+        return state
+    at_s = ice.acquired_utc_s - state.progress.started_utc_s[0]
+    if at_s < state.anchor.state.time_s:
+        return state
+    grid = procedure.prediction_grid
+    problem = make_problem(procedure.config, grid, state.label_zyx, _intervals(state, procedure))
+    anchor = anchor_to_scan(state.anchor, ice, at_s, problem, grid, engine)
+    return replace(state, anchor=anchor, forecast_wanted=True)
+
+
+# --------------------------------------------------------------------------- time and operator
+
+
+def _time_passes(state: State, now_utc_s: float, procedure: Procedure) -> tuple[State, list[Output]]:
+    """The protocol moves on; the first freeze begins by itself only if the case says when."""
+    rules = procedure.config.protocol
+    progress = state.progress
+    delay_s = rules.start_after_baseline_s
+    if not progress.started_utc_s and delay_s is not None and state.baseline_volume is not None:
+        due_utc_s = state.baseline_volume.acquired_utc_s + delay_s
+        if now_utc_s >= due_utc_s:
+            progress = protocol.next_phase(progress, rules, due_utc_s)
+    progress = protocol.advanced(progress, rules, now_utc_s)
+    return _moved_on(state, progress, procedure)
+
+
+def _moved_on(
+    state: State, progress: protocol.Progress, procedure: Procedure
+) -> tuple[State, list[Output]]:
+    if progress == state.progress:
+        return state, []
+    phase = protocol.phase(progress, procedure.config.protocol)
+    fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
+    wanted = state.anchor is not None and phase.kind is not PhaseKind.ENDED
+    return replace(state, progress=progress, forecast_wanted=wanted), [Line("phase", fields)]
+
+
+def _operator(
+    state: State, event: OperatorAct, procedure: Procedure, engine: Engine
+) -> tuple[State, list[Output]]:
+    outputs: list[Output] = [Line("operator", {"act": event.act})]
+    if event.act == "clear_block":
+        return replace(state, block=None), outputs
+    if event.act == "phase_next":
+        progress = protocol.next_phase(state.progress, procedure.config.protocol, event.now_utc_s)
+        state, more = _moved_on(state, progress, procedure)
+        return state, outputs + more
+    if event.act == "reload":
+        state, more = _reloaded(state, procedure, engine)
+        return state, outputs + more
+    return state, outputs
+
+
+def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
+    """The case changed (needles became known, say): what was received is measured again."""
+    if state.baseline_volume is None or state.volume is None:
+        return state, []
+    latest = state.volume
+    state, outputs = _take_baseline(state, state.baseline_volume, [], procedure, engine)
+    if latest.volume_id == state.baseline_volume.volume_id:  # type: ignore[union-attr]
+        return state, outputs
+    state, more = _measure(replace(state, volume=latest), procedure, engine)
+    return state, outputs + more
+
+
+# --------------------------------------------------------------------------- forecast
+
+
+def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
+    state = replace(state, forecast_wanted=False)
+    if state.anchor is None or state.label_zyx is None or not state.progress.started_utc_s:
+        return state, []
+    forecast = make_forecast(
+        procedure.config, state.anchor, procedure.prediction_grid, state.label_zyx,
+        _intervals(state, procedure), procedure.target, state.progress.started_utc_s[0], engine)
+    outputs: list[Output] = [Line("forecast", forecast_fields(forecast))]
+    state = replace(state, forecast=forecast)
+    if state.ice is not None and forecast.from_volume_id == state.ice.volume_id:
+        assessment = assess(state.ice, procedure.plan, forecast)
+        state = replace(state, assessment=assessment)
+        outputs.append(Line("assessment", assessment_fields(assessment)))
+    return state, outputs
+
+
+def _intervals(state: State, procedure: Procedure) -> tuple[tuple[PhaseKind, float, float], ...]:
+    return protocol.intervals(state.progress, procedure.config.protocol, FORECAST_HORIZON_S)

@@ -1,0 +1,55 @@
+"""Re-anchoring: the model's temperature field, moved so that its ice edge is the measured one.
+
+Signed distances in mm (negative in ice), temperatures in °C, arrays (z, y, x).
+Each voxel takes the temperature the model has at the place where the model's own signed distance
+equals the measured one: T(x) ← T(x + δn), δ = φ_measured − φ_model, n = ∇φ_model. The profile
+across the edge, hence the stored cold, stays the model's; the edge becomes the measurement's.
+Invariant: a measurement equal to the model changes nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from monitor.geometry import Grid
+from monitor.imaging.distance import signed_distance_mm
+from monitor.model import Float32Array
+
+# Beyond this a correction is no correction: the two disagree, and the caller says so.
+MAX_SHIFT_MM = 10.0
+# The shift fades with distance from the edge: far tissue has not heard of the ice.
+_FADE_MM = 15.0
+
+
+def anchored_temperature_degc(
+    temperature_degc: Float32Array, frozen_fraction: Float32Array, measured_sdf_mm: Float32Array,
+    grid: Grid, thawed_degc: float,
+) -> tuple[Float32Array, float]:
+    """One member's temperature with its edge moved onto the measured one, and the median shift
+    along the measured edge in mm (positive: the model had too little ice; NaN: nothing to compare).
+
+    ``measured_sdf_mm`` is +inf without ice: then what the model froze is set to ``thawed_degc``.
+    """
+    if not np.isfinite(measured_sdf_mm).any():
+        return np.where(frozen_fraction > 0.5, thawed_degc, temperature_degc).astype(np.float32), float("nan")
+    model_sdf_mm = signed_distance_mm(0.5 - frozen_fraction, grid)
+    if not np.isfinite(model_sdf_mm).any():
+        return temperature_degc, float("nan")
+    shift_mm = np.clip(measured_sdf_mm - model_sdf_mm, -MAX_SHIFT_MM, MAX_SHIFT_MM)
+    edge = np.abs(measured_sdf_mm) < max(grid.spacing_mm)
+    median_mm = -float(np.median(shift_mm[edge])) if edge.any() else float("nan")
+    fade = np.exp(-(np.maximum(np.abs(measured_sdf_mm) - _FADE_MM, 0.0) / _FADE_MM))
+    return _moved(temperature_degc, model_sdf_mm, shift_mm * fade, grid), median_mm
+
+
+def _moved(
+    temperature_degc: Float32Array, model_sdf_mm: Float32Array, shift_mm: Float32Array, grid: Grid
+) -> Float32Array:
+    spacing_zyx = np.array(grid.spacing_mm[::-1])
+    normal = np.stack(np.gradient(model_sdf_mm, *spacing_zyx))
+    normal /= np.maximum(np.sqrt((normal**2).sum(0)), 0.3)
+    index = np.indices(temperature_degc.shape, dtype=np.float32)
+    index += shift_mm * normal / spacing_zyx[:, None, None, None]
+    moved = ndimage.map_coordinates(temperature_degc, index, order=1, mode="nearest")
+    return np.asarray(moved, np.float32)

@@ -1,0 +1,95 @@
+"""From the case to a bioheat problem. Points LPS mm, arrays (z, y, x), temperatures °C; problem
+time is seconds since the first freeze began.
+
+Invariant: the problem depends on the case, the baseline's tissue and what the needles have done;
+never on a measured ice surface (that enters through the state, see ``anchor``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_kernels.engine import Members, Needle, Problem, Tissue
+from monitor.config import Config, NeedleConfig, TissueConfig
+from monitor.geometry import Grid
+from monitor.imaging.distance import resample
+from monitor.imaging.needles import needle_direction
+from monitor.model import Float32Array, Interval, PhaseKind
+
+# Nominal, slow and fast ice: perfusion, latent heat, frozen conductivity and cooling at the edge of
+# what the literature leaves open (physics: latent heat 140-250 kJ/kg; perfusion within a factor).
+# A plain bracket, not a calibrated interval.
+MEMBERS = Members(
+    perfusion=(1.0, 1.6, 0.6), latent_heat=(1.0, 1.15, 0.85),
+    k_frozen=(1.0, 0.9, 1.1), cooling=(1.0, 0.8, 1.2),
+)
+
+_FAT_HU = (-160.0, -40.0)
+_AIR_HU = -250.0
+
+
+def prediction_grid(analysis: Grid, spacing_mm: float = 2.0, pad_mm: float = 8.0) -> Grid:
+    """The grid heat is computed on: the analysis grid's box and a rim for the outer boundary."""
+    x, y, z = analysis.axes_lps_mm()
+    low = np.array([x[0], y[0], z[0]]) - pad_mm
+    high = np.array([x[-1], y[-1], z[-1]]) + pad_mm
+    return Grid.around(low, high, spacing_mm)
+
+
+def make_problem(
+    config: Config, grid: Grid, label_zyx: npt.NDArray[np.uint8], intervals: Sequence[Interval]
+) -> Problem:
+    """The bioheat problem of this case with the needles driven over ``intervals``."""
+    tissues = (config.organ.tissue, config.organ.fat, config.organ.air)
+    return Problem(
+        label_zyx=label_zyx,
+        tissues=tuple(_tissue(t) for t in tissues),
+        origin_mm=grid.origin_lps_mm,
+        spacing_mm=grid.spacing_mm,
+        needles=tuple(_needle(n, intervals) for n in config.needles if n.duty > 0),
+        members=MEMBERS,
+    )
+
+
+def tissue_labels(baseline_hu: Float32Array, analysis: Grid, grid: Grid) -> npt.NDArray[np.uint8]:
+    """0 the organ, 1 fat, 2 air and lung, from the baseline's CT numbers; the organ where unseen."""
+    hu = resample(np.nan_to_num(baseline_hu, nan=40.0), analysis, grid, outside=40.0)
+    label = np.zeros(grid.shape_zyx, np.uint8)
+    label[(hu > _FAT_HU[0]) & (hu < _FAT_HU[1])] = 1
+    label[hu <= _AIR_HU] = 2
+    return label
+
+
+def _tissue(tissue: TissueConfig) -> Tissue:
+    return Tissue(**dataclasses.asdict(tissue))
+
+
+def _needle(needle: NeedleConfig, intervals: Sequence[Interval]) -> Needle:
+    d = needle_direction(needle)
+    return Needle(
+        tip_mm=needle.tip_lps_mm,
+        direction=(float(d[0]), float(d[1]), float(d[2])),
+        diameter_mm=needle.type.diameter_mm,
+        active_length_mm=needle.type.active_length_mm,
+        surface_degc=surface_table(needle, intervals),
+        duty=needle.duty,
+    )
+
+
+def surface_table(
+    needle: NeedleConfig, intervals: Sequence[Interval], body_degc: float = 37.0
+) -> tuple[tuple[float, float], ...]:
+    """The shaft's temperature over problem time: a ramp at each freeze, NaN (passive) in thaws."""
+    table: list[tuple[float, float]] = []
+    cold = needle.type.freeze_surface_degc
+    for kind, start_s, end_s in intervals:
+        if kind is PhaseKind.FREEZE and end_s > start_s:
+            ramp_s = min(needle.type.ramp_s, end_s - start_s)
+            first = body_degc if not table else 0.0
+            table += [(start_s, first), (start_s + ramp_s, cold), (end_s, cold)]
+        table.append((end_s + 1e-3, float("nan")))
+    return tuple(table) or ((0.0, float("nan")),)

@@ -1,0 +1,75 @@
+"""What stays the same during a procedure: the case, its bodies and its grids. LPS mm.
+
+Built once from the case and its delineations, and again when the operator reloads the case.
+Invariant: everything downstream works on ``analysis_grid``; no stage has a grid of its own but the
+prediction, whose grid covers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.config import Config, NeedleConfig
+from monitor.decision.assessment import Plan
+from monitor.decision.bodies import body, sdf_on
+from monitor.geometry import FloatArray, Grid
+from monitor.imaging.needles import needle_direction
+from monitor.model import Float32Array, Role, Structure
+from monitor.prediction.forecast import Target
+from monitor.prediction.setup import prediction_grid
+
+ANALYSIS_SPACING_MM = 1.0
+# Room for ice beyond lesion and margin, and around the active zones (iceballs reach 25 mm out).
+_BEYOND_LESION_MM = 22.0
+_BEYOND_NEEDLE_MM = 28.0
+
+
+@dataclass(frozen=True)
+class Procedure:
+    config: Config
+    structures: tuple[Structure, ...]
+    analysis_grid: Grid
+    prediction_grid: Grid
+    plan: Plan
+    target: Target
+    lesion_sdf: Float32Array
+    structure_sdfs: tuple[tuple[str, Float32Array], ...]
+
+
+def prepare(config: Config, structures: Sequence[Structure]) -> Procedure:
+    """The procedure of a case with its delineations (one lesion, any critical structures)."""
+    lesion = next(s for s in structures if s.role is Role.LESION)
+    critical = [s for s in structures if s.role is Role.CRITICAL]
+    grid = _analysis_grid(lesion, config)
+    lesion_sdf = sdf_on(lesion, grid)
+    margin = Structure("lesion and margin", Role.LESION, grid, lesion_sdf)
+    plan = Plan(
+        lesion=body(lesion),
+        lesion_and_margin=body(margin, grow_mm=config.margin_goal_mm),
+        structures=tuple(body(s, within=grid) for s in critical),
+        margin_goal_mm=config.margin_goal_mm,
+    )
+    return Procedure(
+        config, tuple(structures), grid, prediction_grid(grid), plan,
+        Target(plan.lesion.points_lps_mm, plan.lesion_and_margin.points_lps_mm), lesion_sdf,
+        tuple((s.name, sdf_on(s, grid)) for s in critical),
+    )
+
+
+def _analysis_grid(lesion: Structure, config: Config) -> Grid:
+    inside = lesion.grid.to_lps_mm(np.argwhere(lesion.sdf_mm <= 0))
+    reach = config.margin_goal_mm + _BEYOND_LESION_MM
+    lows, highs = [inside.min(0) - reach], [inside.max(0) + reach]
+    for needle in config.needles:
+        ends = _active_ends(needle)
+        lows.append(ends.min(0) - _BEYOND_NEEDLE_MM)
+        highs.append(ends.max(0) + _BEYOND_NEEDLE_MM)
+    return Grid.around(np.min(lows, 0), np.max(highs, 0), ANALYSIS_SPACING_MM)
+
+
+def _active_ends(needle: NeedleConfig) -> FloatArray:
+    tip = np.asarray(needle.tip_lps_mm)
+    return np.stack([tip, tip + needle.type.active_length_mm * needle_direction(needle)])

@@ -1,0 +1,107 @@
+"""From the procedure's state to what a screen gets: arrays into files, the rest into a Snapshot.
+
+LPS mm, UTC seconds. Invariant: an array is written once; a snapshot names only files that exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.decision import protocol
+from monitor.model import Alarm, ArrayRef, NeedleLine, Snapshot
+from monitor.pipeline import State
+from monitor.procedure import Procedure
+from monitor.record.store import Store
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The arrays of one state, as files."""
+
+    volume: ArrayRef | None = None
+    ice_sdf: ArrayRef | None = None
+    lesion_sdf: ArrayRef | None = None
+    structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
+    forecast_temperature: ArrayRef | None = None
+
+
+class Publisher:
+    """Writes what changed since the last state. Used by the worker thread alone."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._plan: Procedure | None = None
+        self._state: State | None = None
+        self._shared = Shared()
+        self._volumes: dict[str, ArrayRef] = {}
+
+    def volume_kept(self, volume_id: str, ref: ArrayRef) -> None:
+        """The pixels of a volume are in the record already: the screen reads them there."""
+        self._volumes[volume_id] = ref
+
+    def share(self, state: State, procedure: Procedure) -> Shared:
+        """The files of ``state``'s arrays; only what is new is written."""
+        old, shared = self._state, self._shared
+        keep = self._store.keep_field
+        if self._plan is not procedure:
+            shared = _with(
+                shared, lesion_sdf=keep("lesion", procedure.lesion_sdf),
+                structure_sdfs=tuple((n, keep(f"structure{i}", a))
+                                     for i, (n, a) in enumerate(procedure.structure_sdfs)))
+        if state.volume is not None:
+            shared = _with(shared, volume=self._volumes.get(state.volume.volume_id))
+        if old is None or old.ice is not state.ice:
+            sdf = state.ice.sdf_mm if state.ice else None
+            shared = _with(shared, ice_sdf=None if sdf is None else keep("ice", sdf))
+        if old is None or old.forecast is not state.forecast:
+            field = state.forecast.temperature_degc if state.forecast else None
+            shared = _with(
+                shared, forecast_temperature=None if field is None else keep("forecast", field))
+        self._state, self._plan, self._shared = state, procedure, shared
+        return shared
+
+
+def _with(shared: Shared, **fields: object) -> Shared:
+    return Shared(**{**shared.__dict__, **fields})  # type: ignore[arg-type]
+
+
+def snapshot(
+    seq: int, now_utc_s: float, heartbeat_utc_s: float, state: State, shared: Shared,
+    procedure: Procedure, alarms: tuple[Alarm, ...],
+) -> Snapshot:
+    """All that a screen needs of one moment."""
+    config = procedure.config
+    forecast = state.forecast
+    return Snapshot(
+        seq=seq,
+        now_utc_s=now_utc_s,
+        heartbeat_utc_s=heartbeat_utc_s,
+        patient_label=config.patient_label,
+        margin_goal_mm=config.margin_goal_mm,
+        stale_after_s=config.stale_after_s,
+        phase=protocol.phase(state.progress, config.protocol),
+        blocked=state.block is not None,
+        alarms=alarms,
+        needles=tuple(NeedleLine(n.number, n.tip_lps_mm, n.entry_lps_mm) for n in config.needles),
+        assessment=state.assessment,
+        baseline_id=state.baseline.volume_id if state.baseline else None,
+        volume_id=state.volume.volume_id if state.volume else None,
+        volume=shared.volume,
+        volume_geometry=state.volume.geometry if state.volume else None,
+        analysis_grid=procedure.analysis_grid,
+        ice_sdf=shared.ice_sdf,
+        ice_edge_error_mm=_finite(state.ice.edge_error_mm if state.ice else 0.0),
+        lesion_sdf=shared.lesion_sdf,
+        structure_sdfs=shared.structure_sdfs,
+        forecast_grid=forecast.grid if forecast else None,
+        forecast_times_utc_s=forecast.times_utc_s if forecast else (),
+        forecast_temperature=shared.forecast_temperature,
+        forecast_edge_degc=forecast.edge_degc if forecast else None,
+        window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
+    )
+
+
+def _finite(value: float) -> float:
+    return value if np.isfinite(value) else 0.0
