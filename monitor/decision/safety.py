@@ -104,10 +104,11 @@ def _stale(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]
     """While freezing, the newest scan, or the freeze's start before there is one, must be young."""
     if f.phase.kind is not PhaseKind.FREEZE:
         return
-    started = f.phase.started_utc_s
-    newest = max(started if started is not None else -math.inf,
-                 f.assessment.as_of_utc_s if f.assessment else -math.inf)
-    age_s = now - newest
+    times = [f.phase.started_utc_s if f.phase.started_utc_s is not None else math.nan]
+    if f.assessment:
+        times.append(f.assessment.as_of_utc_s)
+    # max() would drop a NaN or keep it by position.
+    age_s = now - (max(times) if all(map(math.isfinite, times)) else math.nan)
     if not -5.0 <= age_s <= f.stale_after_s:
         yield "image_stale", Priority.MEDIUM, {"age_s": f"{age_s:.0f}"}
 

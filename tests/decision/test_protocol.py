@@ -1,0 +1,51 @@
+"""The protocol's clockwork."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.config import PhaseConfig, ProtocolConfig
+from monitor.decision import protocol
+from monitor.decision.protocol import Progress
+from monitor.model import PhaseKind
+
+RULES = ProtocolConfig(
+    (PhaseConfig(PhaseKind.FREEZE, 600.0), PhaseConfig(PhaseKind.THAW, 300.0),
+     PhaseConfig(PhaseKind.FREEZE, 360.0)), None)
+
+
+def test_nothing_begins_by_itself() -> None:
+    assert protocol.advanced(Progress(), RULES, 1e9) == Progress()
+    assert protocol.phase(Progress(), RULES).kind is PhaseKind.WAITING
+
+
+def test_phases_follow_on_time() -> None:
+    begun = protocol.next_phase(Progress(), RULES, 1000.0)
+    assert protocol.phase(protocol.advanced(begun, RULES, 1599.0), RULES).kind is PhaseKind.FREEZE
+    thaw = protocol.advanced(begun, RULES, 1600.0)
+    assert thaw.started_utc_s == (1000.0, 1600.0)
+    assert protocol.phase(thaw, RULES).kind is PhaseKind.THAW
+    second = protocol.phase(protocol.advanced(begun, RULES, 1950.0), RULES)
+    assert (second.kind, second.cycle, second.started_utc_s) == (PhaseKind.FREEZE, 2, 1900.0)
+    over = protocol.advanced(begun, RULES, 5000.0)
+    assert over.ended_utc_s == 2260.0
+    assert protocol.next_phase(over, RULES, 6000.0) == over
+
+
+def test_operator_ends_a_freeze_early_and_the_needles_know() -> None:
+    progress = protocol.next_phase(protocol.next_phase(Progress(), RULES, 1000.0), RULES, 1400.0)
+    assert protocol.intervals(progress, RULES, 900.0) == (
+        (PhaseKind.FREEZE, 0.0, 400.0), (PhaseKind.THAW, 400.0, 400.0 + 300.0 + 900.0))
+
+
+@given(st.lists(st.floats(0.0, 400.0), min_size=1, max_size=30))
+def test_intervals_are_ordered_and_touch(steps: list[float]) -> None:
+    now, progress = 0.0, protocol.next_phase(Progress(), RULES, 0.0)
+    for step in steps:
+        now += step
+        progress = protocol.advanced(progress, RULES, now)
+    found = protocol.intervals(progress, RULES, 900.0)
+    assert found[0][1] == 0.0
+    assert all(a[2] == b[1] for a, b in zip(found, found[1:], strict=False))
+    assert all(math.isfinite(end) and end > start for _, start, end in found)

@@ -1,0 +1,90 @@
+"""Each alarm is shown to sound, and to be silent only when things are proved fine."""
+
+from dataclasses import replace
+
+import pytest
+
+from monitor.decision.safety import Block, Facts, alarm_key, standing_alarms
+from monitor.model import (
+    Assessment,
+    Phase,
+    PhaseKind,
+    Priority,
+    Reason,
+    Status,
+    StructureDistance,
+)
+
+NAN = float("nan")
+GOOD = Assessment(
+    volume_id="v002", as_of_utc_s=1000.0, status=Status.OK, reasons=(), lesion_covered=0.9,
+    margin_covered=0.5, margin_goal_mm=5.0, min_margin_mm=-1.0, min_margin_at_lps_mm=(0, 0, 0),
+    margin_error_mm=0.6, ice_volume_ml=5.0,
+    structures=(StructureDistance("bowel", 12.0, 5.0),), time_to_margin_s=(60.0, 120.0))
+FINE = Facts(
+    phase=Phase(PhaseKind.FREEZE, 1, 900.0, 1500.0), baseline_id="v001", needles_known=True,
+    assessment=GOOD, block=None, stale_after_s=210.0, heartbeat_age_s=0.1, intake_alive=True,
+    record_ok=True, clock_offset_s=0.0)
+
+
+def codes(facts: Facts, now: float = 1010.0) -> set[str]:
+    return {a.code for a in standing_alarms(facts, now)}
+
+
+def test_silent_when_all_is_fine() -> None:
+    assert codes(FINE) == set()
+
+
+@pytest.mark.parametrize(("change", "code"), [
+    ({"heartbeat_age_s": 4.0}, "core_silent"),
+    ({"heartbeat_age_s": NAN}, "core_silent"),
+    ({"intake_alive": False}, "intake_dead"),
+    ({"record_ok": False}, "record_failing"),
+    ({"fault": "ValueError"}, "core_fault"),
+    ({"baseline_id": None}, "no_baseline"),
+    ({"needles_known": False}, "needles_unknown"),
+    ({"clock_offset_s": -40.0}, "clock_offset"),
+    ({"clock_offset_s": NAN}, "clock_offset"),
+    ({"block": Block("patient_mismatch", "A", "B", 1.0)}, "patient_mismatch"),
+    ({"assessment": replace(GOOD, as_of_utc_s=700.0), "phase": Phase(PhaseKind.FREEZE, 1, 600.0, None)}, "image_stale"),
+    ({"assessment": replace(GOOD, as_of_utc_s=NAN)}, "image_stale"),
+    ({"assessment": replace(GOOD, as_of_utc_s=1100.0)}, "image_stale"),
+    ({"assessment": None, "phase": Phase(PhaseKind.FREEZE, 1, 700.0, None)}, "image_stale"),
+    ({"assessment": replace(GOOD, status=Status.DEGRADED, reasons=(Reason("edge_hidden", ""),))}, "segmentation_poor"),
+    ({"assessment": replace(GOOD, structures=(StructureDistance("bowel", 4.9, 5.0),))}, "structure_near"),
+    ({"assessment": replace(GOOD, structures=(StructureDistance("bowel", NAN, 5.0),))}, "structure_near"),
+    ({"assessment": replace(GOOD, structures=(StructureDistance("bowel", None, 5.0),))}, "structure_near"),
+    ({"assessment": replace(GOOD, margin_covered=1.0)}, "margin_reached"),
+])
+def test_each_cause_sounds_its_alarm(change: dict, code: str) -> None:
+    assert code in codes(replace(FINE, **change))
+
+
+@pytest.mark.parametrize("covered", [0.9999999, NAN, None])
+def test_margin_is_not_reached_by_rounding_or_by_not_knowing(covered: float | None) -> None:
+    assert "margin_reached" not in codes(replace(FINE, assessment=replace(GOOD, margin_covered=covered)))
+
+
+def test_margin_is_not_reached_on_doubtful_ice() -> None:
+    doubtful = replace(GOOD, margin_covered=1.0, status=Status.DEGRADED, reasons=(Reason("x", ""),))
+    assert "margin_reached" not in codes(replace(FINE, assessment=doubtful))
+
+
+def test_worst_first_and_keeps_its_start() -> None:
+    facts = replace(FINE, heartbeat_age_s=9.0, clock_offset_s=99.0)
+    first = standing_alarms(facts, 1010.0)
+    again = standing_alarms(facts, 1020.0, first)
+    assert [a.priority for a in again] == [Priority.HIGH, Priority.LOW]
+    assert {a.since_utc_s for a in again} == {1010.0}
+
+
+def test_two_structures_are_two_alarms() -> None:
+    near = tuple(StructureDistance(n, 1.0, 5.0) for n in ("bowel", "skin"))
+    alarms = standing_alarms(replace(FINE, assessment=replace(GOOD, structures=near)), 1010.0)
+    assert len({alarm_key(a) for a in alarms}) == 2
+
+
+def test_baseline_alone_raises_no_structure_alarm() -> None:
+    nothing = replace(GOOD, volume_id="v001", status=Status.INVALID, reasons=(Reason("baseline", ""),),
+                      structures=(StructureDistance("bowel", None, 5.0),))
+    assert codes(replace(FINE, assessment=nothing)) == set()
