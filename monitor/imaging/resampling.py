@@ -60,5 +60,6 @@ def _in_gap(geometry: SliceGeometry, k: npt.NDArray[np.float64]) -> npt.NDArray[
     below = np.clip(np.floor(k).astype(int), 0, len(gaps) - 1)
     gap = gaps[below]
     from_lower = (k - below) * gap
-    hole = (from_lower > reach / 2) & (gap - from_lower > reach / 2)
+    rounding = 1e-6 * reach
+    hole = np.minimum(from_lower, gap - from_lower) > reach / 2 + rounding
     return (gap > _GAP_TOLERANCE * reach) & hole
