@@ -1,0 +1,186 @@
+"""The tissue law, written once: enthalpy ↔ temperature, conductivity, perfusion, stable steps.
+
+SI units, temperatures in °C, enthalpy in J/m³ measured from fully frozen tissue at its solidus.
+The functions take numbers or arrays and hold no branch, so that the CPU engine compiles these very
+functions. Invariant: temperature and frozen fraction are continuous and monotone in enthalpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_kernels.engine import Problem, Tissue
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+# ------------------------------------------------------------------ pointwise law
+
+# As float32 they leave float64 arrays what they are, and do not turn the compiled float32 kernels
+# into float64 ones, which halves their speed.
+_ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+
+
+def temperature_degc(h: Any, solidus: Any, width: Any, latent: Any, per_cf: Any, per_cu: Any) -> Any:
+    """T(H): frozen, mushy and unfrozen branches as one sum. ``latent`` is the enthalpy at the
+    liquidus, ``per_cf`` and ``per_cu`` are 1/(ρc)."""
+    frozen = np.minimum(h, _ZERO) * per_cf
+    mushy = np.minimum(np.maximum(h, _ZERO), latent) * (width / latent)
+    return solidus + frozen + mushy + np.maximum(h - latent, _ZERO) * per_cu
+
+
+def frozen_fraction(h: Any, latent: Any) -> Any:
+    """Share of the freezable water that is ice, linear across the mushy zone."""
+    return _ONE - np.minimum(np.maximum(h, _ZERO), latent) / latent
+
+
+def conductivity(fraction: Any, k_frozen: Any, k_unfrozen: Any) -> Any:
+    """k across the mushy zone, linear in the frozen fraction."""
+    return k_unfrozen + fraction * (k_frozen - k_unfrozen)
+
+
+def face_conductivity(a: Any, b: Any) -> Any:
+    """Harmonic mean: the flux through two half-voxels in series."""
+    return _TWO * a * b / (a + b)
+
+
+def source_w_m3(t: Any, fraction: Any, perfusion: Any, metabolic: Any, blood_degc: Any) -> Any:
+    """Blood and metabolism, which stop as the water freezes. ``perfusion`` is w·ρ_b·c_b."""
+    return (_ONE - fraction) * (perfusion * (blood_degc - t) + metabolic)
+
+
+# ------------------------------------------------------------------ parameters
+
+
+@dataclass(frozen=True)
+class Table:
+    """The law's parameters, each (member, tissue) float64."""
+
+    solidus: FloatArray
+    width: FloatArray
+    latent: FloatArray
+    per_cf: FloatArray
+    per_cu: FloatArray
+    k_frozen: FloatArray
+    k_unfrozen: FloatArray
+    perfusion: FloatArray
+    metabolic: FloatArray
+
+    def stacked(self) -> FloatArray:
+        """(member, tissue, 9) in the order of the fields."""
+        return np.stack([getattr(self, name) for name in self.__dataclass_fields__], axis=-1)
+
+
+def table(problem: Problem) -> Table:
+    """The parameters of every member and tissue of a problem."""
+    m = problem.members
+
+    def column(values: list[float], scale: tuple[float, ...] | None = None) -> FloatArray:
+        scales = np.array(scale if scale is not None else [1.0] * len(m))
+        return scales[:, None] * np.array(values)[None, :]
+
+    ts = problem.tissues
+    blood = problem.blood.rho_kg_m3 * problem.blood.c_j_kg_k
+    width = np.array([t.liquidus_degc - t.solidus_degc for t in ts])
+    sensible = np.array([t.rho_kg_m3 * 0.5 * (t.c_frozen_j_kg_k + t.c_unfrozen_j_kg_k) for t in ts]) * width
+    return Table(
+        solidus=column([t.solidus_degc for t in ts]),
+        width=column(list(width)),
+        latent=column([t.rho_kg_m3 * t.latent_heat_j_kg for t in ts], m.latent_heat) + sensible,
+        per_cf=column([1.0 / (t.rho_kg_m3 * t.c_frozen_j_kg_k) for t in ts]),
+        per_cu=column([1.0 / (t.rho_kg_m3 * t.c_unfrozen_j_kg_k) for t in ts]),
+        k_frozen=column([t.k_frozen_w_m_k for t in ts], m.k_frozen),
+        k_unfrozen=column([t.k_unfrozen_w_m_k for t in ts]),
+        perfusion=column([t.perfusion_per_s * blood for t in ts], m.perfusion),
+        metabolic=column([t.metabolic_w_m3 for t in ts]),
+    )
+
+
+def enthalpy(t_degc: FloatArray, solidus: FloatArray, width: FloatArray, latent: FloatArray,
+             per_cf: FloatArray, per_cu: FloatArray) -> FloatArray:
+    """H(T), the inverse of ``temperature_degc``."""
+    above = t_degc - solidus
+    frozen = np.minimum(above, 0.0) / per_cf
+    mushy = np.clip(above, 0.0, width) * (latent / width)
+    return np.asarray(frozen + mushy + np.maximum(above - width, 0.0) / per_cu)
+
+
+# ------------------------------------------------------------------ time steps
+
+
+def stable_step_s(problem: Problem, parameters: Table, sink_per_s: float) -> float:
+    """The longest stable explicit Euler step: Gershgorin's bound on the heat operator and the
+    needles' strongest sink. A face conducts at most twice its worse half."""
+    inverse_square = float(sum((1e3 / d) ** 2 for d in problem.spacing_mm))
+    k_own = np.maximum(parameters.k_frozen, parameters.k_unfrozen)
+    k_face = np.minimum(2.0 * k_own, k_own.max())
+    per_c = np.maximum(parameters.per_cf, parameters.per_cu)
+    # Below this temperature slope the mushy zone's latent heat only slows the answer down.
+    rate = (4.0 * k_face * inverse_square + parameters.perfusion) * per_c
+    return 2.0 / (float(rate.max()) + 2.0 * sink_per_s)
+
+
+def rkl1(stages: int) -> tuple[FloatArray, FloatArray, float]:
+    """Coefficients μ_j, ν_j (index j, from 2) and w₁ of the s-stage first-order Runge-Kutta-Legendre
+    scheme (Meyer, Balsara & Aslam, J. Comput. Phys. 2014, eq. 12-16)."""
+    j = np.arange(stages + 1, dtype=float)
+    j[0] = 1.0
+    return (2.0 * j - 1.0) / j, (1.0 - j) / j, 2.0 / (stages**2 + stages)
+
+
+def stages_for(step_s: float, euler_s: float) -> int:
+    """The fewest stages that keep a step of ``step_s`` stable: step ≤ euler·(s² + s)/2; odd, which
+    damps the highest modes."""
+    s = int(np.ceil(0.5 * (np.sqrt(1.0 + 8.0 * step_s / euler_s) - 1.0)))
+    return max(3, s + 1 - s % 2)
+
+
+# ------------------------------------------------------------------ validation
+
+
+def check(problem: Problem) -> None:
+    """Raises ``ValueError`` naming what is wrong."""
+    label = problem.label_zyx
+    if label.ndim != 3 or min(label.shape) < 3:
+        raise ValueError(f"label_zyx: expected three dimensions of at least 3 voxels, got {label.shape}")
+    if not problem.tissues or int(label.max()) >= len(problem.tissues):
+        raise ValueError(f"label_zyx: label {int(label.max())} but {len(problem.tissues)} tissue(s)")
+    if not all(np.isfinite(d) and d > 0 for d in problem.spacing_mm):
+        raise ValueError(f"spacing_mm: expected positive numbers, got {problem.spacing_mm}")
+    if problem.boundary not in ("fixed", "insulated"):
+        raise ValueError(f'boundary: expected "fixed" or "insulated", got {problem.boundary!r}')
+    for tissue in problem.tissues:
+        _check_tissue(tissue)
+    m = problem.members
+    for name in ("perfusion", "latent_heat", "k_frozen", "cooling"):
+        values = getattr(m, name)
+        if len(values) != len(m) or not all(np.isfinite(v) and v >= 0 for v in values):
+            raise ValueError(f"members.{name}: expected {len(m)} numbers ≥ 0, got {values}")
+    for i, needle in enumerate(problem.needles):
+        if abs(float(np.linalg.norm(needle.direction)) - 1.0) > 1e-6:
+            raise ValueError(f"needles[{i}].direction: expected a unit vector, got {needle.direction}")
+        if not 0.0 <= needle.duty <= 1.0:
+            raise ValueError(f"needles[{i}].duty: expected 0..1, got {needle.duty}")
+        if not (needle.diameter_mm > 0 and needle.active_length_mm > 0):
+            raise ValueError(f"needles[{i}]: expected positive diameter_mm and active_length_mm")
+        times = [t for t, _ in needle.surface_degc]
+        if not times or any(b < a for a, b in zip(times, times[1:], strict=False)):
+            raise ValueError(f"needles[{i}].surface_degc: expected ascending times, got {times}")
+
+
+def _check_tissue(tissue: Tissue) -> None:
+    positive = ("rho_kg_m3", "c_unfrozen_j_kg_k", "c_frozen_j_kg_k", "k_unfrozen_w_m_k",
+                "k_frozen_w_m_k")
+    for name in positive:
+        value = getattr(tissue, name)
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"tissue {tissue.name}: {name}: expected a positive number, got {value}")
+    for name in ("latent_heat_j_kg", "perfusion_per_s", "metabolic_w_m3"):
+        value = getattr(tissue, name)
+        if not (np.isfinite(value) and value >= 0):
+            raise ValueError(f"tissue {tissue.name}: {name}: expected a number ≥ 0, got {value}")
+    if not tissue.solidus_degc < tissue.liquidus_degc:
+        raise ValueError(f"tissue {tissue.name}: solidus_degc must lie below liquidus_degc")

@@ -1,0 +1,34 @@
+"""Which engine runs. Invariant: the choice is said (``engine.why``) and never changed in silence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpu_kernels.cpu import CpuEngine
+from gpu_kernels.engine import Engine, Needle, Problem, Tissue
+from gpu_kernels.reference import ReferenceEngine
+
+CHOICES = ("auto", "cpu", "reference", "gpu")
+
+
+class EngineUnavailable(RuntimeError):
+    """The engine asked for cannot run here; the message says why."""
+
+
+def open_engine(choice: str) -> Engine:
+    """The engine by name. ``auto`` is the CPU engine in this version, which has no GPU engine."""
+    if choice in ("auto", "cpu"):
+        return CpuEngine()
+    if choice == "reference":
+        return ReferenceEngine()
+    if choice == "gpu":
+        raise EngineUnavailable("engine gpu: this version has no GPU engine yet; use --engine cpu")
+    raise EngineUnavailable(f"engine {choice!r}: expected one of {', '.join(CHOICES)}")
+
+
+def warm_up(engine: Engine) -> None:
+    """Compiles whatever the engine compiles, on a problem of a few voxels."""
+    tissue = Tissue("warm-up", 1000.0, 3600.0, 1800.0, 0.5, 2.0, 250e3, -8.0, -1.0, 5e-4, 500.0)
+    needle = Needle((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.5, 6.0, ((0.0, -140.0), (10.0, float("nan"))))
+    problem = Problem(np.zeros((8, 8, 8), np.uint8), (tissue,), (-8.0, -8.0, -8.0), (2.0, 2.0, 2.0), (needle,))
+    engine.advance(problem, engine.initial(problem, 37.0), 5.0)
