@@ -1,7 +1,7 @@
-"""What a procedure is set up with: CASE.toml → frozen ``Config``, validated once.
+"""What a procedure is set up with: the frozen ``Config`` and its parts.
 
-Units are in the names; points are LPS mm. Invariant: a ``Config`` that exists is complete and
-plausible; every error names the field and the file.
+``monitor.case`` makes it from CASE.toml. Units are in the names; points are LPS mm. Invariant: a
+``Config`` that exists is complete and plausible; every error names the field and the file.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ class NeedleConfig:
 
 
 @dataclass(frozen=True)
-class PhaseConfig:
-    kind: PhaseKind
-    duration_s: float
-
-
-@dataclass(frozen=True)
 class ProtocolConfig:
     """Freezes and thaws in order. They start ``start_after_baseline_s`` after the baseline was
     acquired, or when the operator says so (None)."""
 
     phases: tuple[PhaseConfig, ...]
     start_after_baseline_s: float | None
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    kind: PhaseKind
+    duration_s: float
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,14 @@ class TissueConfig:
 
 @dataclass(frozen=True)
 class OrganPreset:
-    """What an organ brings: the tissue around the lesion, ice contrast to expect, the window."""
+    """What an organ brings: the tissue around the lesion, what fat and gas-filled voxels are made
+    of, the ice contrast to expect, the usual protocol, the display window."""
 
     name: str
     tissue: TissueConfig
+    fat: TissueConfig
+    gas: TissueConfig
+    phases: tuple[PhaseConfig, ...]
     margin_goal_mm: float
     expected_ice_drop_hu: float
     window_level_hu: float

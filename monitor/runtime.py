@@ -22,7 +22,8 @@ from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
 from monitor.clock import ProcedureClock
-from monitor.config import Config, load_config
+from monitor.case import load_case
+from monitor.config import Config
 from monitor.core import Core
 from monitor.decision import protocol
 from monitor.decision.safety import Facts, alarm_key, standing_alarms
@@ -57,7 +58,7 @@ class LiveOptions:
 
 def open_case(path: Path) -> tuple[Config, Procedure]:
     """A case with its delineations read. Raises ``ConfigError`` or ``StructureError``."""
-    config = load_config(path)
+    config = load_case(path)
     return config, prepare(config, _structures(config))
 
 

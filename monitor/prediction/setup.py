@@ -44,7 +44,7 @@ def make_problem(
     config: Config, grid: Grid, label_zyx: npt.NDArray[np.uint8], intervals: Sequence[Interval]
 ) -> Problem:
     """The bioheat problem of this case with the needles driven over ``intervals``."""
-    tissues = (config.organ.tissue, config.organ.fat, config.organ.air)
+    tissues = (config.organ.tissue, config.organ.fat, config.organ.gas)
     return Problem(
         label_zyx=label_zyx,
         tissues=tuple(_tissue(t) for t in tissues),
