@@ -63,8 +63,10 @@ class Core:
         """Serves messages until ``stop()`` and the inbox is empty, then ends the procedure."""
         while True:
             busy = self._serve_acts(acts) | self._serve(inbox)
-            self._tick()
             self.beat_mono_s = self._clock.mono_s()
+            if not busy:
+                # Only now is silence the scanner's, and not our own lag behind the queue.
+                self._tick()
             if not busy and self.state.forecast_wanted:
                 self._forecast()
             if not busy and stop():

@@ -108,10 +108,12 @@ class CtSlice:
 
 @dataclass(frozen=True)
 class Rejected:
-    """An instance that is not part of any volume, and why. It is quarantined, never lost."""
+    """An instance that is not part of any volume, and why. It is quarantined, never lost.
+    ``mismatch`` is (expected, received) when it belongs to another patient or frame of reference."""
 
     instance: Instance
     reason: Reason
+    mismatch: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,9 @@ class Assessment:
     ice_volume_ml: float | None
     structures: tuple[StructureDistance, ...]
     time_to_margin_s: tuple[float, float] | None
+    # 90 % interval of each coverage (edge ± 1.64 edge errors); None when nobody computed it.
+    lesion_covered_interval: tuple[float, float] | None = None
+    margin_covered_interval: tuple[float, float] | None = None
 
 
 class Priority(Enum):
