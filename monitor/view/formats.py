@@ -97,7 +97,7 @@ def remaining(earliest_s: float, latest_s: float) -> str:
     if low >= LONG_MIN:
         return f">{NBSP}{LONG_MIN}{NBSP}min"
     if latest_s > LONG_MIN * 60.0:
-        return f">{NBSP}{max(low, 1)}{NBSP}min" if low else f">{NBSP}1{NBSP}min"
+        return f">{NBSP}{low}{NBSP}min" if low else UNKNOWN
     high = max(low + 1, math.ceil(latest_s / 60.0))
     if high <= 1:
         return f"<{NBSP}1{NBSP}min"

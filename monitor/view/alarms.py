@@ -1,0 +1,88 @@
+"""The alarm row: which alarm is shown, in which words, and how it flashes. Pure.
+
+Priorities are shown as red ``***``, yellow ``**``, cyan ``*``; flashing rates are in hertz.
+Invariant: if any alarm stands, the row shows one of the highest priority among them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from monitor.model import Alarm, Priority
+from monitor.view import formats
+from monitor.view.translations import alarm_text, reason_text, text
+
+_STARS = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
+# 1.4-2.8 Hz high, 0.4-0.8 Hz medium, steady low (display.md, from memory of IEC 60601-1-8).
+_FLASH_HZ = {Priority.HIGH: 2.0, Priority.MEDIUM: 0.6, Priority.LOW: 0.0}
+# Within a priority: what blocks or blinds the screen first, as its cause explains the others.
+_FIRST = ("patient_mismatch", "frame_of_reference_mismatch", "blocked", "view_error", "core_silent")
+_LONGEST_ID = 20
+
+
+@dataclass(frozen=True)
+class AlarmLine:
+    """One line of the alarm row. ``flash_hz`` 0 is steady."""
+
+    code: str
+    stars: str
+    sentence: str
+    priority: Priority
+    flash_hz: float
+    others: str
+
+
+def alarm_id(alarm: Alarm) -> tuple[str, str]:
+    """What makes two alarms the same one: the code, and for a structure its name."""
+    return alarm.code, alarm.params.get("name", "")
+
+
+def alarm_line(
+    alarms: Collection[Alarm], age_s: float | None, acknowledged: Collection[tuple[str, str]],
+    language: str,
+) -> AlarmLine | None:
+    """The highest alarm, in words. An acknowledged one stays, steady."""
+    if not alarms:
+        return None
+    first = min(alarms, key=_rank)
+    steady = alarm_id(first) in acknowledged
+    others = text(language, "others", count=str(len(alarms) - 1)) if len(alarms) > 1 else ""
+    return AlarmLine(
+        first.code, _STARS[first.priority], sentence(first, age_s, language), first.priority,
+        0.0 if steady else _FLASH_HZ[first.priority], others)
+
+
+def _rank(alarm: Alarm) -> tuple[int, int]:
+    code = alarm.code
+    return list(Priority).index(alarm.priority), _FIRST.index(code) if code in _FIRST else len(_FIRST)
+
+
+def sentence(alarm: Alarm, age_s: float | None, language: str) -> str:
+    """The alarm in words, its numbers written as the language writes them."""
+    params = {name: _shown(name, value, language) for name, value in alarm.params.items()}
+    params["age"] = formats.clock(_age_s(alarm, age_s))
+    if alarm.code == "segmentation_poor":
+        code = alarm.params.get("reason", "unknown")
+        params["reason"] = reason_text(language, code, code)
+    return alarm_text(language, alarm.code, params)
+
+
+def _age_s(alarm: Alarm, age_s: float | None) -> float | None:
+    """The view's own reckoning, which counts on; the alarm's where there is no scan to count from."""
+    if age_s is not None:
+        return age_s
+    try:
+        return float(alarm.params.get("age_s", math.nan))
+    except ValueError:
+        return math.nan
+
+
+def _shown(name: str, value: str, language: str) -> str:
+    if name.endswith("_mm") or name == "seconds":
+        value = value.replace("-", formats.MINUS)
+        return value.replace(".", ",") if language == "fr" else value
+    if len(value) > _LONGEST_ID and name in ("expected", "received"):
+        return value[:7] + "…" + value[-12:]
+    return value

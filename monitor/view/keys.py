@@ -1,0 +1,97 @@
+"""The operator's keys, also those of a foot pedal that types. Seconds of the view's clock.
+
+What cannot be undone asks twice: C clears a wrong-patient block, Q ends the procedure; Esc only
+takes a question back. Invariant: holding a key down (auto-repeat) never acts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from PyQt5.QtCore import Qt, QTimer
+from PyQt5.QtGui import QKeyEvent
+
+from monitor.view.translations import text
+
+if TYPE_CHECKING:
+    from monitor.view.window import RoomWindow
+
+# Between the first and the second press of a key that asks; and of F, against a double press.
+ASK_S = 4.0
+BOUNCE_S = 2.0
+HOLD_MS = 1500
+_SCROLL = {Qt.Key_PageUp: 1, Qt.Key_Up: 1, Qt.Key_PageDown: -1, Qt.Key_Down: -1}
+
+
+class Keys:
+    """Turns key events into the window's acts."""
+
+    def __init__(self, window: RoomWindow, mono: Callable[[], float]) -> None:
+        self._window, self._mono = window, mono
+        self._asked: tuple[str, float] = ("", 0.0)
+        self._last_phase_s = float("-inf")
+        self._hold = QTimer(window)
+        self._hold.setSingleShot(True)
+        self._hold.timeout.connect(self._held)
+
+    def pressed(self, event: QKeyEvent) -> None:
+        key = event.key()
+        if key in _SCROLL:  # scrolling may repeat
+            self._window.scroll_plane(_SCROLL[key])
+            return
+        if event.isAutoRepeat():
+            return
+        actions: dict[int, Callable[[], None]] = {
+            Qt.Key_F: self._phase_next, Qt.Key_A: self._window.acknowledge, Qt.Key_C: self._clear,
+            Qt.Key_L: self._window.switch_language, Qt.Key_Home: self._window.home,
+            Qt.Key_Plus: lambda: self._window.zoom(1.25), Qt.Key_Equal: lambda: self._window.zoom(1.25),
+            Qt.Key_Minus: lambda: self._window.zoom(0.8),
+            Qt.Key_Q: self.quit_asked, Qt.Key_Escape: self._take_back,
+        }
+        if key in actions:
+            actions[key]()
+
+    def released(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key_C and not event.isAutoRepeat():
+            self._hold.stop()
+
+    def quit_asked(self) -> None:
+        """Q, or the window's own close button."""
+        if self._confirmed("quit"):
+            self._window.ask_to_end()
+
+    def _phase_next(self) -> None:
+        if self._mono() - self._last_phase_s >= BOUNCE_S:
+            self._last_phase_s = self._mono()
+            self._window.act("phase_next")
+
+    def _clear(self) -> None:
+        """Only where there is something to clear."""
+        if not self._window.is_blocked():
+            return
+        if self._confirmed("clear_block"):
+            self._hold.stop()
+            self._window.act("clear_block")
+        else:
+            self._hold.start(HOLD_MS)
+
+    def _held(self) -> None:
+        if self._window.is_blocked():
+            self._asked = ("", 0.0)
+            self._window.act("clear_block")
+
+    def _take_back(self) -> None:
+        self._hold.stop()
+        self._asked = ("", 0.0)
+        self._window.say("")
+
+    def _confirmed(self, what: str) -> bool:
+        """True on the second press in time; on the first, asks for it."""
+        asked, until = self._asked
+        if asked == what and self._mono() < until:
+            self._asked = ("", 0.0)
+            return True
+        self._asked = (what, self._mono() + ASK_S)
+        self._window.say(text(self._window.language, f"ask.{what}"), ASK_S)
+        return False

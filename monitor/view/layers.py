@@ -1,0 +1,87 @@
+"""The paths one plane is drawn with, made from fields and kept until what they show changes.
+
+Paths are in pane pixels; keys are the array's path, the plane's place, the level and the frame.
+Invariant: a kept path is used only where a new one would be the same.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PyQt5.QtGui import QImage, QPainterPath
+
+from monitor.geometry import Grid
+from monitor.view import contours
+from monitor.view.images import Picture, Stack, grey
+from monitor.view.planes import Frame
+from monitor.view.scene import Array
+from monitor.view.style import path_of
+
+_KEPT = 64
+
+
+class PathCache:
+    """A small least-recently-used store of paths."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def _at(frame: Frame, cursor: tuple[float, float, float]) -> float:
+    return cursor[frame.plane.across]
+
+
+def contour(field: Array, grid: Grid, frame: Frame, at_mm: float, level: float) -> QPainterPath:
+    """Where the field is ``level`` on the plane at ``at_mm``."""
+    cut = contours.cut(field, grid, frame.plane, at_mm)
+    if cut is None:
+        return QPainterPath()
+    return path_of([frame.in_plane_px(*line.T) for line in contours.lines(cut, level)])
+
+
+def area(
+    field: Array, grid: Grid, frame: Frame, at_mm: float, low: float | None, high: float
+) -> QPainterPath:
+    """Where the field lies between two levels (below ``high`` when ``low`` is None)."""
+    cut = contours.cut(field, grid, frame.plane, at_mm)
+    if cut is None:
+        return QPainterPath()
+    rings = contours.areas(cut, low, high)
+    return path_of([frame.in_plane_px(*ring.T) for ring in rings], closed=True)
+
+
+def predicted(
+    fields: Array, times: Sequence[float], at_time: float, grid: Grid, frame: Frame, at_mm: float,
+    levels: Sequence[float],
+) -> list[QPainterPath]:
+    """The isotherms at a time, one path a level."""
+    cut = contours.blended_cut(fields, times, at_time, grid, frame.plane, at_mm)
+    if cut is None:
+        return [QPainterPath() for _ in levels]
+    return [path_of([frame.in_plane_px(*line.T) for line in contours.lines(cut, level)])
+            for level in levels]
+
+
+def ct_image(
+    stack: Stack, frame: Frame, at_mm: float, window_hu: tuple[float, float]
+) -> tuple[QImage, Picture] | None:
+    """The plane's picture as 8-bit grey, its first row at the top of the pane."""
+    picture = stack.picture(frame.plane, at_mm, frame.extent_mm())
+    if picture is None or min(picture.hu.shape) < 1:
+        return None
+    values = grey(picture.hu, *window_hu)
+    values = values[::-1] if frame.plane.up else values
+    values = values.copy()
+    rows, columns = values.shape
+    image = QImage(values.data, columns, rows, columns, QImage.Format_Grayscale8).copy()
+    return image, picture

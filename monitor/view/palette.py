@@ -1,0 +1,32 @@
+"""Colours by name, as sRGB hex. Contours: Okabe–Ito (told apart by colour-blind eyes); red, yellow
+and cyan belong to alarms and frames alone. Design units elsewhere: 1 du = 1 px at 1080p.
+
+Invariant: nothing in this table means "good"; no state of the screen is shown by colour alone.
+"""
+
+from __future__ import annotations
+
+COLOURS: dict[str, str] = {
+    "window": "#08090A",
+    "panel": "#15181B",
+    "pane": "#000000",
+    "rule": "#2A2F34",
+    "text": "#E8E8E8",
+    "label": "#B8B8B8",
+    "dim": "#8C9196",
+    "old": "#7E7E7E",
+    "casing": "#000000",
+    "lesion": "#F0E442",
+    "ice": "#56B4E9",
+    "cold20": "#009E73",
+    "cold40": "#CC79A7",
+    "critical": "#D55E00",
+    "needle": "#FFFFFF",
+    "mark": "#FFFFFF",
+    "alarm_high": "#D40000",
+    "alarm_high_text": "#FFFFFF",
+    "alarm_high_dark": "#FF5A5A",
+    "alarm_medium": "#FFD500",
+    "alarm_medium_text": "#101010",
+    "alarm_low": "#00D5E0",
+}

@@ -1,0 +1,232 @@
+"""Header, readouts, alarm row and footer: painted from the screen model alone.
+
+Sizes in design units times ``scale``. Invariant: every item keeps its place in every state, so
+that nothing on the screen shifts when a number or an alarm comes or goes.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from PyQt5.QtCore import QLineF, QPointF, QRectF, Qt
+from PyQt5.QtGui import QFontMetricsF, QPainter, QPainterPath, QPaintEvent
+from PyQt5.QtWidgets import QWidget
+
+from monitor.model import Priority
+from monitor.view import style
+from monitor.view.alarms import AlarmLine
+from monitor.view.marks import ring
+from monitor.view.panes import LINE_DU, PREDICTED_LINES, THIN_DU
+from monitor.view.translations import text
+from monitor.view.viewmodel import Readout, ScreenModel
+
+_VERSION = metadata.version("iceball-monitor")
+_RIGHT = Qt.AlignRight | Qt.AlignVCenter
+_LEFT = Qt.AlignLeft | Qt.AlignVCenter
+
+
+class Panel(QWidget):
+    """A part of the screen that repaints only when what it shows has changed."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.scale = 1.0
+        self.model: ScreenModel | None = None
+        self._shown: Any = None
+        self.setAttribute(Qt.WA_OpaquePaintEvent)
+
+    def show_model(self, model: ScreenModel) -> None:
+        self.model = model
+        shown = (self.content(model), self.scale, self.size())
+        if shown != self._shown:
+            self._shown = shown
+            self.update()
+
+    def content(self, model: ScreenModel) -> Any:
+        """What of the model this panel shows."""
+        raise NotImplementedError
+
+    def paint(self, painter: QPainter, model: ScreenModel) -> None:
+        raise NotImplementedError
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHints(QPainter.Antialiasing | QPainter.TextAntialiasing)
+        painter.fillRect(self.rect(), style.colour("panel"))
+        if self.model is not None:
+            self.paint(painter, self.model)
+        painter.end()
+
+    def box(self, x: float, y: float, w: float, h: float) -> QRectF:
+        """A rectangle given in design units."""
+        k = self.scale
+        return QRectF(x * k, y * k, w * k, h * k)
+
+    @property
+    def width_du(self) -> float:
+        return self.width() / self.scale
+
+
+class Header(Panel):
+    """Patient, cycle and phase, the phase's clock."""
+
+    def content(self, model: ScreenModel) -> Any:
+        return model.patient, model.phase, model.clock, model.clock_of
+
+    def paint(self, painter: QPainter, model: ScreenModel) -> None:
+        w, k = self.width_du, self.scale
+        left = w - 330
+        of = f"/ {model.clock_of}" if model.clock_of else ""
+        style.draw_text(painter, self.box(16, 0, 830, 64), model.patient, 40 * k, "text", True)
+        style.draw_text(painter, self.box(870, 0, left - 900, 64), model.phase, 40 * k, "text", True,
+                        Qt.AlignCenter)
+        style.draw_text(painter, self.box(left, 0, 170, 64), model.clock, 50 * k, "text", True, _RIGHT)
+        style.draw_text(painter, self.box(left + 182, 3, 140, 64), of, 34 * k, "label", align=_LEFT)
+
+
+class Readouts(Panel):
+    """The numbers, at the sizes display.md gives them, each at its own place."""
+
+    def content(self, model: ScreenModel) -> Any:
+        return (model.lesion, model.margin, model.min_margin, model.time_left, model.structure,
+                model.last_ct, model.simulation)
+
+    def paint(self, painter: QPainter, model: ScreenModel) -> None:
+        stretch = self.height() / self.scale / 860
+        places = ((model.lesion, 8, 124, True), (model.margin, 208, 88, True),
+                  (model.min_margin, 376, 56, False), (model.time_left, 492, 60, False),
+                  (model.structure, 612, 60, False))
+        for readout, top, size, noted in places:
+            self._readout(painter, readout, top * stretch, size, noted)
+        self._rule(painter, 734 * stretch)
+        self._last_ct(painter, model.last_ct, 746 * stretch)
+        style.draw_text(painter, self.box(24, 808 * stretch, 520, 40), model.simulation,
+                        30 * self.scale, "label")
+
+    def _readout(self, painter: QPainter, r: Readout, top: float, size: float, noted: bool) -> None:
+        k, w = self.scale, self.width_du - 40
+        style.draw_text(painter, self.box(24, top, w, 40), r.label, 32 * k, "label")
+        style.draw_text(painter, self.box(24, top + 38, w, 1.06 * size), r.value, size * k, r.tone, True)
+        if noted:
+            style.draw_text(painter, self.box(24, top + 36 + 1.06 * size, w, 34), r.note, 27 * k, "label")
+
+    def _last_ct(self, painter: QPainter, r: Readout, top: float) -> None:
+        box, name = self.box(16, top, self.width_du - 32, 58), r.tone
+        if name == "alarm_medium":
+            painter.fillRect(box, style.colour(name))
+            name = "alarm_medium_text"
+        style.draw_text(painter, box.adjusted(8 * self.scale, 0, 0, 0), r.value, 44 * self.scale, name, True)
+
+    def _rule(self, painter: QPainter, y: float) -> None:
+        painter.setPen(style.line_pen("rule", 2 * self.scale))
+        painter.drawLine(QLineF(24 * self.scale, y * self.scale, self.width() - 24 * self.scale, y * self.scale))
+
+
+class AlarmRow(Panel):
+    """The highest alarm, or a question or confirmation to the operator; empty when all is quiet."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.lit = True
+        self.said = ""
+
+    def content(self, model: ScreenModel) -> Any:
+        return model.alarm, self.lit, self.said
+
+    def paint(self, painter: QPainter, model: ScreenModel) -> None:
+        painter.fillRect(self.rect(), style.colour("window"))
+        if self.said:
+            self._say(painter)
+        elif model.alarm is not None:
+            self._alarm(painter, model.alarm)
+
+    def _say(self, painter: QPainter) -> None:
+        box = self.box(8, 4, self.width_du - 16, 52)
+        painter.setPen(style.line_pen("text", 3 * self.scale))
+        painter.drawRect(box)
+        style.draw_text(painter, box.adjusted(12, 0, -12, 0), self.said, 36 * self.scale, "text", True,
+                        Qt.AlignCenter)
+
+    def _alarm(self, painter: QPainter, alarm: AlarmLine) -> None:
+        """Filled when lit; outlined in the dark half of a flash and for low priority."""
+        name, k = f"alarm_{alarm.priority.value}", self.scale
+        filled = self.lit and alarm.priority is not Priority.LOW
+        box = self.box(8, 4, self.width_du - 16, 52)
+        ink = f"{name}_text" if filled else name
+        if filled:
+            painter.fillRect(box, style.colour(name))
+        else:
+            ink = "alarm_high_dark" if alarm.priority is Priority.HIGH else name
+            painter.setPen(style.line_pen(name, 3 * k))
+            painter.drawRect(box)
+        style.draw_text(painter, self.box(24, 4, 90, 52), alarm.stars, 38 * k, ink, True)
+        style.draw_text(painter, self.box(116, 4, self.width_du - 232, 52), alarm.sentence, 38 * k, ink,
+                        True, Qt.AlignCenter)
+        style.draw_text(painter, self.box(self.width_du - 104, 4, 80, 52), alarm.others, 34 * k, ink, True,
+                        _RIGHT)
+
+
+class Footer(Panel):
+    """The legend, drawn with the very pens of the planes, and the research notice."""
+
+    def content(self, model: ScreenModel) -> Any:
+        return model.language, model.margin_text
+
+    def paint(self, painter: QPainter, model: ScreenModel) -> None:
+        painter.fillRect(self.rect(), style.colour("window"))
+        language, k = model.language, self.scale
+        self._legend(painter, legend_items(language, model.margin_text))
+        style.draw_text(painter, self.box(16, 56, self.width_du - 640, 34), text(language, "notice"),
+                        24 * k, "dim")
+        keys = f"{text(language, 'keys')}   v{_VERSION}"
+        style.draw_text(painter, self.box(self.width_du - 616, 56, 600, 34), keys, 24 * k, "dim", align=_RIGHT)
+
+    def _legend(self, painter: QPainter, items: list[tuple[str, str, str]]) -> None:
+        k, sample, gap = self.scale, 54 * self.scale, 10 * self.scale
+        size, space = 30 * k, 22 * k
+        room = self.width() - 32 * k
+        while (taken := self._taken(items, size, sample, gap, space)) > room and size > 12 * k:
+            size -= k
+            space = 16 * k
+        space += min(24 * k, (room - taken) / max(1, len(items) - 1))
+        x, y = 16 * k, 28 * k
+        for words, name, dash in items:
+            if name:
+                self._sample(painter, x, y, sample, name, dash)
+                x += sample + gap
+            x += style.draw_text(painter, QRectF(x, 0, self.width() - x, 2 * y), words, size, "text")
+            x += space if name else gap
+
+    def _taken(self, items: list[tuple[str, str, str]], size: float, sample: float, gap: float,
+               space: float) -> float:
+        metrics = QFontMetricsF(style.font(size))
+        words = sum(metrics.horizontalAdvance(w) for w, _, _ in items)
+        return words + sum(sample + gap + space if name else gap for _, name, _ in items) - space
+
+    def _sample(self, painter: QPainter, x: float, y: float, width: float, name: str, dash: str) -> None:
+        if name == "mark":
+            ring(painter, QPointF(x + width / 2, y), 12 * self.scale, self.scale)
+            return
+        if name in ("ice", "critical") and dash == "solid":
+            alpha = 0.4 if name == "critical" else 0.3
+            painter.fillRect(QRectF(x, y - 9 * self.scale, width, 18 * self.scale), style.colour(name, alpha))
+        path = QPainterPath(QPointF(x, y))
+        path.lineTo(QPointF(x + width, y))
+        style.stroke(painter, path, name, (LINE_DU if dash == "solid" else THIN_DU) * self.scale * 1.15, dash)
+
+
+def legend_items(language: str, margin: str) -> list[tuple[str, str, str]]:
+    """(words, colour, dash) of each line the planes draw; no colour for words alone."""
+    predicted = [(text(language, f"legend.{what}"), name, dash)
+                 for what, (name, dash) in zip(("edge", "cold20", "cold40"), PREDICTED_LINES, strict=True)]
+    return [
+        (text(language, "legend.lesion"), "lesion", "solid"),
+        (text(language, "legend.margin", margin=margin), "lesion", "dashed"),
+        (text(language, "legend.ice"), "ice", "solid"),
+        (text(language, "legend.predicted"), "", ""),
+        *predicted,
+        (text(language, "legend.critical"), "critical", "solid"),
+        (text(language, "legend.needle"), "needle", "solid"),
+        (text(language, "legend.mark"), "mark", "solid"),
+    ]

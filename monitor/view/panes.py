@@ -1,0 +1,288 @@
+"""One plane of the patient: CT, plan, measured ice, prediction, needles, the cursor.
+
+LPS mm onto pane pixels by ``planes.Frame``. Drawn in three layers: a base (CT and fills) and an
+overlay (all that is measured or planned) kept as pixmaps, and between them the prediction, the
+only thing that moves between scans. Invariant: measured is solid, predicted is broken, always.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PyQt5.QtCore import QPointF, QRectF, Qt, pyqtSignal
+from PyQt5.QtGui import QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPixmap, QWheelEvent
+from PyQt5.QtWidgets import QWidget
+
+from monitor.view import formats, layers, style
+from monitor.view.marks import draw_letters, draw_message, draw_needles, draw_scale_bar, draw_worst
+from monitor.view.planes import Frame, Plane
+from monitor.view.scene import Scene
+from monitor.view.translations import text
+from monitor.view.viewmodel import ScreenModel
+
+COLD_DEGC = (-20.0, -40.0)
+_ICE_FILL, _BAND_FILL, _STRUCTURE_FILL = 0.15, 0.38, 0.30
+# The prediction is drawn anew when it has moved on by this much of the procedure's time.
+PREDICTION_STEP_S = 1.0
+# 1.64 sigma: the 90 % interval of the edge.
+BAND_SIGMAS = 1.64
+LINE_DU, THIN_DU = 2.6, 2.2
+
+
+class PlanePane(QWidget):
+    """A plane through the scene's cursor. ``wheeled`` gives steps, ``pointed`` in-plane mm."""
+
+    wheeled = pyqtSignal(int)
+    pointed = pyqtSignal(float, float)
+
+    def __init__(self, plane: Plane, scene: Scene, main: bool, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.plane, self.scene, self.main = plane, scene, main
+        self.scale = 1.0
+        self.model: ScreenModel | None = None
+        self.slab_mm: float | None = None
+        self._wheel = 0
+        self._paths = layers.PathCache()
+        self._key: Any = None
+        self._base = self._overlay = QPixmap()
+        self._prediction_key: Any = None
+        self._prediction: list[QPainterPath] = []
+        self.setAttribute(Qt.WA_OpaquePaintEvent)
+
+    # ------------------------------------------------------------------ what to show
+
+    def frame(self) -> Frame:
+        """Where millimetres fall on this pane now."""
+        shown_mm = self.scene.field_mm / self.scene.zoom
+        size = max(1, min(self.width(), self.height()))
+        return Frame(self.plane, self.scene.centre, size / shown_mm, self.width(), self.height())
+
+    def show_model(self, model: ScreenModel) -> None:
+        """Takes the screen's state; redraws only the layers that change with it."""
+        self.model = model
+        frame, cursor = self.frame(), self.scene.cursor()
+        key = self._static_key(model, frame, cursor)
+        changed = key != self._key
+        if changed:
+            self._key = key
+            self._draw_base(model, frame, cursor)
+            self._draw_overlay(model, frame, cursor)
+        if self._predict(model, frame, cursor) or changed:
+            self.update()
+
+    def _static_key(self, model: ScreenModel, frame: Frame, cursor: Any) -> tuple[Any, ...]:
+        s, shown = self.scene.snapshot, model.layers
+        drawn = (shown.image, shown.plan, shown.ice, shown.band)
+        if s is None:
+            return frame, drawn, model.message, model.language, model.frame
+        return (frame, cursor, drawn, model.message, model.language, model.frame, self.scale,
+                s.volume, s.volume_geometry, s.window_hu, s.lesion_sdf, s.structure_sdfs, s.needles,
+                s.analysis_grid, s.ice_sdf, s.ice_edge_error_mm, s.margin_goal_mm,
+                self.scene.worst(), self.scene.chosen is None)
+
+    def _predict(self, model: ScreenModel, frame: Frame, cursor: Any) -> bool:
+        """Moves the prediction on; True when it changed."""
+        s, at = self.scene.snapshot, model.layers.predicted_at_utc_s
+        ready = s is not None and at is not None and self.scene.forecast is not None
+        key = (s.forecast_temperature, s.forecast_grid, s.forecast_edge_degc, frame, cursor,
+               round(at / PREDICTION_STEP_S)) if ready and s and at is not None else None
+        if key == self._prediction_key:
+            return False
+        self._prediction_key, self._prediction = key, []
+        if key is not None and s is not None and s.forecast_grid is not None and at is not None:
+            edge = s.forecast_edge_degc
+            levels = (*(() if edge is None else (edge,)), *COLD_DEGC)
+            paths = layers.predicted(
+                self.scene.forecast, s.forecast_times_utc_s, at, s.forecast_grid,  # type: ignore[arg-type]
+                frame, cursor[self.plane.across], levels)
+            self._prediction = paths if edge is not None else [QPainterPath(), *paths]
+        return True
+
+    # ------------------------------------------------------------------ layers
+
+    def _draw_base(self, model: ScreenModel, frame: Frame, cursor: Any) -> None:
+        self._base = QPixmap(self.size())
+        self._base.fill(style.colour("pane"))
+        self.slab_mm = None
+        if self.scene.snapshot is None or not model.layers.image:
+            return
+        painter = QPainter(self._base)
+        painter.setRenderHints(QPainter.Antialiasing | QPainter.SmoothPixmapTransform)
+        self._draw_ct(painter, frame, cursor)
+        if model.layers.plan:
+            self._fill_structures(painter, frame, cursor)
+        if model.layers.ice:
+            self._fill_ice(painter, model, frame, cursor)
+        painter.end()
+
+    def _draw_ct(self, painter: QPainter, frame: Frame, cursor: Any) -> None:
+        s, stack = self.scene.snapshot, self.scene.stack
+        if s is None or stack is None:
+            return
+        made = layers.ct_image(stack, frame, cursor[self.plane.across], s.window_hu)
+        if made is None:
+            return
+        image, picture = made
+        self.slab_mm = picture.slab_mm
+        right, vertical = picture.right_mm, picture.vertical_mm
+        half_r, half_v = _half_step(right), _half_step(vertical)
+        # A pixel is an area around its centre: the picture reaches half a pixel beyond them.
+        corners = frame.in_plane_px(np.array([right[0] - half_r, right[-1] + half_r]),
+                                    np.array([vertical[0] - half_v, vertical[-1] + half_v]))
+        (x0, y0), (x1, y1) = corners
+        painter.drawImage(QRectF(QPointF(x0, min(y0, y1)), QPointF(x1, max(y0, y1))), image)
+
+    def _fill_structures(self, painter: QPainter, frame: Frame, cursor: Any) -> None:
+        s = self.scene.snapshot
+        if s is None or s.analysis_grid is None:
+            return
+        for _, ref, field in self.scene.structures:
+            path = self._area(field, ref, frame, cursor, None, 0.0)
+            painter.fillPath(path, style.colour("critical", _STRUCTURE_FILL))
+
+    def _fill_ice(self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any) -> None:
+        s, ice = self.scene.snapshot, self.scene.ice
+        if s is None or ice is None or s.ice_sdf is None:
+            return
+        if model.layers.band:
+            e = BAND_SIGMAS * s.ice_edge_error_mm
+            band = self._area(ice, s.ice_sdf.path, frame, cursor, -e, e)
+            painter.fillPath(band, style.colour("ice", _BAND_FILL))
+            return
+        path = self._area(ice, s.ice_sdf.path, frame, cursor, None, 0.0)
+        painter.fillPath(path, style.colour("ice", _ICE_FILL))
+
+    def _draw_overlay(self, model: ScreenModel, frame: Frame, cursor: Any) -> None:
+        self._overlay = QPixmap(self.size())
+        self._overlay.fill(Qt.transparent)
+        painter = QPainter(self._overlay)
+        painter.setRenderHint(QPainter.Antialiasing)
+        s = self.scene.snapshot
+        if s is not None and model.layers.image:
+            self._draw_cross(painter, frame, cursor)
+            if model.layers.plan:
+                self._draw_measured(painter, model, frame, cursor)
+                draw_needles(painter, s.needles, frame, cursor, self.scale)
+            if model.layers.ice:
+                draw_worst(painter, self.scene.worst(), frame, cursor, self.scale)
+            draw_letters(painter, frame, self.scale * (1.0 if self.main else 0.8), model.language)
+            self._draw_captions(painter, model, frame, cursor)
+        if self.main:
+            draw_message(painter, QRectF(self.rect()), model, self.scale)
+        self._draw_frame(painter, model)
+        painter.end()
+
+    def _draw_cross(self, painter: QPainter, frame: Frame, cursor: Any) -> None:
+        (x, y) = frame.to_px(np.array(cursor))
+        painter.setPen(style.line_pen("mark", max(1.0, self.scale), alpha=0.28))
+        painter.drawLine(QPointF(0, y), QPointF(self.width(), y))
+        painter.drawLine(QPointF(x, 0), QPointF(x, self.height()))
+
+    def _draw_measured(self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any) -> None:
+        """Structures, measured ice, margin, lesion, in the order of what must stay visible."""
+        s, scene, line = self.scene.snapshot, self.scene, LINE_DU * self.scale
+        if s is None or s.analysis_grid is None:
+            return
+        labels = []
+        for name, ref, field in scene.structures:
+            path = self._line(field, ref, frame, cursor, 0.0)
+            style.stroke(painter, path, "critical", line)
+            labels.append((name, path))
+        if scene.ice is not None and s.ice_sdf is not None and model.layers.ice:
+            path = self._line(scene.ice, s.ice_sdf.path, frame, cursor, 0.0)
+            style.stroke(painter, path, "ice", line, "dotted" if model.layers.band else "solid")
+        if scene.lesion is not None and s.lesion_sdf is not None:
+            ref = s.lesion_sdf.path
+            margin = self._line(scene.lesion, ref, frame, cursor, s.margin_goal_mm)
+            style.stroke(painter, margin, "lesion", THIN_DU * self.scale, "dashed")
+            style.stroke(painter, self._line(scene.lesion, ref, frame, cursor, 0.0), "lesion", line)
+        for name, path in labels:
+            self._label(painter, name, path)
+
+    def _label(self, painter: QPainter, name: str, path: QPainterPath) -> None:
+        """A structure's name, inside the pane and off the structure's own edge where it can be."""
+        visible = path.boundingRect().intersected(QRectF(self.rect()))
+        if path.isEmpty() or visible.isEmpty():
+            return
+        size = 26 * self.scale * (1.0 if self.main else 0.85)
+        wide = len(name) * size * 0.35
+        x = float(np.clip(visible.center().x(), wide + size, self.width() - wide - size))
+        y = float(np.clip(visible.center().y() + size / 3, 2.5 * size, self.height() - 2 * size))
+        style.draw_cased(painter, QPointF(x, y), name, size, "critical", True, "centre")
+
+    def _draw_captions(self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any) -> None:
+        scale, s = self.scale, self.scene.snapshot
+        size = (28 if self.main else 24) * scale
+        at = formats.decimal(cursor[self.plane.across], 1, model.language)
+        key = f"plane.{self.plane.name}" if self.main else "plane.short"
+        captions = [text(model.language, key, axis="xyz"[self.plane.across], at=at)]
+        if self.main and s is not None:
+            level, width = (formats.decimal(v, 0, model.language) for v in s.window_hu)
+            slab = "" if self.slab_mm is None else " · " + text(
+                model.language, "slab", slab=formats.decimal(self.slab_mm, 0, model.language))
+            captions.append(text(model.language, "window", level=level, width=width) + slab)
+            if self.scene.chosen is not None and self.scene.worst() is not None:
+                captions.append(text(model.language, "home"))
+        if self.slab_mm is None:
+            captions.append(text(model.language, "no_image"))
+        for i, caption in enumerate(captions):
+            style.draw_cased(painter, QPointF(10 * scale, (1.15 + 1.3 * i) * size), caption, size, "text")
+        draw_scale_bar(painter, frame, scale, self.main)
+
+    def _draw_frame(self, painter: QPainter, model: ScreenModel) -> None:
+        if model.frame is None:
+            return
+        width = 8.0 * self.scale
+        painter.setPen(style.line_pen(model.frame, width))
+        painter.setBrush(Qt.NoBrush)
+        inset = width / 2
+        painter.drawRect(QRectF(self.rect()).adjusted(inset, inset, -inset, -inset))
+
+    # ------------------------------------------------------------------ paths
+
+    def _line(self, field: Any, ref: str, frame: Frame, cursor: Any, level: float) -> QPainterPath:
+        grid = self.scene.snapshot.analysis_grid  # type: ignore[union-attr]
+        at = cursor[self.plane.across]
+        return self._paths.get(
+            ("line", ref, grid, frame, at, level),
+            lambda: layers.contour(field, grid, frame, at, level))  # type: ignore[arg-type]
+
+    def _area(
+        self, field: Any, ref: str, frame: Frame, cursor: Any, low: float | None, high: float
+    ) -> QPainterPath:
+        grid = self.scene.snapshot.analysis_grid  # type: ignore[union-attr]
+        at = cursor[self.plane.across]
+        return self._paths.get(
+            ("area", ref, grid, frame, at, low, high),
+            lambda: layers.area(field, grid, frame, at, low, high))  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------------ Qt
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.drawPixmap(0, 0, self._base)
+        painter.setRenderHint(QPainter.Antialiasing)
+        for path, (name, dash) in zip(self._prediction, PREDICTED_LINES, strict=False):
+            style.stroke(painter, path, name, THIN_DU * self.scale, dash)
+        painter.drawPixmap(0, 0, self._overlay)
+        painter.end()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        self._wheel += event.angleDelta().y()
+        steps, self._wheel = int(self._wheel / 120), int(np.fmod(self._wheel, 120))
+        if steps:
+            self.wheeled.emit(steps)
+        event.accept()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.LeftButton:
+            self.pointed.emit(*self.frame().to_mm(event.x() + 0.5, event.y() + 0.5))
+
+
+# Always broken lines: what is predicted must not look measured.
+PREDICTED_LINES = (("ice", "dashed"), ("cold20", "dashed"), ("cold40", "dotted"))
+
+
+def _half_step(axis: Any) -> float:
+    return float(axis[1] - axis[0]) / 2 if len(axis) > 1 else 0.5

@@ -1,0 +1,200 @@
+"""The view's process: snapshots in, operator acts out, over one pipe. Times as in ``window``.
+
+In: ("snapshot", Snapshot), ("render", path), ("quit",). Out: {"act": NAME}, ("rendered", path).
+Of several waiting snapshots the last is shown. Qt is imported here inside ``run_view`` only, so
+that who starts the process does not load it.
+Invariant: when the pipe closes, a window says so and stays; a headless view ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monitor.model import Snapshot
+
+if TYPE_CHECKING:
+    from monitor.view.window import RoomWindow
+
+_POLL_MS = 30
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """``window``: show one (where there is a display). ``png_dir``: a PNG per scan into it.
+    ``clock_speed``: procedure seconds per second. ``size``: pixels of the picture or window;
+    a window of None fills the screen."""
+
+    language: str = "en"
+    clock_speed: float = 1.0
+    window: bool = True
+    png_dir: str | None = None
+    size: tuple[int, int] | None = None
+
+
+def run_view(conn: Connection, options: ViewOptions) -> None:
+    """Runs the view until told to quit. The target of a spawned process."""
+    headless = not options.window or not has_display()
+    os.environ.setdefault("QT_FONT_DPI", "96")
+    if headless:
+        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    from PyQt5.QtWidgets import QApplication
+
+    from monitor.view.style import load_fonts
+    from monitor.view.window import DESIGN, RoomWindow
+
+    app = QApplication(sys.argv[:1])
+    load_fonts()
+    link = _Link(conn)
+    window = RoomWindow(link.send, options.language, options.clock_speed)
+    _install_excepthook(window)
+    window.resize(*(options.size or DESIGN))
+    if not headless:
+        window.start_clock()
+        window.show() if options.size else window.showFullScreen()
+    else:
+        window.show()
+    loop = _Loop(app, window, link, options, headless)
+    loop.start()
+    app.exec_()
+    loop.finish()
+
+
+def has_display() -> bool:
+    """Whether a window can be shown here."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+class _Link:
+    """The view's end of the pipe."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self.closed = False
+
+    def send(self, message: Any) -> None:
+        try:
+            self._conn.send(message)
+        except OSError:
+            self.closed = True
+
+    def waiting(self) -> list[tuple[Any, ...]]:
+        """All messages that are there now."""
+        messages: list[tuple[Any, ...]] = []
+        try:
+            while self._conn.poll():
+                messages.append(self._conn.recv())
+        except (EOFError, OSError):
+            self.closed = True
+        return messages
+
+
+class _Loop:
+    """Drains the pipe, shows the latest, writes the pictures."""
+
+    def __init__(
+        self, app: Any, window: RoomWindow, link: _Link, options: ViewOptions, headless: bool
+    ) -> None:
+        from PyQt5.QtCore import QTimer
+
+        self._app, self._window, self._link = app, window, link
+        self._headless = headless
+        self._pngs = Pictures(window, Path(options.png_dir)) if options.png_dir else None
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._turn)
+        self._said_gone = False
+
+    def start(self) -> None:
+        self._timer.start(_POLL_MS)
+
+    def finish(self) -> None:
+        """The last picture, of whatever the screen says at the end."""
+        self._timer.stop()
+        if self._pngs is not None:
+            self._pngs.final()
+        self._window.close_for_good()
+
+    def _turn(self) -> None:
+        messages = self._link.waiting()
+        for message in self._worth_showing(messages):
+            self._take(message)
+        if self._link.closed and not self._said_gone:
+            self._said_gone = True
+            self._window.core_gone()
+            if self._headless:
+                self._app.quit()
+
+    def _worth_showing(self, messages: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Of the snapshots only the last, and, where pictures are taken, the last of each scan."""
+        last: dict[Any, int] = {}
+        for i, message in enumerate(messages):
+            if message[0] == "snapshot":
+                last[_scan(message[1]) if self._pngs else None] = i
+        keep = set(last.values())
+        return [m for i, m in enumerate(messages) if m[0] != "snapshot" or i in keep]
+
+    def _take(self, message: tuple[Any, ...]) -> None:
+        kind = message[0]
+        if kind == "snapshot":
+            self._window.show_snapshot(message[1])
+            if self._pngs is not None:
+                self._pngs.take(message[1])
+        elif kind == "render":
+            from monitor.view.png import save_png
+
+            self._window.refresh()
+            save_png(self._window, Path(message[1]))
+            self._link.send(("rendered", message[1]))
+        elif kind == "quit":
+            self._app.quit()
+
+
+class Pictures:
+    """``screen_<volume_id>.png`` when a scan's assessment comes, again when its forecast does, and
+    ``screen_final.png``."""
+
+    def __init__(self, window: RoomWindow, folder: Path) -> None:
+        self._window, self._folder = window, folder
+        self._taken: tuple[Any, ...] = ()
+        self._clean = False
+
+    def take(self, snapshot: Snapshot) -> None:
+        a = snapshot.assessment
+        seen = (_scan(snapshot), snapshot.forecast_temperature, a and a.time_to_margin_s)
+        if seen[0] is None or seen == self._taken or snapshot.blocked:
+            return
+        self._taken = seen
+        self._save(f"screen_{seen[0]}.png")
+
+    def final(self) -> None:
+        self._save("screen_final.png")
+
+    def _save(self, name: str) -> None:
+        from monitor.view.png import save_png
+
+        try:
+            save_png(self._window, self._folder / name)
+        except OSError:
+            traceback.print_exc()
+
+
+def _scan(snapshot: Snapshot) -> str | None:
+    return snapshot.assessment.volume_id if snapshot.assessment else None
+
+
+def _install_excepthook(window: RoomWindow) -> None:
+    """PyQt5 aborts on an exception in a slot; with a hook the screen says so and lives on."""
+
+    def hook(kind: type[BaseException], error: BaseException, where: Any) -> None:
+        traceback.print_exception(kind, error, where)
+        if issubclass(kind, Exception):
+            window.show_error(kind.__name__)
+
+    sys.excepthook = hook

@@ -1,0 +1,240 @@
+"""Every sentence of the screen, in English and French. No units or numbers but placeholders.
+
+Keys: plain ones for the screen's own words, ``alarm.CODE`` for alarms (filled by the alarm's
+params), ``reason.CODE`` for why a result is not OK.
+Invariant: both languages have the same keys and, for each key, the same placeholders.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+
+LANGUAGES = ("en", "fr")
+
+_EN: dict[str, str] = {
+    # header
+    "cycle": "Cycle {cycle}",
+    "phase.waiting": "NOT STARTED",
+    "phase.freeze": "FREEZE",
+    "phase.thaw": "THAW",
+    "phase.ended": "ENDED",
+    "no_patient": "No patient",
+    # readouts
+    "lesion_covered": "Lesion covered (ice)",
+    "margin_covered": "Lesion + {margin} mm",
+    "min_margin": "Minimal margin, measured",
+    "time_to_margin": "Lesion + {margin} mm covered in",
+    "structure": "{name} ↔ ice",
+    "structure_none": "Critical structure",
+    "structure_none_value": "none given",
+    "no_ice": "no ice",
+    "last_ct": "Last CT: {age}",
+    "simulation": "Simulation: {clock}",
+    "simulation_off": "Simulation: —",
+    "interval": "90 % interval: {range}",
+    "unsure": "uncertain measurement",
+    "measured_ago": "measured {age} ago",
+    "reached": "reached",
+    "confirm": "CT to confirm",
+    "others": "+{count}",
+    # states
+    "state.no_core": "Waiting for the monitor",
+    "state.waiting": "Waiting for the scanner",
+    "state.waiting.hint": "no baseline scan yet",
+    "state.baseline": "Baseline received",
+    "state.baseline.hint": "no ice measured yet",
+    "state.invalid": "No measurement",
+    "state.blocked": "DISPLAY BLOCKED",
+    "state.blocked.patient": "plan: {expected}\nCT: {received}",
+    "state.blocked.hint": "Check patient and plan. To clear: press C twice.",
+    "state.core_silent": "MONITOR NOT RESPONDING",
+    "state.view_error": "DISPLAY ERROR",
+    # planes
+    "plane.axial": "Axial z = {at} mm",
+    "plane.short": "{axis} = {at} mm",
+    "window": "L {level} / W {width}",
+    "slab": "slab {slab} mm",
+    "no_image": "no CT in this plane",
+    "letter.R": "R", "letter.L": "L", "letter.A": "A",
+    "letter.P": "P", "letter.S": "S", "letter.I": "I",
+    "home": "Home: worst margin",
+    # legend
+    "legend.lesion": "lesion",
+    "legend.margin": "+ {margin} mm",
+    "legend.ice": "ice (CT)",
+    "legend.predicted": "predicted:",
+    "legend.edge": "ice",
+    "legend.cold20": "−20 °C",
+    "legend.cold40": "−40 °C",
+    "legend.critical": "critical",
+    "legend.needle": "needle",
+    "legend.mark": "worst margin",
+    "notice": "Research use only: a visual aid, not for diagnosis nor for decision alone. Not a medical device.",
+    "keys": "F phase · A alarms · L langue",
+    # operator
+    "ask.clear_block": "Press C again to clear the block: the patient and the plan have been checked",
+    "ask.quit": "Press Q again to end the procedure and close",
+    "said.phase_next": "Next phase requested",
+    "said.acknowledge": "Alarms acknowledged",
+    "said.clear_block": "Clearing of the block requested",
+    # alarms
+    "alarm.no_baseline": "NO BASELINE — scan before freezing",
+    "alarm.image_stale": "OLD CT ({age}) — figures frozen, take a new scan",
+    "alarm.image_time_wrong": "CT TIME IMPOSSIBLE — image age unknown, check the clocks",
+    "alarm.patient_mismatch": "WRONG PATIENT: plan {expected} ≠ CT {received} — display blocked",
+    "alarm.frame_of_reference_mismatch": "FRAME OF REFERENCE CHANGED: {expected} ≠ {received} — display blocked",
+    "alarm.blocked": "WRONG PATIENT OR FRAME OF REFERENCE — display blocked",
+    "alarm.structure_near": "ICE NEAR {name}: {distance_mm} mm (limit {limit_mm} mm)",
+    "alarm.segmentation_poor": "UNCERTAIN MEASUREMENT — {reason}",
+    "alarm.needles_unknown": "NEEDLES UNKNOWN — ice cannot be measured",
+    "alarm.margin_reached": "Lesion + {margin_mm} mm covered by measured ice",
+    "alarm.clock_offset": "Scanner clock differs by {seconds} s",
+    "alarm.core_silent": "MONITOR NOT RESPONDING — figures frozen, do not rely on them",
+    "alarm.core_fault": "MONITOR FAULT — {error}",
+    "alarm.intake_dead": "IMAGE RECEPTION STOPPED — no scan can arrive",
+    "alarm.record_failing": "RECORD FAILING — check disk space",
+    "alarm.view_error": "DISPLAY ERROR ({error}) — do not rely on this screen",
+    "alarm.unknown": "ALARM: {code}",
+    # reasons
+    "reason.unknown": "reason not given",
+    "reason.baseline": "this scan is the baseline: no ice to measure yet",
+    "reason.needles_unknown": "no needle is known",
+    "reason.scan_elsewhere": "scan and baseline share no tissue around the lesion",
+    "reason.needle_outside_scan": "a needle tip lies outside the scan or the baseline",
+    "reason.baseline_mismatch": "scan and baseline do not match: motion or contrast",
+    "reason.ice_leaves_scan": "the ice reaches the end of the scan",
+    "reason.edge_hidden": "much of the ice edge lies where ice hardly shows",
+    "reason.edge_uncertain": "ice edge uncertain, check the CT itself",
+    "reason.lesion_outside_scan": "part of the lesion was not scanned",
+    "reason.margin_outside_scan": "part of the margin was not scanned",
+    "reason.forecast_disagrees": "measured and predicted ice disagree",
+    "reason.clock_offset": "scanner clock differs",
+    "reason.incomplete": "the scan is incomplete",
+}
+
+_FR: dict[str, str] = {
+    "cycle": "Cycle {cycle}",
+    "phase.waiting": "NON COMMENCÉ",
+    "phase.freeze": "CONGÉLATION",
+    "phase.thaw": "DÉCONGÉLATION",
+    "phase.ended": "TERMINÉ",
+    "no_patient": "Aucun patient",
+    "lesion_covered": "Lésion couverte (glace)",
+    "margin_covered": "Lésion + {margin} mm",
+    "min_margin": "Marge min. mesurée",
+    "time_to_margin": "Lésion + {margin} mm couverte dans",
+    "structure": "{name} ↔ glace",
+    "structure_none": "Structure critique",
+    "structure_none_value": "non définie",
+    "no_ice": "pas de glace",
+    "last_ct": "Dernier CT : {age}",
+    "simulation": "Simulation : {clock}",
+    "simulation_off": "Simulation : —",
+    "interval": "IC 90 % : {range}",
+    "unsure": "mesure incertaine",
+    "measured_ago": "mesuré il y a {age}",
+    "reached": "atteint",
+    "confirm": "CT de contrôle",
+    "others": "+{count}",
+    "state.no_core": "En attente du moniteur",
+    "state.waiting": "En attente du scanner",
+    "state.waiting.hint": "pas encore de CT de référence",
+    "state.baseline": "CT de référence reçu",
+    "state.baseline.hint": "pas encore de glace mesurée",
+    "state.invalid": "Pas de mesure",
+    "state.blocked": "AFFICHAGE BLOQUÉ",
+    "state.blocked.patient": "plan : {expected}\nCT : {received}",
+    "state.blocked.hint": "Vérifier patient et plan. Pour débloquer : appuyer deux fois sur C.",
+    "state.core_silent": "LE MONITEUR NE RÉPOND PLUS",
+    "state.view_error": "ERREUR D'AFFICHAGE",
+    "plane.axial": "Axiale z = {at} mm",
+    "plane.short": "{axis} = {at} mm",
+    "window": "L {level} / W {width}",
+    "slab": "coupe {slab} mm",
+    "no_image": "pas de CT dans ce plan",
+    "letter.R": "D", "letter.L": "G", "letter.A": "A",
+    "letter.P": "P", "letter.S": "S", "letter.I": "I",
+    "home": "Début : pire marge",
+    "legend.lesion": "lésion",
+    "legend.margin": "+ {margin} mm",
+    "legend.ice": "glace (CT)",
+    "legend.predicted": "prédit :",
+    "legend.edge": "glace",
+    "legend.cold20": "−20 °C",
+    "legend.cold40": "−40 °C",
+    "legend.critical": "critique",
+    "legend.needle": "sonde",
+    "legend.mark": "pire marge",
+    "notice": "Logiciel de recherche : aide visuelle, non destiné au diagnostic ni à la décision seule. "
+              "Pas un dispositif médical.",
+    "keys": "F phase · A alarmes · L language",
+    "ask.clear_block": "Appuyer encore sur C pour débloquer : patient et plan ont été vérifiés",
+    "ask.quit": "Appuyer encore sur Q pour terminer la procédure et fermer",
+    "said.phase_next": "Phase suivante demandée",
+    "said.acknowledge": "Alarmes acquittées",
+    "said.clear_block": "Déblocage demandé",
+    "alarm.no_baseline": "PAS DE CT DE RÉFÉRENCE — acquérir avant de congeler",
+    "alarm.image_stale": "CT ANCIEN ({age}) — chiffres figés, refaire une acquisition",
+    "alarm.image_time_wrong": "HEURE DU CT IMPOSSIBLE — âge de l'image inconnu, vérifier les horloges",
+    "alarm.patient_mismatch": "PATIENT DIFFÉRENT : plan {expected} ≠ CT {received} — affichage bloqué",
+    "alarm.frame_of_reference_mismatch": "REPÈRE SPATIAL CHANGÉ : {expected} ≠ {received} — affichage bloqué",
+    "alarm.blocked": "PATIENT OU REPÈRE SPATIAL DIFFÉRENT — affichage bloqué",
+    "alarm.structure_near": "GLACE PROCHE DE {name} : {distance_mm} mm (limite {limit_mm} mm)",
+    "alarm.segmentation_poor": "MESURE INCERTAINE — {reason}",
+    "alarm.needles_unknown": "SONDES INCONNUES — la glace ne peut être mesurée",
+    "alarm.margin_reached": "Lésion + {margin_mm} mm couverte par la glace mesurée",
+    "alarm.clock_offset": "Horloge du scanner décalée de {seconds} s",
+    "alarm.core_silent": "LE MONITEUR NE RÉPOND PLUS — chiffres figés, ne pas s'y fier",
+    "alarm.core_fault": "PANNE DU MONITEUR — {error}",
+    "alarm.intake_dead": "RÉCEPTION DES IMAGES ARRÊTÉE — aucun CT ne peut arriver",
+    "alarm.record_failing": "ENREGISTREMENT EN ÉCHEC — vérifier l'espace disque",
+    "alarm.view_error": "ERREUR D'AFFICHAGE ({error}) — ne pas se fier à cet écran",
+    "alarm.unknown": "ALARME : {code}",
+    "reason.unknown": "raison non précisée",
+    "reason.baseline": "CT de référence : pas encore de glace à mesurer",
+    "reason.needles_unknown": "aucune sonde connue",
+    "reason.scan_elsewhere": "CT et référence ne se recouvrent pas autour de la lésion",
+    "reason.needle_outside_scan": "pointe d'une sonde hors du CT ou de la référence",
+    "reason.baseline_mismatch": "CT et référence différents : mouvement ou contraste",
+    "reason.ice_leaves_scan": "la glace atteint le bord du CT",
+    "reason.edge_hidden": "bord de la glace en grande partie invisible",
+    "reason.edge_uncertain": "bord de la glace incertain, vérifier le CT brut",
+    "reason.lesion_outside_scan": "une partie de la lésion n'a pas été scannée",
+    "reason.margin_outside_scan": "une partie de la marge n'a pas été scannée",
+    "reason.forecast_disagrees": "glace mesurée et glace prédite ne concordent pas",
+    "reason.clock_offset": "horloge du scanner décalée",
+    "reason.incomplete": "CT incomplet",
+}
+
+TABLES: dict[str, dict[str, str]] = {"en": _EN, "fr": _FR}
+
+
+def placeholders(sentence: str) -> set[str]:
+    """The names a sentence has to be given."""
+    return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
+
+
+def text(language: str, key: str, **params: str) -> str:
+    """The sentence of ``key``; a missing parameter shows as "?", a missing key raises KeyError."""
+    sentence = TABLES[language][key]
+    return sentence.format_map({name: params.get(name, "?") for name in placeholders(sentence)})
+
+
+def alarm_text(language: str, code: str, params: Mapping[str, str]) -> str:
+    """The sentence of an alarm; a code without one is named in a generic sentence."""
+    key = f"alarm.{code}"
+    if key not in TABLES[language]:
+        return text(language, "alarm.unknown", code=code)
+    return text(language, key, **params)
+
+
+def reason_text(language: str, code: str, english: str) -> str:
+    """Why a result is not OK; the English sentence where the code is not known here."""
+    key = f"reason.{code}"
+    return text(language, key) if key in TABLES[language] else (english or code)
+
+
+def next_language(language: str) -> str:
+    """The language after this one."""
+    return LANGUAGES[(LANGUAGES.index(language) + 1) % len(LANGUAGES)]

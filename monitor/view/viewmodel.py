@@ -1,0 +1,387 @@
+"""What the screen says, decided without Qt: Snapshot + now → strings, tones, states, layers.
+
+Times are seconds on the procedure clock (``now_utc_s``), except ``silent_s``: real seconds since
+the core's last message, by the view's own monotonic clock. Points are LPS mm.
+Invariant: a number is written in the normal tone only when it is proved valid, of the right
+patient, and young enough; everything else is "—" or grey with its age.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+
+from monitor.model import (
+    Alarm,
+    Assessment,
+    PhaseKind,
+    Priority,
+    Snapshot,
+    Status,
+    StructureDistance,
+)
+from monitor.view import formats
+from monitor.view.alarms import AlarmLine, alarm_line
+from monitor.view.formats import UNKNOWN
+from monitor.view.translations import reason_text, text
+
+# The core speaks four times a second; this long without a word, real time, it is gone.
+SILENT_AFTER_S = 1.0
+# Clocks of scanner and monitor agree to this; an image from farther in the future is wrong.
+FUTURE_TOLERANCE_S = 5.0
+
+
+class State(Enum):
+    """What the screen is in, the gravest first."""
+
+    VIEW_ERROR = "view_error"
+    NO_CORE = "no_core"
+    BLOCKED = "blocked"
+    CORE_SILENT = "core_silent"
+    WAITING = "waiting"
+    BASELINE = "baseline"
+    INVALID = "invalid"
+    STALE = "stale"
+    DEGRADED = "degraded"
+    NORMAL = "normal"
+
+
+_BLANK = frozenset({State.VIEW_ERROR, State.NO_CORE, State.BLOCKED})
+_WITHOUT_NUMBERS = _BLANK | {State.WAITING, State.BASELINE, State.INVALID}
+_GREY = frozenset({State.STALE, State.CORE_SILENT})
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A label, its value and a smaller note below. ``tone``: "text", "old" or "dim"."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: str = "text"
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What the planes may draw. ``predicted_at_utc_s`` None: no prediction."""
+
+    image: bool
+    plan: bool
+    ice: bool
+    band: bool
+    predicted_at_utc_s: float | None
+
+
+@dataclass(frozen=True)
+class ScreenModel:
+    """Everything that is written on the screen, and what may be drawn."""
+
+    state: State
+    language: str
+    patient: str
+    phase: str
+    clock: str
+    clock_of: str
+    lesion: Readout
+    margin: Readout
+    min_margin: Readout
+    time_left: Readout
+    structure: Readout
+    last_ct: Readout
+    simulation: str
+    alarm: AlarmLine | None
+    frame: str | None
+    layers: Layers
+    message: tuple[str, ...]
+    margin_text: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a screen is made from. ``acknowledged`` holds keys of alarms that need not flash."""
+
+    snapshot: Snapshot | None
+    now_utc_s: float
+    silent_s: float
+    language: str
+    acknowledged: Collection[tuple[str, str]] = ()
+    error: str | None = None
+
+
+def screen_model(inputs: Inputs) -> ScreenModel:
+    """The screen of one moment."""
+    state = screen_state(inputs)
+    snapshot, language = inputs.snapshot, inputs.language
+    a = None if snapshot is None or state in _BLANK else snapshot.assessment
+    shown = None if state in _WITHOUT_NUMBERS else a
+    age_s = image_age_s(a, inputs.now_utc_s)
+    goal = _margin_text(snapshot, language)
+    tone = "old" if state in _GREY else "text"
+    ago = text(language, "measured_ago", age=formats.clock(age_s)) if tone == "old" else ""
+    clock, clock_of = _phase_clock(snapshot, inputs.now_utc_s, state)
+    layers = _layers(inputs, state, shown)
+    return ScreenModel(
+        state=state,
+        language=language,
+        patient=snapshot.patient_label if snapshot else text(language, "no_patient"),
+        phase=_phase_text(snapshot, language),
+        clock=clock,
+        clock_of=clock_of,
+        lesion=_coverage(shown, "lesion", text(language, "lesion_covered"), tone, ago, language),
+        margin=_coverage(shown, "margin", text(language, "margin_covered", margin=goal), tone, ago, language),
+        min_margin=_min_margin(shown, tone, language),
+        time_left=_time_left(inputs, state, shown, goal),
+        structure=_structure(shown, tone, language),
+        last_ct=Readout("", text(language, "last_ct", age=formats.clock(age_s)),
+                        tone="alarm_medium" if tone == "old" else "text"),
+        simulation=_simulation(snapshot, layers, language),
+        alarm=alarm_line(_alarms(inputs, state, age_s), age_s, inputs.acknowledged, language),
+        frame=_frame(state),
+        layers=layers,
+        message=_message(inputs, state),
+        margin_text=goal,
+    )
+
+
+# --------------------------------------------------------------------------- states
+
+
+def image_age_s(assessment: Assessment | None, now_utc_s: float) -> float | None:
+    """Seconds since the scan was acquired; NaN when its time is impossible, None without a scan."""
+    if assessment is None:
+        return None
+    age_s = now_utc_s - assessment.as_of_utc_s
+    if not age_s >= -FUTURE_TOLERANCE_S or not math.isfinite(age_s):
+        return math.nan
+    return max(age_s, 0.0)
+
+
+def screen_state(inputs: Inputs) -> State:
+    """The gravest state that holds."""
+    s = inputs.snapshot
+    if inputs.error is not None:
+        return State.VIEW_ERROR
+    if s is None:
+        return State.NO_CORE
+    if s.blocked:
+        return State.BLOCKED
+    if not inputs.silent_s <= SILENT_AFTER_S:
+        return State.CORE_SILENT
+    if s.baseline_id is None:
+        return State.WAITING
+    return _measured_state(s, s.assessment, inputs.now_utc_s)
+
+
+def _measured_state(s: Snapshot, a: Assessment | None, now_utc_s: float) -> State:
+    if a is None or a.volume_id is None or a.volume_id == s.baseline_id:
+        return State.BASELINE
+    if a.status not in (Status.OK, Status.DEGRADED):
+        return State.INVALID
+    if _stale(s, a, now_utc_s):
+        return State.STALE
+    return State.NORMAL if a.status is Status.OK else State.DEGRADED
+
+
+def _stale(s: Snapshot, a: Assessment, now_utc_s: float) -> bool:
+    """Old while freezing, of an impossible time, or from a core whose worker hangs."""
+    age_s = image_age_s(a, now_utc_s)
+    if age_s is None or math.isnan(age_s):
+        return True
+    if any(alarm.code in ("core_silent", "image_stale") for alarm in s.alarms):
+        return True
+    return s.phase.kind is PhaseKind.FREEZE and not age_s <= s.stale_after_s
+
+
+def _frame(state: State) -> str | None:
+    if state in (State.BLOCKED, State.CORE_SILENT, State.VIEW_ERROR):
+        return "alarm_high"
+    return "alarm_medium" if state is State.STALE else None
+
+
+def _layers(inputs: Inputs, state: State, shown: Assessment | None) -> Layers:
+    s = inputs.snapshot
+    if s is None or state in _BLANK:
+        return Layers(False, False, False, False, None)
+    ice = shown is not None and s.ice_sdf is not None
+    degraded = shown is not None and shown.status is not Status.OK
+    return Layers(True, True, ice, ice and degraded and s.ice_edge_error_mm > 0,
+                  _predicted_at(s, state, inputs.now_utc_s))
+
+
+def _predicted_at(s: Snapshot, state: State, now_utc_s: float) -> float | None:
+    """When the prediction is for: now, if the forecast reaches it and the needles run."""
+    times = s.forecast_times_utc_s
+    if state is State.CORE_SILENT or s.forecast_temperature is None or not times:
+        return None
+    if s.phase.kind not in (PhaseKind.FREEZE, PhaseKind.THAW):
+        return None
+    return now_utc_s if times[0] - FUTURE_TOLERANCE_S <= now_utc_s <= times[-1] else None
+
+
+def _message(inputs: Inputs, state: State) -> tuple[str, ...]:
+    """What stands in the axial plane: a title, then smaller lines."""
+    language, s = inputs.language, inputs.snapshot
+    if state in (State.NO_CORE, State.CORE_SILENT, State.VIEW_ERROR):
+        return (text(language, f"state.{state.value}"),)
+    if state is State.BLOCKED and s is not None:
+        return (text(language, "state.blocked"), *_block_ids(s.alarms, language),
+                text(language, "state.blocked.hint"))
+    if state in (State.WAITING, State.BASELINE):
+        return text(language, f"state.{state.value}"), text(language, f"state.{state.value}.hint")
+    if s is not None and s.assessment is not None and state in (State.INVALID, State.DEGRADED):
+        title = text(language, "state.invalid" if state is State.INVALID else "unsure")
+        return (title, *reasons(s.assessment, language))
+    return ()
+
+
+def _block_ids(alarms: tuple[Alarm, ...], language: str) -> tuple[str, ...]:
+    for alarm in alarms:
+        if "expected" in alarm.params and "received" in alarm.params:
+            return tuple(text(language, "state.blocked.patient", **alarm.params).split("\n"))
+    return ()
+
+
+def reasons(assessment: Assessment, language: str) -> tuple[str, ...]:
+    """Why the assessment is not OK, translated, each once."""
+    said = [reason_text(language, r.code, r.text) for r in assessment.reasons]
+    return tuple(dict.fromkeys(said)) or (text(language, "reason.unknown"),)
+
+
+# --------------------------------------------------------------------------- header
+
+
+def _phase_text(s: Snapshot | None, language: str) -> str:
+    if s is None:
+        return ""
+    name = text(language, f"phase.{s.phase.kind.value}")
+    if s.phase.cycle < 1 or s.phase.kind is PhaseKind.ENDED:
+        return name
+    return f"{text(language, 'cycle', cycle=str(s.phase.cycle))} · {name}"
+
+
+def _phase_clock(s: Snapshot | None, now_utc_s: float, state: State) -> tuple[str, str]:
+    """Time within the phase, and the phase's length."""
+    if s is None or state in (State.CORE_SILENT, State.VIEW_ERROR) or s.phase.started_utc_s is None:
+        return UNKNOWN, ""
+    if s.phase.kind not in (PhaseKind.FREEZE, PhaseKind.THAW):
+        return UNKNOWN, ""
+    of = "" if s.phase.ends_utc_s is None else formats.clock(s.phase.ends_utc_s - s.phase.started_utc_s)
+    return formats.clock(now_utc_s - s.phase.started_utc_s), of
+
+
+# --------------------------------------------------------------------------- readouts
+
+
+def _margin_text(s: Snapshot | None, language: str) -> str:
+    if s is None or not formats.known(s.margin_goal_mm):
+        return UNKNOWN
+    whole = s.margin_goal_mm == int(s.margin_goal_mm)
+    return formats.decimal(s.margin_goal_mm, 0 if whole else 1, language)
+
+
+def _coverage(
+    a: Assessment | None, what: str, label: str, tone: str, ago: str, language: str
+) -> Readout:
+    """Coverage as measured when sure; the low end of its interval, or "?", when not."""
+    covered = None if a is None else (a.lesion_covered if what == "lesion" else a.margin_covered)
+    value = formats.percent(covered)
+    if a is None or value == UNKNOWN:
+        return Readout(label, UNKNOWN, tone="dim")
+    if a.status is Status.OK:
+        return Readout(label, value, ago, tone)
+    interval = a.lesion_covered_interval if what == "lesion" else a.margin_covered_interval
+    shown = formats.percent_range(*interval) if interval else None
+    if interval is None or shown is None:
+        return Readout(label, f"?{formats.NBSP}{value}", ago or text(language, "unsure"), tone)
+    value = f"≥{formats.NBSP}{formats.percent(interval[0])}"
+    return Readout(label, value, ago or text(language, "interval", range=shown), tone)
+
+
+def _min_margin(a: Assessment | None, tone: str, language: str) -> Readout:
+    label = text(language, "min_margin")
+    if a is None or not formats.known(a.min_margin_mm):
+        return Readout(label, UNKNOWN, tone="dim")
+    value = (f"{formats.signed_mm(a.min_margin_mm, language)} "
+             f"{formats.error_mm(a.margin_error_mm, language)}{formats.NBSP}mm")
+    unsure = a.status is not Status.OK or not formats.known(a.margin_error_mm)
+    return Readout(label, f"?{formats.NBSP}{value}" if unsure else value, tone=tone)
+
+
+def _time_left(inputs: Inputs, state: State, a: Assessment | None, goal: str) -> Readout:
+    """A range, only while freezing and from a fresh, valid measurement."""
+    language, s = inputs.language, inputs.snapshot
+    label = text(language, "time_to_margin", margin=goal)
+    unknown = Readout(label, UNKNOWN, tone="dim")
+    if a is None or s is None or state in _GREY or s.phase.kind is not PhaseKind.FREEZE:
+        return unknown
+    if a.margin_covered is not None and a.margin_covered >= 1.0:
+        return Readout(label, text(language, "reached")) if a.status is Status.OK else unknown
+    if a.time_to_margin_s is None:
+        return unknown
+    since_s = inputs.now_utc_s - a.as_of_utc_s
+    earliest_s, latest_s = (t - since_s for t in a.time_to_margin_s)
+    if latest_s <= 0:
+        return Readout(label, text(language, "confirm"))
+    value = formats.remaining(earliest_s, latest_s)
+    return unknown if value == UNKNOWN else Readout(label, value)
+
+
+def _structure(a: Assessment | None, tone: str, language: str) -> Readout:
+    if a is None:
+        return Readout(text(language, "structure_none"), UNKNOWN, tone="dim")
+    nearest = _nearest(a.structures)
+    if nearest is None:
+        return Readout(text(language, "structure_none"), text(language, "structure_none_value"), tone="dim")
+    label = text(language, "structure", name=nearest.name)
+    if nearest.distance_mm == math.inf:
+        return Readout(label, text(language, "no_ice"), tone="dim" if tone == "text" else tone)
+    value = formats.distance_mm(nearest.distance_mm, language)
+    return Readout(label, value, tone="dim" if value == UNKNOWN else tone)
+
+
+def _nearest(structures: tuple[StructureDistance, ...]) -> StructureDistance | None:
+    """The one with the least room to its limit; one of unknown distance comes first."""
+
+    def room_mm(s: StructureDistance) -> float:
+        if s.distance_mm is None or math.isnan(s.distance_mm):
+            return -math.inf
+        return s.distance_mm - (s.limit_mm or 0.0)
+
+    return min(structures, key=room_mm, default=None)
+
+
+def _simulation(s: Snapshot | None, layers: Layers, language: str) -> str:
+    """The prediction's own clock: how far it has run on from the scan it started from."""
+    if s is None or layers.predicted_at_utc_s is None:
+        return text(language, "simulation_off")
+    ahead_s = max(0.0, layers.predicted_at_utc_s - s.forecast_times_utc_s[0])
+    return text(language, "simulation", clock=f"CT + {formats.clock(ahead_s)}")
+
+
+# --------------------------------------------------------------------------- alarms of the view
+
+
+def _alarms(inputs: Inputs, state: State, age_s: float | None) -> list[Alarm]:
+    """The core's alarms, and those that only the view can raise or raises as a second pair of eyes."""
+    now = inputs.now_utc_s
+    alarms = list(inputs.snapshot.alarms) if inputs.snapshot else []
+    codes = {a.code for a in alarms}
+
+    def add(code: str, priority: Priority, **params: str) -> None:
+        if code not in codes:
+            alarms.append(Alarm(code, priority, now, params))
+
+    if inputs.error is not None:
+        add("view_error", Priority.HIGH, error=inputs.error)
+    if inputs.snapshot is not None and not inputs.silent_s <= SILENT_AFTER_S:
+        add("core_silent", Priority.HIGH)
+    if inputs.snapshot is not None and inputs.snapshot.blocked and not codes & {
+            "patient_mismatch", "frame_of_reference_mismatch"}:
+        add("blocked", Priority.HIGH)
+    if age_s is not None and math.isnan(age_s):
+        add("image_time_wrong", Priority.MEDIUM)
+    elif state is State.STALE:
+        add("image_stale", Priority.MEDIUM)
+    return alarms

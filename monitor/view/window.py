@@ -1,0 +1,234 @@
+"""The in-room window: lays the parts out, keeps time, takes the operator's keys.
+
+Design units (du): 1 px at 1920 × 1080; everything scales with the window. Time: the procedure's
+now is the snapshot's, run on by the view's own monotonic clock times ``speed``; the core's silence
+is real time by that same clock, so a dead or hung core shows within a second.
+Invariant: the window never shows numbers of a snapshot it could not draw whole.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from PyQt5.QtCore import QRect, Qt, QTimer
+from PyQt5.QtGui import QCloseEvent, QResizeEvent
+from PyQt5.QtWidgets import QWidget
+
+from monitor.model import Snapshot
+from monitor.view import style
+from monitor.view.alarms import alarm_id
+from monitor.view.keys import Keys
+from monitor.view.panels import AlarmRow, Footer, Header, Readouts
+from monitor.view.panes import PlanePane
+from monitor.view.planes import AXIAL, PLANES, Plane
+from monitor.view.scene import Scene
+from monitor.view.translations import next_language, text
+from monitor.view.viewmodel import Inputs, ScreenModel, screen_model
+
+DESIGN = (1920, 1080)
+HEADER_DU, ALARM_DU, FOOTER_DU, READOUTS_DU, GAP_DU = 64, 60, 96, 560, 4
+_REFRESH_MS = 125
+_SAID_S = 3.0
+
+
+class RoomWindow(QWidget):
+    """The screen. ``send`` takes acts as plain dicts; ``mono`` is a monotonic clock in seconds."""
+
+    def __init__(
+        self, send: Callable[[dict[str, Any]], None], language: str = "en", speed: float = 1.0,
+        mono: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.setWindowTitle("iceball-monitor")
+        self.setAutoFillBackground(True)
+        palette = self.palette()
+        palette.setColor(self.backgroundRole(), style.colour("window"))
+        self.setPalette(palette)
+        self.setFocusPolicy(Qt.StrongFocus)
+        self.language, self.speed = language, speed
+        self.model: ScreenModel | None = None
+        self._mono, self._send = mono, send
+        self._snapshot: Snapshot | None = None
+        self._received_mono_s = mono()
+        self._core_gone = self._may_close = False
+        self._draw_error: str | None = None
+        self._slot_error: str | None = None
+        self._acknowledged: set[tuple[str, str]] = set()
+        self._said: tuple[str, float] = ("", 0.0)
+        self.scene = Scene()
+        self._make_parts()
+        self.keys = Keys(self, mono)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self.refresh)
+
+    def _make_parts(self) -> None:
+        self.header, self.readouts = Header(self), Readouts(self)
+        self.alarm_row, self.footer = AlarmRow(self), Footer(self)
+        self.panes = {p.name: PlanePane(p, self.scene, p is AXIAL, self) for p in PLANES}
+        for pane in self.panes.values():
+            plane = pane.plane
+            pane.wheeled.connect(lambda steps, plane=plane: self.scroll_plane(steps, plane))
+            pane.pointed.connect(lambda r, v, plane=plane: self._pointed(plane, r, v))
+
+    def start_clock(self) -> None:
+        """Keeps the screen live between messages."""
+        self._timer.start(_REFRESH_MS)
+
+    # ------------------------------------------------------------------ what comes in
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        """The core's latest word."""
+        self._snapshot, self._received_mono_s = snapshot, self._mono()
+        self._acknowledged &= {alarm_id(a) for a in snapshot.alarms}
+        self._draw_error = None
+        try:
+            self.scene.take(snapshot)
+        except Exception as error:
+            self._fail(error)
+        self.refresh()
+
+    def core_gone(self) -> None:
+        """The pipe to the core is closed: say so at once."""
+        self._core_gone = True
+        self.refresh()
+
+    def show_error(self, name: str) -> None:
+        """An exception escaped from a slot: the screen says so until acknowledged, and lives on."""
+        self._slot_error = name
+
+    def now_utc_s(self) -> float:
+        """The procedure clock's time now; NaN before the first word."""
+        if self._snapshot is None:
+            return float("nan")
+        return self._snapshot.now_utc_s + self.speed * (self._mono() - self._received_mono_s)
+
+    # ------------------------------------------------------------------ refresh
+
+    def refresh(self) -> None:
+        """Brings the screen up to this moment. Never raises: what fails is shown as an error."""
+        try:
+            self._refresh(self._inputs())
+        except Exception as error:
+            self._fail(error)
+            self._refresh(replace(self._inputs(), error=type(error).__name__))
+
+    def _inputs(self) -> Inputs:
+        silent_s = float("inf") if self._core_gone else self._mono() - self._received_mono_s
+        return Inputs(self._snapshot, self.now_utc_s(), silent_s, self.language, self._acknowledged,
+                      self._draw_error or self._slot_error)
+
+    def _refresh(self, inputs: Inputs) -> None:
+        model = self.model = screen_model(inputs)
+        self.alarm_row.lit = self._lit(model)
+        words, until = self._said
+        self.alarm_row.said = words if self._mono() < until else ""
+        for part in (self.header, self.readouts, self.alarm_row, self.footer, *self.panes.values()):
+            part.show_model(model)
+
+    def _lit(self, model: ScreenModel) -> bool:
+        if model.alarm is None or model.alarm.flash_hz == 0 or not self._timer.isActive():
+            return True
+        return (self._mono() * model.alarm.flash_hz) % 1.0 < 0.5
+
+    def _fail(self, error: Exception) -> None:
+        traceback.print_exception(error)
+        self._draw_error = type(error).__name__
+
+    # ------------------------------------------------------------------ the operator
+
+    def act(self, name: str) -> None:
+        """Sends an act to the core, and confirms on the screen that it was asked for."""
+        self._send({"act": name})
+        if f"said.{name}" in ("said.phase_next", "said.acknowledge", "said.clear_block"):
+            self.say(text(self.language, f"said.{name}"))
+
+    def say(self, words: str, seconds: float = _SAID_S) -> None:
+        """Words to the operator, in the alarm row for a few seconds; nothing for "" ."""
+        self._said = (words, self._mono() + seconds)
+        self.refresh()
+
+    def acknowledge(self) -> None:
+        """Stops the flashing of the alarms that stand now. They stay on the screen."""
+        if self._snapshot is not None:
+            self._acknowledged |= {alarm_id(a) for a in self._snapshot.alarms}
+        self._slot_error = None
+        self.act("acknowledge")
+
+    def is_blocked(self) -> bool:
+        return self._snapshot is not None and self._snapshot.blocked
+
+    def switch_language(self) -> None:
+        self.language = next_language(self.language)
+        self.refresh()
+
+    def scroll_plane(self, steps: int, plane: Plane = AXIAL) -> None:
+        self.scene.scroll(plane, steps)
+        self.refresh()
+
+    def home(self) -> None:
+        self.scene.home()
+        self.refresh()
+
+    def zoom(self, factor: float) -> None:
+        self.scene.zoom = min(6.0, max(0.4, self.scene.zoom * factor))
+        self.refresh()
+
+    def _pointed(self, plane: Plane, right_mm: float, vertical_mm: float) -> None:
+        self.scene.point_at(plane, right_mm, vertical_mm)
+        self.refresh()
+
+    def close_for_good(self) -> None:
+        """Closes without asking again."""
+        self._may_close = True
+        self.close()
+
+    def ask_to_end(self) -> None:
+        """The operator wants to end: the core ends the procedure and then this process; without a
+        core there is nobody to wait for."""
+        if self._core_gone or self._snapshot is None:
+            self.close_for_good()
+        else:
+            self.act("quit")
+
+    # ------------------------------------------------------------------ Qt
+
+    def keyPressEvent(self, event: Any) -> None:
+        self.keys.pressed(event)
+
+    def keyReleaseEvent(self, event: Any) -> None:
+        self.keys.released(event)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        if self._may_close:
+            event.accept()
+            return
+        event.ignore()
+        self.keys.quit_asked()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self._lay_out()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        """Fixed heights and readouts; the planes take the rest, axial two thirds of it."""
+        w, h = self.width(), self.height()
+        k = min(w / DESIGN[0], h / DESIGN[1])
+        header, alarm, footer, side, gap = (
+            round(v * k) for v in (HEADER_DU, ALARM_DU, FOOTER_DU, READOUTS_DU, GAP_DU))
+        top, bottom = header, h - alarm - footer
+        axial_w = round((w - side - 2 * gap) * 2 / 3)
+        small_x, small_w = axial_w + gap, w - side - axial_w - 2 * gap
+        small_h = (bottom - top - gap) // 2
+        self.header.setGeometry(QRect(0, 0, w, header))
+        self.readouts.setGeometry(QRect(w - side, top + gap // 2, side, bottom - top - gap // 2))
+        self.alarm_row.setGeometry(QRect(0, bottom, w, alarm))
+        self.footer.setGeometry(QRect(0, h - footer, w, footer))
+        self.panes["axial"].setGeometry(QRect(0, top + gap // 2, axial_w, bottom - top - gap // 2))
+        self.panes["coronal"].setGeometry(QRect(small_x, top + gap // 2, small_w, small_h - gap // 2))
+        self.panes["sagittal"].setGeometry(QRect(small_x, top + small_h + gap, small_w, small_h))
+        for part in (self.header, self.readouts, self.alarm_row, self.footer, *self.panes.values()):
+            part.scale = k
