@@ -1,0 +1,135 @@
+"""A real CT series as the anatomy: lesion and needles are planted in it. HU, LPS mm, (z, y, x).
+
+No public CT of a cryoablation exists; ice shown in a real series is painted in.
+Invariant: the series' pixels and geometry stay as they are until something is planted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from scipy import ndimage
+
+from scanner_sim.anatomy import TISSUES, Anatomy, Frame
+from scanner_sim.bodies import FloatArray, ellipsoid, patch, sampled
+from scanner_sim.scenario import Needle, Scenario, ScenarioError
+
+_LESION_MM = (9.0, 7.5, 6.5)
+_NEEDLE_GAP_MM = 11.0
+_CLEAR_MM = 13.0
+_DEPTH_MM = (28.0, 75.0)
+
+
+def load(folder: Path, scenario: Scenario) -> Anatomy:
+    """The series in ``folder`` with the scenario's lesion planted where tissue is uniform, near the
+    skin. Raises ``ScenarioError`` for what cannot serve."""
+    frame, hu = _read(folder)
+    body = _body(hu)
+    label = _labels(hu, body)
+    depth_mm = ndimage.distance_transform_edt(body, sampling=(1e6, *frame.spacing_mm[1::-1]))
+    centre = _place(frame, label, depth_mm)
+    lesion = ellipsoid(_point(frame, centre), _LESION_MM)
+    inside = lesion(*frame.grid()) < 0
+    hu[inside] += 8.0
+    label[inside] = TISSUES.index("lesion")
+    skin_level = sampled(np.where(body, depth_mm - 2.0, 1.0).astype(np.float32),
+                         np.array([frame.x[0], frame.y[0], frame.z[0]]), np.array(frame.spacing_mm))
+    needles = _needles(frame, centre, body, depth_mm)
+    return Anatomy(frame, hu, label, lesion, _point(frame, centre),
+                   {"skin": patch(skin_level, _point(frame, centre), 80.0)}, needles)
+
+
+def _read(folder: Path) -> tuple[Frame, npt.NDArray[np.float32]]:
+    slices = []
+    for path in sorted(folder.iterdir()):
+        try:
+            d = pydicom.dcmread(path)
+        except pydicom.errors.InvalidDicomError:
+            continue
+        if "PixelData" in d and "ImagePositionPatient" in d:
+            slices.append(d)
+    if len(slices) < 10:
+        raise ScenarioError(f"{folder}: {len(slices)} CT slices found, at least 10 needed")
+    slices.sort(key=lambda d: float(d.ImagePositionPatient[2]))
+    first = slices[0]
+    if not np.allclose(first.ImageOrientationPatient, [1, 0, 0, 0, 1, 0], atol=1e-4):
+        raise ScenarioError(f"{folder}: only axial slices without tilt can serve as anatomy")
+    z = np.array([float(d.ImagePositionPatient[2]) for d in slices])
+    if np.ptp(np.diff(z)) > 0.05:
+        raise ScenarioError(f"{folder}: the slices are not evenly spaced")
+    row_mm, column_mm = (float(v) for v in first.PixelSpacing)
+    x = float(first.ImagePositionPatient[0]) + column_mm * np.arange(first.Columns)
+    y = float(first.ImagePositionPatient[1]) + row_mm * np.arange(first.Rows)
+    hu = np.stack([_hounsfield(d) for d in slices])
+    return Frame(x, y, z[0] + np.arange(len(z)) * float(np.mean(np.diff(z)))), hu
+
+
+def _hounsfield(d: Any) -> npt.NDArray[np.float32]:
+    return d.pixel_array.astype(np.float32) * float(d.RescaleSlope) + float(d.RescaleIntercept)
+
+
+def _body(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """The largest piece of tissue in each slice, filled: without table and clothes."""
+    body = np.zeros(hu.shape, bool)
+    for k, plane in enumerate(hu):
+        mask = ndimage.binary_opening(plane > -300, iterations=3)
+        pieces, count = ndimage.label(mask)
+        if count:
+            largest = 1 + int(np.argmax(ndimage.sum_labels(mask, pieces, np.arange(1, count + 1))))
+            body[k] = ndimage.binary_fill_holes(pieces == largest)
+    return body
+
+
+def _labels(hu: npt.NDArray[np.float32], body: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    smooth = ndimage.gaussian_filter(hu, (0, 1, 1))
+    label = np.full(hu.shape, TISSUES.index("muscle"), np.uint8)
+    label[smooth > 220] = TISSUES.index("bone")
+    label[smooth < -30] = TISSUES.index("fat")
+    label[(smooth < -350) | ~body] = TISSUES.index("air")
+    return label
+
+
+def _place(frame: Frame, label: npt.NDArray[np.uint8], depth_mm: FloatArray) -> tuple[int, int, int]:
+    """The voxel nearest to the skin whose surroundings are all soft tissue, half-way along z."""
+    k = len(frame.z) // 2
+    soft = (label == TISSUES.index("muscle")).astype(np.float32)
+    size = [max(1, round(2 * _CLEAR_MM / d)) for d in frame.spacing_mm[::-1]]
+    share = ndimage.uniform_filter(soft, size)[k]
+    depth = depth_mm[k]
+    fits = (depth > _DEPTH_MM[0]) & (depth < _DEPTH_MM[1]) & (share > 0.97 * share.max())
+    if not fits.any() or share.max() < 0.9:
+        raise ScenarioError("no place for a lesion: no soft tissue of 26 mm between 28 and 75 mm deep")
+    j, i = np.unravel_index(np.argmin(np.where(fits, depth, np.inf)), depth.shape)
+    return k, int(j), int(i)
+
+
+def _point(frame: Frame, index: tuple[int, int, int]) -> tuple[float, float, float]:
+    return (float(frame.x[index[2]]), float(frame.y[index[1]]), float(frame.z[index[0]]))
+
+
+def _needles(
+    frame: Frame, centre: tuple[int, int, int], body: npt.NDArray[np.bool_], depth_mm: FloatArray
+) -> tuple[Needle, ...]:
+    """Two parallel needles in the axial plane from the nearest skin, either side of the centre."""
+    point = np.array(_point(frame, centre))
+    outside = np.argwhere(~body[centre[0]])
+    xy = np.stack([frame.x[outside[:, 1]], frame.y[outside[:, 0]]], -1)
+    nearest = xy[np.argmin(((xy - point[:2]) ** 2).sum(1))]
+    out = np.append(nearest - point[:2], 0.0)
+    length_mm = float(np.linalg.norm(out))
+    out /= length_mm
+    aside = np.array([-out[1], out[0], 0.0]) * _NEEDLE_GAP_MM / 2
+    needles = []
+    for number, sign in ((1, 1.0), (2, -1.0)):
+        tip = point + sign * aside - 11.0 * out
+        entry = tip + (length_mm + 11.0) * out
+        needles.append(Needle(number, "icesphere_1_5", _triple(tip), _triple(entry)))
+    return tuple(needles)
+
+
+def _triple(p: FloatArray) -> tuple[float, float, float]:
+    return (round(float(p[0]), 2), round(float(p[1]), 2), round(float(p[2]), 2))
