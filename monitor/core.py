@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.queues import Queue as ProcessQueue
 from typing import Any
 
@@ -170,5 +171,7 @@ class Core:
 
     def _failed(self, event: Event, error: Exception) -> None:
         self.fault = f"{type(error).__name__} while handling {type(event).__name__}"
+        if isinstance(event, ForecastDue):  # the next scan will ask again
+            self.state = replace(self.state, forecast_wanted=False)
         where = traceback.format_exception(error)[-3:]
         self.journal("fault", {"event": type(event).__name__, "error": str(error), "trace": "".join(where)})

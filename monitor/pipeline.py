@@ -179,7 +179,7 @@ def _volume(
     if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
         outputs.append(Line("volume_not_measured", {"volume_id": volume.volume_id, "reason": "older_than_latest"}))
         return state, outputs
-    state, more = _measure(replace(state, volume=volume), procedure, engine)
+    state, more = _measure(replace(state, volume=volume), procedure)
     return state, outputs + more
 
 
@@ -218,28 +218,15 @@ def _take_baseline(
     return state, outputs
 
 
-def _measure(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
-    """Segment the latest volume, assess it, and anchor the model to it."""
+def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
+    """Segment the latest volume and assess it; the forecast follows when nothing more urgent waits."""
     assert state.volume is not None and state.baseline is not None
     config = procedure.config
     ice = segment_ice(state.volume, state.baseline, config.needles, config.organ.expected_ice_drop_hu)
     assessment = assess(ice, procedure.plan, None)
-    state = replace(state, ice=ice, assessment=assessment)
-    outputs: list[Output] = [
+    state = replace(state, ice=ice, assessment=assessment, forecast_wanted=True)
+    return state, [
         Line("ice_segmented", segmentation_fields(ice)), Line("assessment", assessment_fields(assessment))]
-    return _anchor(state, ice, procedure, engine), outputs
-
-
-def _anchor(state: State, ice: IceSegmentation, procedure: Procedure, engine: Engine) -> State:
-    if not state.progress.started_utc_s or state.anchor is None or state.label_zyx is None:
-        return state
-    at_s = ice.acquired_utc_s - state.progress.started_utc_s[0]
-    if at_s < state.anchor.state.time_s:
-        return state
-    grid = procedure.prediction_grid
-    problem = make_problem(procedure.config, grid, state.label_zyx, _intervals(state, procedure))
-    anchor = anchor_to_scan(state.anchor, ice, at_s, problem, grid, engine)
-    return replace(state, anchor=anchor, forecast_wanted=True)
 
 
 # --------------------------------------------------------------------------- time and operator
@@ -293,7 +280,7 @@ def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State
     state, outputs = _take_baseline(state, state.baseline_volume, [], procedure, engine)
     if latest.volume_id == state.baseline_volume.volume_id:  # type: ignore[union-attr]
         return state, outputs
-    state, more = _measure(replace(state, volume=latest), procedure, engine)
+    state, more = _measure(replace(state, volume=latest), procedure)
     return state, outputs + more
 
 
@@ -304,8 +291,10 @@ def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State
     state = replace(state, forecast_wanted=False)
     if state.anchor is None or state.label_zyx is None or not state.progress.started_utc_s:
         return state, []
+    anchor = _anchored(state, state.anchor, state.label_zyx, procedure, engine)
+    state = replace(state, anchor=anchor)
     forecast = make_forecast(
-        procedure.config, state.anchor, procedure.prediction_grid, state.label_zyx,
+        procedure.config, anchor, procedure.prediction_grid, state.label_zyx,
         _intervals(state, procedure), procedure.target, state.progress.started_utc_s[0], engine)
     outputs: list[Output] = [Line("forecast", forecast_fields(forecast))]
     state = replace(state, forecast=forecast)
@@ -314,6 +303,21 @@ def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State
         state = replace(state, assessment=assessment)
         outputs.append(Line("assessment", assessment_fields(assessment)))
     return state, outputs
+
+
+def _anchored(
+    state: State, anchor: Anchor, label_zyx: npt.NDArray[np.uint8], procedure: Procedure, engine: Engine
+) -> Anchor:
+    """The anchor at the latest measured scan; the one before when that scan is not newer."""
+    ice = state.ice
+    if ice is None or ice.volume_id == anchor.volume_id:
+        return anchor
+    at_s = ice.acquired_utc_s - state.progress.started_utc_s[0]
+    if at_s < anchor.state.time_s:
+        return anchor
+    grid = procedure.prediction_grid
+    problem = make_problem(procedure.config, grid, label_zyx, _intervals(state, procedure))
+    return anchor_to_scan(anchor, ice, at_s, problem, grid, engine)
 
 
 def _intervals(state: State, procedure: Procedure) -> tuple[tuple[PhaseKind, float, float], ...]:

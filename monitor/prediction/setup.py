@@ -90,6 +90,5 @@ def surface_table(
         if kind is PhaseKind.FREEZE and end_s > start_s:
             ramp_s = min(needle.type.ramp_s, end_s - start_s)
             first = body_degc if not table else 0.0
-            table += [(start_s, first), (start_s + ramp_s, cold), (end_s, cold)]
-        table.append((end_s + 1e-3, float("nan")))
+            table += [(start_s, first), (start_s + ramp_s, cold), (end_s, cold), (end_s, float("nan"))]
     return tuple(table) or ((0.0, float("nan")),)
