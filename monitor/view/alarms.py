@@ -40,7 +40,9 @@ def alarm_id(alarm: Alarm) -> tuple[str, str]:
 
 
 def alarm_line(
-    alarms: Collection[Alarm], age_s: float | None, acknowledged: Collection[tuple[str, str]],
+    alarms: Collection[Alarm],
+    age_s: float | None,
+    acknowledged: Collection[tuple[str, str]],
     language: str,
 ) -> AlarmLine | None:
     """The highest alarm, in words. An acknowledged one stays, steady."""
@@ -50,13 +52,18 @@ def alarm_line(
     steady = alarm_id(first) in acknowledged
     others = text(language, "others", count=str(len(alarms) - 1)) if len(alarms) > 1 else ""
     return AlarmLine(
-        first.code, _STARS[first.priority], sentence(first, age_s, language), first.priority,
-        0.0 if steady else _FLASH_HZ[first.priority], others)
+        first.code,
+        _STARS[first.priority],
+        sentence(first, age_s, language),
+        first.priority,
+        0.0 if steady else _FLASH_HZ[first.priority],
+        others,
+    )
 
 
 def _rank(alarm: Alarm) -> tuple[int, int]:
-    code = alarm.code
-    return list(Priority).index(alarm.priority), _FIRST.index(code) if code in _FIRST else len(_FIRST)
+    first = _FIRST.index(alarm.code) if alarm.code in _FIRST else len(_FIRST)
+    return list(Priority).index(alarm.priority), first
 
 
 def sentence(alarm: Alarm, age_s: float | None, language: str) -> str:
@@ -70,7 +77,7 @@ def sentence(alarm: Alarm, age_s: float | None, language: str) -> str:
 
 
 def _age_s(alarm: Alarm, age_s: float | None) -> float | None:
-    """The view's own reckoning, which counts on; the alarm's where there is no scan to count from."""
+    """The view's own reckoning, which counts on; the alarm's where there is no scan."""
     if age_s is not None:
         return age_s
     try:

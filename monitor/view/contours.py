@@ -2,11 +2,13 @@
 
 Fields are (z, y, x) on a patient-aligned ``Grid``: signed distances in mm (negative inside) or
 temperatures in °C. A plane between two grid planes is interpolated linearly.
-Invariant: a field that is not a number somewhere, or a plane outside its grid, has no contour, never a guess.
+Invariant: a field that is not a number somewhere, or a plane outside its grid, has no contour,
+never a guess.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from monitor.geometry import Grid
 from monitor.view.planes import Plane
 
-FloatArray = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.floating[Any]]
 Field = npt.NDArray[np.floating[Any]]
 _FAR_BELOW = -1e30
 _FAR_MM = 1e3
@@ -68,8 +70,9 @@ def blended_cut(
     second = cut(fields[low + 1], grid, plane, at_mm)
     if second is None:
         return None
-    return FieldSlice(first.values * (1 - weight) + second.values * weight,
-                      first.right_mm, first.vertical_mm)
+    return FieldSlice(
+        first.values * (1 - weight) + second.values * weight, first.right_mm, first.vertical_mm
+    )
 
 
 def lines(s: FieldSlice, level: float) -> list[FloatArray]:
@@ -77,8 +80,10 @@ def lines(s: FieldSlice, level: float) -> list[FloatArray]:
     if not float(s.values.min()) <= level <= float(s.values.max()):
         return []
     generator = contourpy.contour_generator(
-        s.right_mm, s.vertical_mm, s.values, name="serial", line_type=contourpy.LineType.Separate)
-    return list(generator.lines(level))
+        s.right_mm, s.vertical_mm, s.values, name="serial", line_type=contourpy.LineType.Separate
+    )
+    found: Any = generator.lines(level)
+    return list(found)
 
 
 def areas(s: FieldSlice, low: float | None, high: float) -> list[FloatArray]:
@@ -86,7 +91,12 @@ def areas(s: FieldSlice, low: float | None, high: float) -> list[FloatArray]:
     if float(s.values.min()) > high:
         return []
     generator = contourpy.contour_generator(
-        s.right_mm, s.vertical_mm, s.values, name="serial", fill_type=contourpy.FillType.OuterOffset)
-    points, offsets = generator.filled(_FAR_BELOW if low is None else low, high)
-    return [ring[a:b] for ring, cuts in zip(points, offsets, strict=True)
-            for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        s.right_mm, s.vertical_mm, s.values, name="serial", fill_type=contourpy.FillType.OuterOffset
+    )
+    found: Any = generator.filled(_FAR_BELOW if low is None else low, high)
+    points, offsets = found
+    return [
+        ring[a:b]
+        for ring, cuts in zip(points, offsets, strict=True)
+        for a, b in itertools.pairwise(cuts)
+    ]

@@ -46,7 +46,7 @@ def percent_floor(fraction: float | None) -> int | None:
 
 
 def percent_range(low: float, high: float) -> str | None:
-    """"88–97 %"; None when either is not known."""
+    """ "88–97 %"; None when either is not known."""
     low_percent, high_percent = percent_floor(low), percent_floor(high)
     if low_percent is None or high_percent is None:
         return None
@@ -61,11 +61,13 @@ def signed_mm(value: float | None, language: str) -> str:
     if value is None or not math.isfinite(value):
         return UNKNOWN
     tenths = math.floor(10.0 * value + _ROUNDING) / 10.0
+    if value < 0:
+        tenths = min(tenths, -0.1)
     return ("+" if tenths >= 0 else "") + decimal(tenths, 1, language)
 
 
 def error_mm(value: float | None, language: str) -> str:
-    """" ± 1.5", rounded up; "± ?" when not known."""
+    """ " ± 1.5", rounded up; "± ?" when not known."""
     if value is None or not math.isfinite(value) or value < 0:
         return f"±{NBSP}?"
     return f"±{NBSP}{decimal(math.ceil(10.0 * value - _ROUNDING) / 10.0, 1, language)}"

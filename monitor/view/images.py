@@ -20,7 +20,7 @@ from monitor.geometry import SliceGeometry
 from monitor.view.planes import Plane
 
 Float32 = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.floating[Any]]
 Volume = npt.NDArray[np.int16]
 SLAB_MM = 3.0
 _ALIGNED = 1e-4
@@ -60,8 +60,11 @@ def _aligned(hu: Volume, g: SliceGeometry) -> tuple[Any, tuple[FloatArray, ...],
     main = np.abs(directions).argmax(1)
     if sorted(main) != [0, 1, 2] or not np.all(np.abs(directions).max(1) > 1 - _ALIGNED**2):
         return None
-    steps = (np.asarray(g.slice_offsets_mm, float), g.row_spacing_mm * np.arange(g.rows),
-             g.column_spacing_mm * np.arange(g.columns))
+    steps = (
+        np.asarray(g.slice_offsets_mm, float),
+        g.row_spacing_mm * np.arange(g.rows),
+        g.column_spacing_mm * np.arange(g.columns),
+    )
     axes: list[FloatArray] = [np.zeros(0)] * 3
     view: Any = hu
     for array_axis, lps_axis in enumerate(main):
@@ -74,8 +77,13 @@ def _aligned(hu: Volume, g: SliceGeometry) -> tuple[Any, tuple[FloatArray, ...],
 
 
 def _cut(
-    view: Any, axes: tuple[FloatArray, ...], slice_lps_axis: int, g: SliceGeometry, plane: Plane,
-    at_mm: float, extent_mm: tuple[float, ...],
+    view: Any,
+    axes: tuple[FloatArray, ...],
+    slice_lps_axis: int,
+    g: SliceGeometry,
+    plane: Plane,
+    at_mm: float,
+    extent_mm: tuple[float, ...],
 ) -> Picture | None:
     """The slab around ``at_mm``, cropped to what the pane shows."""
     slab = _slab(axes[plane.across], at_mm, _reach(g) if plane.across == slice_lps_axis else None)
@@ -87,8 +95,12 @@ def _cut(
     box[2 - plane.across], box[2 - plane.right], box[2 - plane.vertical] = slab, right, vertical
     hu = np.asarray(view[tuple(box)]).mean(axis=2 - plane.across, dtype=np.float32)
     # What remains is (vertical, right): both orders of LPS axes descend, as arrays are (z, y, x).
-    picture = Picture(hu, axes[plane.right][right], axes[plane.vertical][vertical],
-                      _thickness(axes[plane.across], slab, g, plane.across == slice_lps_axis))
+    picture = Picture(
+        hu,
+        axes[plane.right][right],
+        axes[plane.vertical][vertical],
+        _thickness(axes[plane.across], slab, g, plane.across == slice_lps_axis),
+    )
     if plane.vertical == slice_lps_axis:
         return _evened(picture, 0, g)
     return _evened(picture, 1, g) if plane.right == slice_lps_axis else picture
@@ -167,15 +179,16 @@ def _resampled(
     if np.isnan(total).all():
         return None
     slab = SLAB_MM if len(depths) > 1 else g.slice_thickness_mm
-    return Picture(total / len(depths), right, vertical, slab)
+    return Picture(total / np.float32(len(depths)), right, vertical, slab)
 
 
 def _sampled(hu: Volume, g: SliceGeometry, index: FloatArray) -> Float32:
     low = np.clip(np.floor(index.reshape(-1, 3).min(0)).astype(int), 0, np.array(hu.shape) - 1)
     high = np.clip(np.ceil(index.reshape(-1, 3).max(0)).astype(int) + 1, low + 1, hu.shape)
-    part = np.asarray(hu[low[0]:high[0], low[1]:high[1], low[2]:high[2]])
+    part = np.asarray(hu[low[0] : high[0], low[1] : high[1], low[2] : high[2]])
     out = ndimage.map_coordinates(
-        part, np.moveaxis(index - low, -1, 0), output=np.float32, order=1, mode="nearest")
+        part, np.moveaxis(index - low, -1, 0), output=np.float32, order=1, mode="nearest"
+    )
     out[~_seen(g, index)] = np.nan
     return np.asarray(out, np.float32)
 
@@ -185,7 +198,9 @@ def _seen(g: SliceGeometry, index: FloatArray) -> npt.NDArray[np.bool_]:
     k, j, i = np.moveaxis(index, -1, 0)
     last = len(g.slice_offsets_mm) - 1
     end = 0.5 * g.slice_thickness_mm / g.slice_spacing_mm
-    seen = (j >= -0.5) & (j <= g.rows - 0.5) & (i >= -0.5) & (i <= g.columns - 0.5)
+    seen: npt.NDArray[np.bool_] = (
+        (j >= -0.5) & (j <= g.rows - 0.5) & (i >= -0.5) & (i <= g.columns - 0.5)
+    )
     seen &= (k >= -end) & (k <= last + end)
     if last < 1:
         return seen
@@ -194,10 +209,10 @@ def _seen(g: SliceGeometry, index: FloatArray) -> npt.NDArray[np.bool_]:
     from_lower = (k - below) * gaps[below]
     reach = _reach(g) / _GAP_TOLERANCE
     hole = np.minimum(from_lower, gaps[below] - from_lower) > reach / 2 + 1e-6
-    return seen & ~((gaps[below] > _reach(g)) & hole)
+    return np.asarray(seen & ~((gaps[below] > _reach(g)) & hole), bool)
 
 
 def grey(hu: Float32, level_hu: float, width_hu: float) -> npt.NDArray[np.uint8]:
     """Grey values of a window; NaN is black, as air is."""
     scaled = (hu - (level_hu - width_hu / 2)) * (255.0 / max(width_hu, 1.0))
-    return np.nan_to_num(np.clip(scaled, 0, 255), nan=0.0).astype(np.uint8)
+    return np.asarray(np.nan_to_num(np.clip(scaled, 0, 255), nan=0.0), np.uint8)

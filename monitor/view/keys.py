@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from PyQt5.QtCore import Qt, QTimer
+from PyQt5.QtCore import QTimer
 from PyQt5.QtGui import QKeyEvent
 
+from monitor.view.qt import Qt
 from monitor.view.translations import text
 
 if TYPE_CHECKING:
@@ -43,11 +44,16 @@ class Keys:
         if event.isAutoRepeat():
             return
         actions: dict[int, Callable[[], None]] = {
-            Qt.Key_F: self._phase_next, Qt.Key_A: self._window.acknowledge, Qt.Key_C: self._clear,
-            Qt.Key_L: self._window.switch_language, Qt.Key_Home: self._window.home,
-            Qt.Key_Plus: lambda: self._window.zoom(1.25), Qt.Key_Equal: lambda: self._window.zoom(1.25),
+            Qt.Key_F: self._phase_next,
+            Qt.Key_A: self._window.acknowledge,
+            Qt.Key_C: self._clear,
+            Qt.Key_L: self._window.switch_language,
+            Qt.Key_Home: self._window.home,
+            Qt.Key_Plus: lambda: self._window.zoom(1.25),
+            Qt.Key_Equal: lambda: self._window.zoom(1.25),
             Qt.Key_Minus: lambda: self._window.zoom(0.8),
-            Qt.Key_Q: self.quit_asked, Qt.Key_Escape: self._take_back,
+            Qt.Key_Q: self.quit_asked,
+            Qt.Key_Escape: self._take_back,
         }
         if key in actions:
             actions[key]()

@@ -26,9 +26,9 @@ class PathCache:
     """A small least-recently-used store of paths."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], QPainterPath] = OrderedDict()
 
-    def get(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def get(self, key: tuple[Any, ...], make: Callable[[], QPainterPath]) -> QPainterPath:
         if key not in self._kept:
             self._kept[key] = make()
             while len(self._kept) > _KEPT:
@@ -61,15 +61,22 @@ def area(
 
 
 def predicted(
-    fields: Array, times: Sequence[float], at_time: float, grid: Grid, frame: Frame, at_mm: float,
+    fields: Array,
+    times: Sequence[float],
+    at_time: float,
+    grid: Grid,
+    frame: Frame,
+    at_mm: float,
     levels: Sequence[float],
 ) -> list[QPainterPath]:
     """The isotherms at a time, one path a level."""
     cut = contours.blended_cut(fields, times, at_time, grid, frame.plane, at_mm)
     if cut is None:
         return [QPainterPath() for _ in levels]
-    return [path_of([frame.in_plane_px(*line.T) for line in contours.lines(cut, level)])
-            for level in levels]
+    return [
+        path_of([frame.in_plane_px(*line.T) for line in contours.lines(cut, level)])
+        for level in levels
+    ]
 
 
 def ct_image(
@@ -83,5 +90,6 @@ def ct_image(
     values = values[::-1] if frame.plane.up else values
     values = values.copy()
     rows, columns = values.shape
-    image = QImage(values.data, columns, rows, columns, QImage.Format_Grayscale8).copy()
+    data: Any = values.data
+    image = QImage(data, columns, rows, columns, QImage.Format_Grayscale8).copy()
     return image, picture

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PyQt5.QtCore import QPointF, QRectF, Qt
+from PyQt5.QtCore import QPointF, QRectF
 from PyQt5.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath
 
 from monitor.model import NeedleLine
 from monitor.view import formats, style
 from monitor.view.planes import Frame, Point
+from monitor.view.qt import Qt
 from monitor.view.translations import text
-from monitor.view.viewmodel import ScreenModel, State
+from monitor.view.viewmodel import ScreenModel
 
 NEAR_MM = 4.0
 _FAINT = 0.40
@@ -59,8 +60,13 @@ def _near_part(
 
 
 def _number(
-    painter: QPainter, number: int, frame: Frame, tip: npt.NDArray[np.float64],
-    entry: npt.NDArray[np.float64], scale: float, near: bool,
+    painter: QPainter,
+    number: int,
+    frame: Frame,
+    tip: npt.NDArray[np.float64],
+    entry: npt.NDArray[np.float64],
+    scale: float,
+    near: bool,
 ) -> None:
     """The needle's number beside it, as far from the tip as the pane allows."""
     size, pad = 28 * scale, 40 * scale
@@ -68,8 +74,15 @@ def _number(
     for share in np.linspace(0.92, 0.0, 24):
         x, y = a + share * (b - a)
         if pad < x < frame.width_px - pad and 2.4 * pad < y < frame.height_px - 1.5 * pad:
-            style.draw_cased(painter, QPointF(x + 0.3 * size, y), str(number), size, "needle", True,
-                             alpha=1.0 if near else 0.6)
+            style.draw_cased(
+                painter,
+                QPointF(x + 0.3 * size, y),
+                str(number),
+                size,
+                "needle",
+                True,
+                alpha=1.0 if near else 0.6,
+            )
             return
 
 
@@ -98,8 +111,11 @@ def draw_letters(painter: QPainter, frame: Frame, scale: float, language: str) -
     size, w, h = 40 * scale, frame.width_px, frame.height_px
     middle = h / 2 + 0.36 * size
     for letter, x, y, align in (
-        (left, 14 * scale, middle, "left"), (right, w - 14 * scale, middle, "right"),
-        (top, w / 2, 1.05 * size, "centre"), (bottom, w / 2, h - 0.35 * size, "centre")):
+        (left, 14 * scale, middle, "left"),
+        (right, w - 14 * scale, middle, "right"),
+        (top, w / 2, 1.05 * size, "centre"),
+        (bottom, w / 2, h - 0.35 * size, "centre"),
+    ):
         style.draw_cased(painter, QPointF(x, y), letter, size, "text", True, align)
 
 
@@ -115,19 +131,18 @@ def draw_scale_bar(painter: QPainter, frame: Frame, scale: float, main: bool) ->
         path.lineTo(point)
     style.stroke(painter, path, "text", 2.4 * scale)
     caption = f"{length_mm}{formats.NBSP}mm"
-    style.draw_cased(painter, QPointF((left + right) / 2, y - 1.2 * tick), caption, size, "text",
-                     align="centre")
+    style.draw_cased(
+        painter, QPointF((left + right) / 2, y - 1.2 * tick), caption, size, "text", align="centre"
+    )
 
 
 def draw_message(painter: QPainter, pane: QRectF, model: ScreenModel, scale: float) -> None:
     """What the state has to say, in the middle of a blank plane or at the foot of a picture."""
     if not model.message:
         return
-    blank = not model.layers.image or model.state is State.WAITING
-    sizes = [(46 if blank else 32) * scale] + [(32 if blank else 27) * scale] * (len(model.message) - 1)
+    blank = not model.layers.image
     width = pane.width() - 2 * 40 * scale
-    rows = [(row, size, i == 0) for i, (message, size) in enumerate(zip(model.message, sizes, strict=True))
-            for row in wrapped(message, size, i == 0, width)]
+    rows = _rows(model.message, (46 if blank else 34) * scale, (32 if blank else 28) * scale, width)
     height = sum(1.35 * size for _, size, _ in rows)
     top = pane.center().y() - height / 2 if blank else pane.bottom() - height - 76 * scale
     if not blank:
@@ -138,11 +153,29 @@ def draw_message(painter: QPainter, pane: QRectF, model: ScreenModel, scale: flo
         top += 1.35 * size
 
 
+def _rows(
+    message: Sequence[str], first_px: float, other_px: float, width: float
+) -> list[tuple[str, float, bool]]:
+    """(words, size, bold) of each row: a bold title, then smaller lines, all wrapped."""
+    sizes = [first_px] + [other_px] * (len(message) - 1)
+    return [
+        (row, size, i == 0)
+        for i, (words, size) in enumerate(zip(message, sizes, strict=True))
+        for row in wrapped(words, size, i == 0, width)
+    ]
+
+
 def _box(
-    painter: QPainter, rows: list[tuple[str, float, bool]], pane: QRectF, top: float, height: float,
+    painter: QPainter,
+    rows: list[tuple[str, float, bool]],
+    pane: QRectF,
+    top: float,
+    height: float,
     scale: float,
 ) -> None:
-    wide = max(QFontMetricsF(style.font(s, b)).horizontalAdvance(t) for t, s, b in rows) + 44 * scale
+    wide = (
+        max(QFontMetricsF(style.font(s, b)).horizontalAdvance(t) for t, s, b in rows) + 44 * scale
+    )
     wide = min(wide, pane.width() - 40 * scale)
     box = QRectF(pane.center().x() - wide / 2, top - 8 * scale, wide, height + 16 * scale)
     painter.setPen(Qt.NoPen)
@@ -151,7 +184,7 @@ def _box(
 
 
 def wrapped(message: str, size_px: float, bold: bool, width_px: float) -> list[str]:
-    """The message in rows no wider than ``width_px`` (a single longer word is left to be shrunk)."""
+    """The message in rows no wider than ``width_px`` (a longer word is left to be shrunk)."""
     metrics, rows = QFontMetricsF(style.font(size_px, bold)), [""]
     for word in message.split(" "):
         longer = f"{rows[-1]} {word}".strip()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from PyQt5.QtCore import QLineF, QPointF, QRectF, Qt
-from PyQt5.QtGui import QFontMetricsF, QPainter, QPainterPath, QPaintEvent
+from PyQt5.QtCore import QLineF, QPointF, QRectF
+from PyQt5.QtGui import QFontMetricsF, QPainter, QPainterPath
 from PyQt5.QtWidgets import QWidget
 
 from monitor.model import Priority
@@ -18,6 +18,7 @@ from monitor.view import style
 from monitor.view.alarms import AlarmLine
 from monitor.view.marks import ring
 from monitor.view.panes import LINE_DU, PREDICTED_LINES, THIN_DU
+from monitor.view.qt import Qt
 from monitor.view.translations import text
 from monitor.view.viewmodel import Readout, ScreenModel
 
@@ -50,7 +51,7 @@ class Panel(QWidget):
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
         raise NotImplementedError
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, event: Any) -> None:
         painter = QPainter(self)
         painter.setRenderHints(QPainter.Antialiasing | QPainter.TextAntialiasing)
         painter.fillRect(self.rect(), style.colour("panel"))
@@ -79,9 +80,18 @@ class Header(Panel):
         left = w - 330
         of = f"/ {model.clock_of}" if model.clock_of else ""
         style.draw_text(painter, self.box(16, 0, 830, 64), model.patient, 40 * k, "text", True)
-        style.draw_text(painter, self.box(870, 0, left - 900, 64), model.phase, 40 * k, "text", True,
-                        Qt.AlignCenter)
-        style.draw_text(painter, self.box(left, 0, 170, 64), model.clock, 50 * k, "text", True, _RIGHT)
+        style.draw_text(
+            painter,
+            self.box(870, 0, left - 900, 64),
+            model.phase,
+            40 * k,
+            "text",
+            True,
+            Qt.AlignCenter,
+        )
+        style.draw_text(
+            painter, self.box(left, 0, 170, 64), model.clock, 50 * k, "text", True, _RIGHT
+        )
         style.draw_text(painter, self.box(left + 182, 3, 140, 64), of, 34 * k, "label", align=_LEFT)
 
 
@@ -89,38 +99,62 @@ class Readouts(Panel):
     """The numbers, at the sizes display.md gives them, each at its own place."""
 
     def content(self, model: ScreenModel) -> Any:
-        return (model.lesion, model.margin, model.min_margin, model.time_left, model.structure,
-                model.last_ct, model.simulation)
+        return (
+            model.lesion,
+            model.margin,
+            model.min_margin,
+            model.time_left,
+            model.structure,
+            model.last_ct,
+            model.simulation,
+        )
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
         stretch = self.height() / self.scale / 860
-        places = ((model.lesion, 8, 124, True), (model.margin, 208, 88, True),
-                  (model.min_margin, 376, 56, False), (model.time_left, 492, 60, False),
-                  (model.structure, 612, 60, False))
+        places = (
+            (model.lesion, 4, 124, True),
+            (model.margin, 214, 88, True),
+            (model.min_margin, 390, 56, False),
+            (model.time_left, 498, 60, False),
+            (model.structure, 610, 60, False),
+        )
         for readout, top, size, noted in places:
             self._readout(painter, readout, top * stretch, size, noted)
-        self._rule(painter, 734 * stretch)
-        self._last_ct(painter, model.last_ct, 746 * stretch)
-        style.draw_text(painter, self.box(24, 808 * stretch, 520, 40), model.simulation,
-                        30 * self.scale, "label")
+        self._rule(painter, 726 * stretch)
+        self._last_ct(painter, model.last_ct, 738 * stretch)
+        style.draw_text(
+            painter,
+            self.box(24, 806 * stretch, 520, 40),
+            model.simulation,
+            30 * self.scale,
+            "label",
+        )
 
     def _readout(self, painter: QPainter, r: Readout, top: float, size: float, noted: bool) -> None:
         k, w = self.scale, self.width_du - 40
         style.draw_text(painter, self.box(24, top, w, 40), r.label, 32 * k, "label")
-        style.draw_text(painter, self.box(24, top + 38, w, 1.06 * size), r.value, size * k, r.tone, True)
+        style.draw_text(
+            painter, self.box(24, top + 38, w, 1.06 * size), r.value, size * k, r.tone, True
+        )
         if noted:
-            style.draw_text(painter, self.box(24, top + 36 + 1.06 * size, w, 34), r.note, 27 * k, "label")
+            style.draw_text(
+                painter, self.box(24, top + 36 + 1.06 * size, w, 34), r.note, 27 * k, "label"
+            )
 
     def _last_ct(self, painter: QPainter, r: Readout, top: float) -> None:
         box, name = self.box(16, top, self.width_du - 32, 58), r.tone
         if name == "alarm_medium":
             painter.fillRect(box, style.colour(name))
             name = "alarm_medium_text"
-        style.draw_text(painter, box.adjusted(8 * self.scale, 0, 0, 0), r.value, 44 * self.scale, name, True)
+        style.draw_text(
+            painter, box.adjusted(8 * self.scale, 0, 0, 0), r.value, 44 * self.scale, name, True
+        )
 
     def _rule(self, painter: QPainter, y: float) -> None:
         painter.setPen(style.line_pen("rule", 2 * self.scale))
-        painter.drawLine(QLineF(24 * self.scale, y * self.scale, self.width() - 24 * self.scale, y * self.scale))
+        painter.drawLine(
+            QLineF(24 * self.scale, y * self.scale, self.width() - 24 * self.scale, y * self.scale)
+        )
 
 
 class AlarmRow(Panel):
@@ -145,8 +179,15 @@ class AlarmRow(Panel):
         box = self.box(8, 4, self.width_du - 16, 52)
         painter.setPen(style.line_pen("text", 3 * self.scale))
         painter.drawRect(box)
-        style.draw_text(painter, box.adjusted(12, 0, -12, 0), self.said, 36 * self.scale, "text", True,
-                        Qt.AlignCenter)
+        style.draw_text(
+            painter,
+            box.adjusted(12, 0, -12, 0),
+            self.said,
+            36 * self.scale,
+            "text",
+            True,
+            Qt.AlignCenter,
+        )
 
     def _alarm(self, painter: QPainter, alarm: AlarmLine) -> None:
         """Filled when lit; outlined in the dark half of a flash and for low priority."""
@@ -161,10 +202,24 @@ class AlarmRow(Panel):
             painter.setPen(style.line_pen(name, 3 * k))
             painter.drawRect(box)
         style.draw_text(painter, self.box(24, 4, 90, 52), alarm.stars, 38 * k, ink, True)
-        style.draw_text(painter, self.box(116, 4, self.width_du - 232, 52), alarm.sentence, 38 * k, ink,
-                        True, Qt.AlignCenter)
-        style.draw_text(painter, self.box(self.width_du - 104, 4, 80, 52), alarm.others, 34 * k, ink, True,
-                        _RIGHT)
+        style.draw_text(
+            painter,
+            self.box(116, 4, self.width_du - 232, 52),
+            alarm.sentence,
+            38 * k,
+            ink,
+            True,
+            Qt.AlignCenter,
+        )
+        style.draw_text(
+            painter,
+            self.box(self.width_du - 104, 4, 80, 52),
+            alarm.others,
+            34 * k,
+            ink,
+            True,
+            _RIGHT,
+        )
 
 
 class Footer(Panel):
@@ -177,10 +232,17 @@ class Footer(Panel):
         painter.fillRect(self.rect(), style.colour("window"))
         language, k = model.language, self.scale
         self._legend(painter, legend_items(language, model.margin_text))
-        style.draw_text(painter, self.box(16, 56, self.width_du - 640, 34), text(language, "notice"),
-                        24 * k, "dim")
+        style.draw_text(
+            painter,
+            self.box(16, 56, self.width_du - 640, 34),
+            text(language, "notice"),
+            24 * k,
+            "dim",
+        )
         keys = f"{text(language, 'keys')}   v{_VERSION}"
-        style.draw_text(painter, self.box(self.width_du - 616, 56, 600, 34), keys, 24 * k, "dim", align=_RIGHT)
+        style.draw_text(
+            painter, self.box(self.width_du - 616, 56, 600, 34), keys, 24 * k, "dim", align=_RIGHT
+        )
 
     def _legend(self, painter: QPainter, items: list[tuple[str, str, str]]) -> None:
         k, sample, gap = self.scale, 54 * self.scale, 10 * self.scale
@@ -195,31 +257,47 @@ class Footer(Panel):
             if name:
                 self._sample(painter, x, y, sample, name, dash)
                 x += sample + gap
-            x += style.draw_text(painter, QRectF(x, 0, self.width() - x, 2 * y), words, size, "text")
+            x += style.draw_text(
+                painter, QRectF(x, 0, self.width() - x, 2 * y), words, size, "text"
+            )
             x += space if name else gap
 
-    def _taken(self, items: list[tuple[str, str, str]], size: float, sample: float, gap: float,
-               space: float) -> float:
+    def _taken(
+        self,
+        items: list[tuple[str, str, str]],
+        size: float,
+        sample: float,
+        gap: float,
+        space: float,
+    ) -> float:
         metrics = QFontMetricsF(style.font(size))
         words = sum(metrics.horizontalAdvance(w) for w, _, _ in items)
         return words + sum(sample + gap + space if name else gap for _, name, _ in items) - space
 
-    def _sample(self, painter: QPainter, x: float, y: float, width: float, name: str, dash: str) -> None:
+    def _sample(
+        self, painter: QPainter, x: float, y: float, width: float, name: str, dash: str
+    ) -> None:
         if name == "mark":
             ring(painter, QPointF(x + width / 2, y), 12 * self.scale, self.scale)
             return
         if name in ("ice", "critical") and dash == "solid":
             alpha = 0.4 if name == "critical" else 0.3
-            painter.fillRect(QRectF(x, y - 9 * self.scale, width, 18 * self.scale), style.colour(name, alpha))
+            painter.fillRect(
+                QRectF(x, y - 9 * self.scale, width, 18 * self.scale), style.colour(name, alpha)
+            )
         path = QPainterPath(QPointF(x, y))
         path.lineTo(QPointF(x + width, y))
-        style.stroke(painter, path, name, (LINE_DU if dash == "solid" else THIN_DU) * self.scale * 1.15, dash)
+        style.stroke(
+            painter, path, name, (LINE_DU if dash == "solid" else THIN_DU) * self.scale * 1.15, dash
+        )
 
 
 def legend_items(language: str, margin: str) -> list[tuple[str, str, str]]:
     """(words, colour, dash) of each line the planes draw; no colour for words alone."""
-    predicted = [(text(language, f"legend.{what}"), name, dash)
-                 for what, (name, dash) in zip(("edge", "cold20", "cold40"), PREDICTED_LINES, strict=True)]
+    predicted = [
+        (text(language, f"legend.{what}"), name, dash)
+        for what, (name, dash) in zip(("edge", "cold20", "cold40"), PREDICTED_LINES, strict=True)
+    ]
     return [
         (text(language, "legend.lesion"), "lesion", "solid"),
         (text(language, "legend.margin", margin=margin), "lesion", "dashed"),

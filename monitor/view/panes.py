@@ -2,21 +2,25 @@
 
 LPS mm onto pane pixels by ``planes.Frame``. Drawn in three layers: a base (CT and fills) and an
 overlay (all that is measured or planned) kept as pixmaps, and between them the prediction, the
-only thing that moves between scans. Invariant: measured is solid, predicted is broken, always.
+only thing that moves between scans. Invariant: a predicted edge is never solid; a measured one is,
+unless unsure: then it is a band with a dotted middle.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from PyQt5.QtCore import QPointF, QRectF, Qt, pyqtSignal
-from PyQt5.QtGui import QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPixmap, QWheelEvent
+from PyQt5.QtCore import QPointF, QRectF, pyqtSignal
+from PyQt5.QtGui import QPainter, QPainterPath, QPixmap
 from PyQt5.QtWidgets import QWidget
 
+from monitor.geometry import Grid
 from monitor.view import formats, layers, style
 from monitor.view.marks import draw_letters, draw_message, draw_needles, draw_scale_bar, draw_worst
 from monitor.view.planes import Frame, Plane
+from monitor.view.qt import Qt
 from monitor.view.scene import Scene
 from monitor.view.translations import text
 from monitor.view.viewmodel import ScreenModel
@@ -76,27 +80,44 @@ class PlanePane(QWidget):
         drawn = (shown.image, shown.plan, shown.ice, shown.band)
         if s is None:
             return frame, drawn, model.message, model.language, model.frame
-        return (frame, cursor, drawn, model.message, model.language, model.frame, self.scale,
-                s.volume, s.volume_geometry, s.window_hu, s.lesion_sdf, s.structure_sdfs, s.needles,
-                s.analysis_grid, s.ice_sdf, s.ice_edge_error_mm, s.margin_goal_mm,
-                self.scene.worst(), self.scene.chosen is None)
+        return (
+            frame,
+            cursor,
+            drawn,
+            model.message,
+            model.language,
+            model.frame,
+            self.scale,
+            s.volume,
+            s.volume_geometry,
+            s.window_hu,
+            s.lesion_sdf,
+            s.structure_sdfs,
+            s.needles,
+            s.analysis_grid,
+            s.ice_sdf,
+            s.ice_edge_error_mm,
+            s.margin_goal_mm,
+            self.scene.worst(),
+            self.scene.chosen is None,
+        )
 
     def _predict(self, model: ScreenModel, frame: Frame, cursor: Any) -> bool:
         """Moves the prediction on; True when it changed."""
-        s, at = self.scene.snapshot, model.layers.predicted_at_utc_s
-        ready = s is not None and at is not None and self.scene.forecast is not None
+        s, at, fields = self.scene.snapshot, model.layers.predicted_at_utc_s, self.scene.forecast
+        if s is None or at is None or fields is None or s.forecast_grid is None:
+            changed = self._prediction_key is not None
+            self._prediction_key, self._prediction = None, []
+            return changed
         key = (s.forecast_temperature, s.forecast_grid, s.forecast_edge_degc, frame, cursor,
-               round(at / PREDICTION_STEP_S)) if ready and s and at is not None else None
+               round(at / PREDICTION_STEP_S))  # fmt: skip
         if key == self._prediction_key:
             return False
-        self._prediction_key, self._prediction = key, []
-        if key is not None and s is not None and s.forecast_grid is not None and at is not None:
-            edge = s.forecast_edge_degc
-            levels = (*(() if edge is None else (edge,)), *COLD_DEGC)
-            paths = layers.predicted(
-                self.scene.forecast, s.forecast_times_utc_s, at, s.forecast_grid,  # type: ignore[arg-type]
-                frame, cursor[self.plane.across], levels)
-            self._prediction = paths if edge is not None else [QPainterPath(), *paths]
+        edge = math.nan if s.forecast_edge_degc is None else s.forecast_edge_degc
+        self._prediction_key = key
+        self._prediction = layers.predicted(
+            fields, s.forecast_times_utc_s, at, s.forecast_grid, frame, cursor[self.plane.across],
+            (edge, *COLD_DEGC))  # fmt: skip
         return True
 
     # ------------------------------------------------------------------ layers
@@ -128,8 +149,10 @@ class PlanePane(QWidget):
         right, vertical = picture.right_mm, picture.vertical_mm
         half_r, half_v = _half_step(right), _half_step(vertical)
         # A pixel is an area around its centre: the picture reaches half a pixel beyond them.
-        corners = frame.in_plane_px(np.array([right[0] - half_r, right[-1] + half_r]),
-                                    np.array([vertical[0] - half_v, vertical[-1] + half_v]))
+        corners = frame.in_plane_px(
+            np.array([right[0] - half_r, right[-1] + half_r]),
+            np.array([vertical[0] - half_v, vertical[-1] + half_v]),
+        )
         (x0, y0), (x1, y1) = corners
         painter.drawImage(QRectF(QPointF(x0, min(y0, y1)), QPointF(x1, max(y0, y1))), image)
 
@@ -179,7 +202,9 @@ class PlanePane(QWidget):
         painter.drawLine(QPointF(0, y), QPointF(self.width(), y))
         painter.drawLine(QPointF(x, 0), QPointF(x, self.height()))
 
-    def _draw_measured(self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any) -> None:
+    def _draw_measured(
+        self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any
+    ) -> None:
         """Structures, measured ice, margin, lesion, in the order of what must stay visible."""
         s, scene, line = self.scene.snapshot, self.scene, LINE_DU * self.scale
         if s is None or s.analysis_grid is None:
@@ -211,7 +236,9 @@ class PlanePane(QWidget):
         y = float(np.clip(visible.center().y() + size / 3, 2.5 * size, self.height() - 2 * size))
         style.draw_cased(painter, QPointF(x, y), name, size, "critical", True, "centre")
 
-    def _draw_captions(self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any) -> None:
+    def _draw_captions(
+        self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any
+    ) -> None:
         scale, s = self.scale, self.scene.snapshot
         size = (28 if self.main else 24) * scale
         at = formats.decimal(cursor[self.plane.across], 1, model.language)
@@ -219,15 +246,23 @@ class PlanePane(QWidget):
         captions = [text(model.language, key, axis="xyz"[self.plane.across], at=at)]
         if self.main and s is not None:
             level, width = (formats.decimal(v, 0, model.language) for v in s.window_hu)
-            slab = "" if self.slab_mm is None else " · " + text(
-                model.language, "slab", slab=formats.decimal(self.slab_mm, 0, model.language))
+            slab = (
+                ""
+                if self.slab_mm is None
+                else " · "
+                + text(
+                    model.language, "slab", slab=formats.decimal(self.slab_mm, 0, model.language)
+                )
+            )
             captions.append(text(model.language, "window", level=level, width=width) + slab)
             if self.scene.chosen is not None and self.scene.worst() is not None:
                 captions.append(text(model.language, "home"))
-        if self.slab_mm is None:
+        if self.slab_mm is None and s is not None and s.volume is not None:
             captions.append(text(model.language, "no_image"))
         for i, caption in enumerate(captions):
-            style.draw_cased(painter, QPointF(10 * scale, (1.15 + 1.3 * i) * size), caption, size, "text")
+            style.draw_cased(
+                painter, QPointF(10 * scale, (1.15 + 1.3 * i) * size), caption, size, "text"
+            )
         draw_scale_bar(painter, frame, scale, self.main)
 
     def _draw_frame(self, painter: QPainter, model: ScreenModel) -> None:
@@ -242,24 +277,30 @@ class PlanePane(QWidget):
     # ------------------------------------------------------------------ paths
 
     def _line(self, field: Any, ref: str, frame: Frame, cursor: Any, level: float) -> QPainterPath:
-        grid = self.scene.snapshot.analysis_grid  # type: ignore[union-attr]
-        at = cursor[self.plane.across]
+        grid, at = self._grid(), cursor[self.plane.across]
         return self._paths.get(
             ("line", ref, grid, frame, at, level),
-            lambda: layers.contour(field, grid, frame, at, level))  # type: ignore[arg-type]
+            lambda: layers.contour(field, grid, frame, at, level),
+        )
 
     def _area(
         self, field: Any, ref: str, frame: Frame, cursor: Any, low: float | None, high: float
     ) -> QPainterPath:
-        grid = self.scene.snapshot.analysis_grid  # type: ignore[union-attr]
-        at = cursor[self.plane.across]
+        grid, at = self._grid(), cursor[self.plane.across]
         return self._paths.get(
             ("area", ref, grid, frame, at, low, high),
-            lambda: layers.area(field, grid, frame, at, low, high))  # type: ignore[arg-type]
+            lambda: layers.area(field, grid, frame, at, low, high),
+        )
+
+    def _grid(self) -> Grid:
+        """The grid of the fields; there are no fields without one (``scene._on``)."""
+        assert self.scene.snapshot is not None
+        assert self.scene.snapshot.analysis_grid is not None
+        return self.scene.snapshot.analysis_grid
 
     # ------------------------------------------------------------------ Qt
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, event: Any) -> None:
         painter = QPainter(self)
         painter.drawPixmap(0, 0, self._base)
         painter.setRenderHint(QPainter.Antialiasing)
@@ -268,14 +309,14 @@ class PlanePane(QWidget):
         painter.drawPixmap(0, 0, self._overlay)
         painter.end()
 
-    def wheelEvent(self, event: QWheelEvent) -> None:
+    def wheelEvent(self, event: Any) -> None:
         self._wheel += event.angleDelta().y()
         steps, self._wheel = int(self._wheel / 120), int(np.fmod(self._wheel, 120))
         if steps:
             self.wheeled.emit(steps)
         event.accept()
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:
+    def mousePressEvent(self, event: Any) -> None:
         if event.button() == Qt.LeftButton:
             self.pointed.emit(*self.frame().to_mm(event.x() + 0.5, event.y() + 0.5))
 

@@ -9,11 +9,12 @@ Invariant: ``to_mm(to_px(p)) == p``, and all three planes cut the same cursor po
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.floating[Any]]
 Point = tuple[float, float, float]
 
 

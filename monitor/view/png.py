@@ -1,6 +1,6 @@
 """The screen as a PNG file, pixel for pixel what a window of that size shows. Sizes in pixels.
 
-Invariant: a file with the wanted name is always a whole picture: it is written beside, then renamed.
+Invariant: a file with the wanted name is always a whole picture (written beside, then renamed).
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ from monitor.view.images import Stack
 from monitor.view.planes import Plane, Point
 
 Array = npt.NDArray[Any]
+Named = tuple[str, str, Array]  # a structure's name, its file and its field
 # The planes show the lesion, its margin and this much around it.
-_AROUND_MM = 32.0
+_AROUND_MM = 38.0
 _FIELD_MM = (90.0, 300.0)
 
 
@@ -49,7 +50,7 @@ class Scene:
         self.stack: Stack | None = None
         self.lesion: Array | None = None
         self.ice: Array | None = None
-        self.structures: tuple[tuple[str, str, Array], ...] = ()  # name, path, field
+        self.structures: tuple[Named, ...] = ()
         self.forecast: Array | None = None
         self.centre: Point = (0.0, 0.0, 0.0)
         self.field_mm = _FIELD_MM[0]
@@ -57,7 +58,7 @@ class Scene:
         self.chosen: Point | None = None
 
     def take(self, s: Snapshot) -> None:
-        """Opens what the snapshot names. Raises OSError or ValueError when a file cannot be read."""
+        """Opens what the snapshot names. Raises OSError or ValueError for an unreadable file."""
         get = self._arrays.get
         old = self.snapshot
         if old is None or old.volume != s.volume or old.volume_geometry != s.volume_geometry:
@@ -73,8 +74,13 @@ class Scene:
         self.snapshot = s
         if new_lesion or self.lesion is None:
             self._look_at_lesion(s)
-        refs = (s.volume, s.lesion_sdf, s.ice_sdf, s.forecast_temperature,
-                *(r for _, r in s.structure_sdfs))
+        refs = (
+            s.volume,
+            s.lesion_sdf,
+            s.ice_sdf,
+            s.forecast_temperature,
+            *(r for _, r in s.structure_sdfs),
+        )
         self._arrays.keep_only({r.path for r in refs if r is not None})
 
     def _look_at_lesion(self, s: Snapshot) -> None:
@@ -128,19 +134,21 @@ class Scene:
 
 def _on(grid: Grid | None, field: Array | None) -> Array | None:
     """A field that really is on the grid; anything else cannot be placed and is not drawn."""
-    return field if grid is not None and field is not None and field.shape == grid.shape_zyx else None
+    return (
+        field if grid is not None and field is not None and field.shape == grid.shape_zyx else None
+    )
 
 
 def lesion_box(sdf: Array, grid: Grid) -> tuple[Point, float]:
     """The lesion's centre (its deepest point) and the longest side of its bounding box."""
-    deepest = np.array(np.unravel_index(int(np.argmin(sdf)), sdf.shape))
-    inside = np.argwhere(np.asarray(sdf) <= 0)
+    deepest = np.array(np.unravel_index(int(np.argmin(sdf)), sdf.shape), float)
+    inside = np.argwhere(np.asarray(sdf) <= 0).astype(float)
     size = np.ptp(grid.to_lps_mm(inside), axis=0).max() if len(inside) else 0.0
     x, y, z = grid.to_lps_mm(deepest)
     return (float(x), float(y), float(z)), float(size)
 
 
-def _corners(stack: Stack) -> npt.NDArray[np.float64]:
+def _corners(stack: Stack) -> Array:
     last = np.array(stack.hu.shape) - 1
     signs = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1).T
     return stack.geometry.to_lps_mm(signs * last)

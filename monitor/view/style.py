@@ -6,11 +6,13 @@ Invariant: every text is drawn within the width it was given: it is shrunk, then
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PyQt5.QtCore import QPointF, QRectF, Qt
+from PyQt5.QtCore import QPointF, QRectF
 from PyQt5.QtGui import (
     QColor,
     QFont,
@@ -23,11 +25,12 @@ from PyQt5.QtGui import (
 )
 
 from monitor.view.palette import COLOURS
+from monitor.view.qt import Qt
 
 _FONTS = Path(__file__).parent / "fonts"
 FAMILY = "DejaVu Sans"
 # Dash patterns in units of the pen's width.
-DASHES: dict[str, list[float]] = {"solid": [], "dashed": [4.0, 2.6], "dotted": [0.01, 2.2]}
+DASHES: dict[str, list[float]] = {"solid": [], "dashed": [4.0, 2.6], "dotted": [0.01, 1.9]}
 SMALLEST_SHRINK = 0.6
 
 
@@ -68,7 +71,11 @@ def casing_pen(width_px: float, alpha: float = 0.75) -> QPen:
 
 
 def stroke(
-    painter: QPainter, path: QPainterPath, name: str, width_px: float, dash: str = "solid",
+    painter: QPainter,
+    path: QPainterPath,
+    name: str,
+    width_px: float,
+    dash: str = "solid",
     alpha: float = 1.0,
 ) -> None:
     """A line on its black casing."""
@@ -77,20 +84,20 @@ def stroke(
     painter.setBrush(Qt.NoBrush)
     painter.setPen(casing_pen(width_px, 0.75 * alpha))
     painter.drawPath(path)
-    painter.setPen(line_pen(name, width_px, dash, alpha))
+    painter.setPen(line_pen(name, width_px * (1.35 if dash == "dotted" else 1.0), dash, alpha))
     painter.drawPath(path)
 
 
-def polygon(points_px: npt.NDArray[np.float64]) -> QPolygonF:
+def polygon(points_px: npt.NDArray[Any]) -> QPolygonF:
     """Points (n, 2) as a polygon, copied at once."""
     result = QPolygonF(len(points_px))
-    buffer = result.data()
+    buffer: Any = result.data()
     buffer.setsize(16 * len(points_px))
     np.frombuffer(buffer, np.float64)[:] = np.ascontiguousarray(points_px, np.float64).ravel()
     return result
 
 
-def path_of(lines_px: list[npt.NDArray[np.float64]], closed: bool = False) -> QPainterPath:
+def path_of(lines_px: Sequence[npt.NDArray[Any]], closed: bool = False) -> QPainterPath:
     """Polylines as one path, odd-even where filled."""
     path = QPainterPath()
     path.setFillRule(Qt.OddEvenFill)
@@ -112,7 +119,12 @@ def fitted(text: str, size_px: float, bold: bool, width_px: float) -> tuple[str,
 
 
 def draw_text(
-    painter: QPainter, rect: QRectF, text: str, size_px: float, name: str, bold: bool = False,
+    painter: QPainter,
+    rect: QRectF,
+    text: str,
+    size_px: float,
+    name: str,
+    bold: bool = False,
     align: int = Qt.AlignLeft | Qt.AlignVCenter,
 ) -> float:
     """Text in a rectangle, fitted to it. Returns the width it took."""
@@ -124,8 +136,14 @@ def draw_text(
 
 
 def draw_cased(
-    painter: QPainter, at: QPointF, text: str, size_px: float, name: str, bold: bool = False,
-    align: str = "left", alpha: float = 1.0,
+    painter: QPainter,
+    at: QPointF,
+    text: str,
+    size_px: float,
+    name: str,
+    bold: bool = False,
+    align: str = "left",
+    alpha: float = 1.0,
 ) -> QRectF:
     """Text with a black outline, readable on any picture; ``at`` is on its baseline."""
     chosen = font(size_px, bold)

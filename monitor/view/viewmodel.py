@@ -29,6 +29,8 @@ from monitor.view.translations import reason_text, text
 
 # The core speaks four times a second; this long without a word, real time, it is gone.
 SILENT_AFTER_S = 1.0
+# Before its first word it may take this long to start.
+STARTING_S = 20.0
 # Clocks of scanner and monitor agree to this; an image from farther in the future is wrong.
 FUTURE_TOLERANCE_S = 5.0
 
@@ -130,12 +132,17 @@ def screen_model(inputs: Inputs) -> ScreenModel:
         clock=clock,
         clock_of=clock_of,
         lesion=_coverage(shown, "lesion", text(language, "lesion_covered"), tone, ago, language),
-        margin=_coverage(shown, "margin", text(language, "margin_covered", margin=goal), tone, ago, language),
+        margin=_coverage(
+            shown, "margin", text(language, "margin_covered", margin=goal), tone, ago, language
+        ),
         min_margin=_min_margin(shown, tone, language),
         time_left=_time_left(inputs, state, shown, goal),
         structure=_structure(shown, tone, language),
-        last_ct=Readout("", text(language, "last_ct", age=formats.clock(age_s)),
-                        tone="alarm_medium" if tone == "old" else "text"),
+        last_ct=Readout(
+            "",
+            text(language, "last_ct", age=formats.clock(age_s)),
+            tone="alarm_medium" if tone == "old" else "text",
+        ),
         simulation=_simulation(snapshot, layers, language),
         alarm=alarm_line(_alarms(inputs, state, age_s), age_s, inputs.acknowledged, language),
         frame=_frame(state),
@@ -206,8 +213,13 @@ def _layers(inputs: Inputs, state: State, shown: Assessment | None) -> Layers:
         return Layers(False, False, False, False, None)
     ice = shown is not None and s.ice_sdf is not None
     degraded = shown is not None and shown.status is not Status.OK
-    return Layers(True, True, ice, ice and degraded and s.ice_edge_error_mm > 0,
-                  _predicted_at(s, state, inputs.now_utc_s))
+    return Layers(
+        True,
+        True,
+        ice,
+        ice and degraded and s.ice_edge_error_mm > 0,
+        _predicted_at(s, state, inputs.now_utc_s),
+    )
 
 
 def _predicted_at(s: Snapshot, state: State, now_utc_s: float) -> float | None:
@@ -226,8 +238,11 @@ def _message(inputs: Inputs, state: State) -> tuple[str, ...]:
     if state in (State.NO_CORE, State.CORE_SILENT, State.VIEW_ERROR):
         return (text(language, f"state.{state.value}"),)
     if state is State.BLOCKED and s is not None:
-        return (text(language, "state.blocked"), *_block_ids(s.alarms, language),
-                text(language, "state.blocked.hint"))
+        return (
+            text(language, "state.blocked"),
+            *_block_ids(s.alarms, language),
+            text(language, "state.blocked.hint"),
+        )
     if state in (State.WAITING, State.BASELINE):
         return text(language, f"state.{state.value}"), text(language, f"state.{state.value}.hint")
     if s is not None and s.assessment is not None and state in (State.INVALID, State.DEGRADED):
@@ -267,7 +282,11 @@ def _phase_clock(s: Snapshot | None, now_utc_s: float, state: State) -> tuple[st
         return UNKNOWN, ""
     if s.phase.kind not in (PhaseKind.FREEZE, PhaseKind.THAW):
         return UNKNOWN, ""
-    of = "" if s.phase.ends_utc_s is None else formats.clock(s.phase.ends_utc_s - s.phase.started_utc_s)
+    of = (
+        ""
+        if s.phase.ends_utc_s is None
+        else formats.clock(s.phase.ends_utc_s - s.phase.started_utc_s)
+    )
     return formats.clock(now_utc_s - s.phase.started_utc_s), of
 
 
@@ -303,8 +322,10 @@ def _min_margin(a: Assessment | None, tone: str, language: str) -> Readout:
     label = text(language, "min_margin")
     if a is None or not formats.known(a.min_margin_mm):
         return Readout(label, UNKNOWN, tone="dim")
-    value = (f"{formats.signed_mm(a.min_margin_mm, language)} "
-             f"{formats.error_mm(a.margin_error_mm, language)}{formats.NBSP}mm")
+    value = (
+        f"{formats.signed_mm(a.min_margin_mm, language)} "
+        f"{formats.error_mm(a.margin_error_mm, language)}{formats.NBSP}mm"
+    )
     unsure = a.status is not Status.OK or not formats.known(a.margin_error_mm)
     return Readout(label, f"?{formats.NBSP}{value}" if unsure else value, tone=tone)
 
@@ -333,7 +354,9 @@ def _structure(a: Assessment | None, tone: str, language: str) -> Readout:
         return Readout(text(language, "structure_none"), UNKNOWN, tone="dim")
     nearest = _nearest(a.structures)
     if nearest is None:
-        return Readout(text(language, "structure_none"), text(language, "structure_none_value"), tone="dim")
+        return Readout(
+            text(language, "structure_none"), text(language, "structure_none_value"), tone="dim"
+        )
     label = text(language, "structure", name=nearest.name)
     if nearest.distance_mm == math.inf:
         return Readout(label, text(language, "no_ice"), tone="dim" if tone == "text" else tone)
@@ -364,7 +387,7 @@ def _simulation(s: Snapshot | None, layers: Layers, language: str) -> str:
 
 
 def _alarms(inputs: Inputs, state: State, age_s: float | None) -> list[Alarm]:
-    """The core's alarms, and those that only the view can raise or raises as a second pair of eyes."""
+    """The core's alarms, and those that the view raises: alone, or as a second pair of eyes."""
     now = inputs.now_utc_s
     alarms = list(inputs.snapshot.alarms) if inputs.snapshot else []
     codes = {a.code for a in alarms}
@@ -375,10 +398,14 @@ def _alarms(inputs: Inputs, state: State, age_s: float | None) -> list[Alarm]:
 
     if inputs.error is not None:
         add("view_error", Priority.HIGH, error=inputs.error)
-    if inputs.snapshot is not None and not inputs.silent_s <= SILENT_AFTER_S:
+    patience_s = STARTING_S if inputs.snapshot is None else SILENT_AFTER_S
+    if not inputs.silent_s <= patience_s:
         add("core_silent", Priority.HIGH)
-    if inputs.snapshot is not None and inputs.snapshot.blocked and not codes & {
-            "patient_mismatch", "frame_of_reference_mismatch"}:
+    if (
+        inputs.snapshot is not None
+        and inputs.snapshot.blocked
+        and not codes & {"patient_mismatch", "frame_of_reference_mismatch"}
+    ):
         add("blocked", Priority.HIGH)
     if age_s is not None and math.isnan(age_s):
         add("image_time_wrong", Priority.MEDIUM)

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from PyQt5.QtCore import QRect, Qt, QTimer
-from PyQt5.QtGui import QCloseEvent, QResizeEvent
+from PyQt5.QtCore import QRect, QTimer
 from PyQt5.QtWidgets import QWidget
 
 from monitor.model import Snapshot
@@ -25,6 +24,7 @@ from monitor.view.keys import Keys
 from monitor.view.panels import AlarmRow, Footer, Header, Readouts
 from monitor.view.panes import PlanePane
 from monitor.view.planes import AXIAL, PLANES, Plane
+from monitor.view.qt import Qt
 from monitor.view.scene import Scene
 from monitor.view.translations import next_language, text
 from monitor.view.viewmodel import Inputs, ScreenModel, screen_model
@@ -39,7 +39,10 @@ class RoomWindow(QWidget):
     """The screen. ``send`` takes acts as plain dicts; ``mono`` is a monotonic clock in seconds."""
 
     def __init__(
-        self, send: Callable[[dict[str, Any]], None], language: str = "en", speed: float = 1.0,
+        self,
+        send: Callable[[dict[str, Any]], None],
+        language: str = "en",
+        speed: float = 1.0,
         mono: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
@@ -118,8 +121,14 @@ class RoomWindow(QWidget):
 
     def _inputs(self) -> Inputs:
         silent_s = float("inf") if self._core_gone else self._mono() - self._received_mono_s
-        return Inputs(self._snapshot, self.now_utc_s(), silent_s, self.language, self._acknowledged,
-                      self._draw_error or self._slot_error)
+        return Inputs(
+            self._snapshot,
+            self.now_utc_s(),
+            silent_s,
+            self.language,
+            self._acknowledged,
+            self._draw_error or self._slot_error,
+        )
 
     def _refresh(self, inputs: Inputs) -> None:
         model = self.model = screen_model(inputs)
@@ -202,14 +211,14 @@ class RoomWindow(QWidget):
     def keyReleaseEvent(self, event: Any) -> None:
         self.keys.released(event)
 
-    def closeEvent(self, event: QCloseEvent) -> None:
+    def closeEvent(self, event: Any) -> None:
         if self._may_close:
             event.accept()
             return
         event.ignore()
         self.keys.quit_asked()
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
+    def resizeEvent(self, event: Any) -> None:
         self._lay_out()
         self.refresh()
 
@@ -218,7 +227,8 @@ class RoomWindow(QWidget):
         w, h = self.width(), self.height()
         k = min(w / DESIGN[0], h / DESIGN[1])
         header, alarm, footer, side, gap = (
-            round(v * k) for v in (HEADER_DU, ALARM_DU, FOOTER_DU, READOUTS_DU, GAP_DU))
+            round(v * k) for v in (HEADER_DU, ALARM_DU, FOOTER_DU, READOUTS_DU, GAP_DU)
+        )
         top, bottom = header, h - alarm - footer
         axial_w = round((w - side - 2 * gap) * 2 / 3)
         small_x, small_w = axial_w + gap, w - side - axial_w - 2 * gap
@@ -228,7 +238,9 @@ class RoomWindow(QWidget):
         self.alarm_row.setGeometry(QRect(0, bottom, w, alarm))
         self.footer.setGeometry(QRect(0, h - footer, w, footer))
         self.panes["axial"].setGeometry(QRect(0, top + gap // 2, axial_w, bottom - top - gap // 2))
-        self.panes["coronal"].setGeometry(QRect(small_x, top + gap // 2, small_w, small_h - gap // 2))
+        self.panes["coronal"].setGeometry(
+            QRect(small_x, top + gap // 2, small_w, small_h - gap // 2)
+        )
         self.panes["sagittal"].setGeometry(QRect(small_x, top + small_h + gap, small_w, small_h))
         for part in (self.header, self.readouts, self.alarm_row, self.footer, *self.panes.values()):
             part.scale = k

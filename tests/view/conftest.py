@@ -1,0 +1,76 @@
+"""One Qt application for the view's tests, offscreen, and a screen on synthetic arrays.
+
+Pixels at 1920 × 1080 unless said. Windows are closed after each test (pyqtgraph-style collection
+crashes come from widgets that outlive their application).
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["QT_QPA_PLATFORM"] = "offscreen"
+os.environ["QT_FONT_DPI"] = "96"
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import view_samples as samples
+from PyQt5.QtWidgets import QApplication
+
+from monitor.model import Snapshot
+from monitor.view.style import load_fonts
+from monitor.view.window import RoomWindow
+
+
+@pytest.fixture(scope="session")
+def app() -> QApplication:
+    application = QApplication.instance() or QApplication([])
+    load_fonts()
+    return application
+
+
+@pytest.fixture(scope="session")
+def normal(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A normal moment of a freeze, its arrays on disk."""
+    return samples.snapshot(tmp_path_factory.mktemp("arrays"))
+
+
+class Screen:
+    """A window whose clock and acts the test holds."""
+
+    def __init__(self, language: str, size: tuple[int, int], speed: float) -> None:
+        self.mono_s = 100.0
+        self.acts: list[dict[str, Any]] = []
+        self.window = RoomWindow(self.acts.append, language, speed, mono=lambda: self.mono_s)
+        self.window.resize(*size)
+        self.window.show()
+
+
+@pytest.fixture
+def screen(app: QApplication) -> Iterator[Callable[..., Screen]]:
+    """Makes screens: ``screen(snapshot, language="en", size=(1920, 1080), speed=1.0)``."""
+    made: list[Screen] = []
+
+    def make(
+        snapshot: Snapshot | None,
+        language: str = "en",
+        size: tuple[int, int] = (1920, 1080),
+        speed: float = 1.0,
+    ) -> Screen:
+        result = Screen(language, size, speed)
+        made.append(result)
+        if snapshot is not None:
+            result.window.show_snapshot(snapshot)
+        return result
+
+    yield make
+    for one in made:
+        one.window.close_for_good()
+        one.window.deleteLater()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path

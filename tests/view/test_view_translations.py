@@ -1,0 +1,80 @@
+"""Both languages say everything, with the same parameters, and every alarm and reason is known."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import monitor
+from monitor.model import PhaseKind
+from monitor.view import translations
+from monitor.view.translations import TABLES, alarm_text, placeholders, reason_text, text
+from monitor.view.viewmodel import State
+
+_ROOT = Path(monitor.__file__).parent
+
+
+def test_both_languages_have_the_same_keys_and_placeholders() -> None:
+    english, french = TABLES["en"], TABLES["fr"]
+    assert english.keys() == french.keys()
+    for key in english:
+        assert placeholders(english[key]) == placeholders(french[key]), key
+        assert english[key].strip(), key
+        assert french[key].strip(), key
+
+
+def test_sentences_are_translated_not_copied() -> None:
+    same = {k for k, v in TABLES["en"].items() if v == TABLES["fr"][k]}
+    allowed = (
+        "letter.",
+        "window",
+        "others",
+        "cycle",
+        "plane.short",
+        "legend.margin",
+        "legend.cold",
+    )
+    assert not {k for k in same if not k.startswith(allowed)}
+
+
+def _quoted(pattern: str, *folders: str) -> set[str]:
+    found: set[str] = set()
+    for folder in folders:
+        for path in (_ROOT / folder).rglob("*.py"):
+            found |= set(re.findall(pattern, path.read_text(encoding="utf-8")))
+    return found
+
+
+def test_every_key_the_view_asks_for_exists() -> None:
+    keys = _quoted(r'text\(\s*(?:self\._?\w*\.?)?(?:model\.)?language,\s*"([a-z_.0-9]+)"', "view")
+    assert len(keys) > 20
+    assert keys <= TABLES["en"].keys()
+    for kind in PhaseKind:
+        assert f"phase.{kind.value}" in TABLES["en"]
+    for state in (State.NO_CORE, State.WAITING, State.BASELINE, State.BLOCKED, State.CORE_SILENT):
+        assert f"state.{state.value}" in TABLES["en"]
+
+
+def test_every_alarm_the_core_raises_has_a_sentence() -> None:
+    codes = _quoted(r'yield "([a-z_]+)", Priority', "decision")
+    assert len(codes) >= 8
+    assert {f"alarm.{code}" for code in codes} <= TABLES["en"].keys()
+
+
+def test_every_reason_of_a_measurement_has_a_sentence() -> None:
+    codes = _quoted(r'Reason\(\s*"([a-z_]+)"', "imaging", "decision", "prediction")
+    assert len(codes) >= 8
+    assert {f"reason.{code}" for code in codes} <= TABLES["en"].keys()
+
+
+@pytest.mark.parametrize("language", translations.LANGUAGES)
+def test_unknown_codes_still_say_something(language: str) -> None:
+    assert "gremlins" in alarm_text(language, "gremlins", {})
+    assert reason_text(language, "gremlins", "There are gremlins.") == "There are gremlins."
+    assert reason_text(language, "gremlins", "") == "gremlins"
+    assert "?" in alarm_text(language, "structure_near", {"name": "colon"})
+
+
+def test_missing_key_is_an_error_not_a_blank() -> None:
+    with pytest.raises(KeyError):
+        text("fr", "no.such.key")
