@@ -24,6 +24,9 @@ from monitor.model import CtVolume, Float32Array, IceSegmentation, Reason, Statu
 
 BoolArray = npt.NDArray[np.bool_]
 
+# Fewer voxels make no statistics.
+_ENOUGH = 500
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -31,10 +34,11 @@ class Settings:
 
     # Noise of 10-15 HU against a drop of 50-85 HU (Sandison 1998): this width leaves ~0.05 in f
     # and blurs an edge less than the slice thickness does.
-    fine_sigma_mm: float = 1.2
-    # Where tissue hardly darkens (fat) the fraction comes from the neighbourhood instead.
-    coarse_sigma_mm: float = 4.0
-    coarse_weight: float = 0.03
+    fine_sigma_mm: float = 1.0
+    # Where tissue hardly darkens (fat) the fraction comes from a wider neighbourhood: the two are
+    # weighed by their evidence, the wider one trusted to this standard deviation and no better.
+    coarse_sigma_mm: float = 3.0
+    coarse_model_sd: float = 0.2
     # CT numbers between which a voxel counts as fat (lower) or water-rich (upper).
     fat_hu: float = -70.0
     soft_hu: float = -10.0
@@ -47,6 +51,8 @@ class Settings:
     seed_reach_mm: float = 4.0
     # A needle freezes at most this far in a procedure (published iceballs reach 50 mm across).
     reach_mm: float = 45.0
+    far_mm: float = 26.0
+    plateau_percentile: float = 80.0
     # Below this a blob cannot be told from noise and motion beside the needle.
     min_volume_ml: float = 0.15
     # Beyond this, away from ice, the scans do not match: the patient moved, or contrast came.
@@ -93,8 +99,8 @@ def segment_ice(
     usable = known & ~metal & (baseline.hu > settings.air_hu)
     contrast = _contrast(baseline.hu, expected_drop_hu, settings) * usable
     drop = np.where(usable, baseline.hu - scan_hu, 0.0).astype(np.float32)
-    offset_hu = _far_median(drop, contrast, to_active_mm, expected_drop_hu, settings)
-    fraction = _frozen_fraction(drop - offset_hu * usable, contrast, grid, settings)
+    offset_hu, drop = _without_drift(drop, usable, contrast, to_active_mm, expected_drop_hu, settings)
+    fraction = _frozen_fraction(drop, contrast, to_active_mm, grid, settings)
     fraction = _rescaled(fraction, contrast, expected_drop_hu, to_active_mm, settings)
     ice = _connected(fraction > 0.5, to_active_mm, grid, settings)
     level = np.where(ice, 0.5 - fraction, np.maximum(0.5 - fraction, 0.05)).astype(np.float32)
@@ -138,28 +144,55 @@ def _contrast(base_hu: Float32Array, expected_drop_hu: float, s: Settings) -> Fl
     return np.asarray(expected_drop_hu * water, np.float32)
 
 
-def _far_median(
-    drop: Float32Array, contrast: Float32Array, to_active_mm: Float32Array, expected_hu: float, s: Settings
-) -> float:
-    """The scanner's drift between the two scans, from soft tissue too far away to be frozen."""
-    far = (to_active_mm > 0.6 * s.reach_mm) & (contrast > 0.8 * expected_hu)
-    return float(np.median(drop[far])) if np.count_nonzero(far) > 500 else 0.0
+def _without_drift(
+    drop: Float32Array, usable: BoolArray, contrast: Float32Array, to_active_mm: Float32Array,
+    expected_hu: float, s: Settings,
+) -> tuple[float, Float32Array]:
+    """The drop without the scanner's drift between the scans, taken from tissue too far away to be
+    frozen, for fat and for the rest apart: 2 HU are nothing in muscle and a fifth of ice in fat.
+    Also the drift in water-rich tissue, HU."""
+    far = usable & (to_active_mm > s.far_mm)
+    rich = contrast > 0.5 * expected_hu
+    drift_hu = _median(drop[far & rich])
+    fat_hu = _median(drop[far & ~rich])
+    return drift_hu, np.where(usable, drop - np.where(rich, drift_hu, fat_hu), 0.0).astype(np.float32)
+
+
+def _median(values: Float32Array) -> float:
+    return float(np.median(values)) if len(values) > _ENOUGH else 0.0
 
 
 def _frozen_fraction(
-    drop: Float32Array, contrast: Float32Array, grid: Grid, s: Settings
+    drop: Float32Array, contrast: Float32Array, to_active_mm: Float32Array, grid: Grid, s: Settings
 ) -> Float32Array:
-    """Weighted least squares of drop = f · contrast over a Gaussian neighbourhood; a wider one
-    speaks only where the narrow one has seen next to nothing."""
-    product, square = drop * contrast, contrast * contrast
-    numerator = np.zeros_like(drop)
-    denominator = np.zeros_like(drop)
-    for sigma_mm, weight in ((s.fine_sigma_mm, 1.0), (s.coarse_sigma_mm, s.coarse_weight)):
-        sigma = sigma_mm / np.array(grid.spacing_mm[::-1])
-        numerator += weight * ndimage.gaussian_filter(product, sigma, truncate=3.0)
-        denominator += weight * ndimage.gaussian_filter(square, sigma, truncate=3.0)
-    floor = 1e-4 * float(denominator.max()) + 1e-6
-    return np.asarray(numerator / np.maximum(denominator, floor), np.float32)
+    """Least squares of drop = f · contrast over a narrow and a wide Gaussian neighbourhood, the two
+    weighed by the inverse of their variances (the narrow one's from the noise far from the ice)."""
+    fine, evidence = _least_squares(drop, contrast, s.fine_sigma_mm, grid)
+    coarse, _ = _least_squares(drop, contrast, s.coarse_sigma_mm, grid)
+    noise_hu = _scatter_hu(fine * np.sqrt(evidence), to_active_mm, contrast, s)
+    precision = evidence / noise_hu**2
+    wide = 1.0 / s.coarse_model_sd**2
+    return np.asarray((precision * fine + wide * coarse) / (precision + wide), np.float32)
+
+
+def _least_squares(
+    drop: Float32Array, contrast: Float32Array, sigma_mm: float, grid: Grid
+) -> tuple[Float32Array, Float32Array]:
+    """The fraction and its evidence, the neighbourhood's mean squared contrast (HU²)."""
+    sigma = sigma_mm / np.array(grid.spacing_mm[::-1])
+    numerator = ndimage.gaussian_filter(drop * contrast, sigma, truncate=3.0)
+    evidence = ndimage.gaussian_filter(contrast * contrast, sigma, truncate=3.0)
+    return numerator / np.maximum(evidence, 1.0), evidence
+
+
+def _scatter_hu(
+    smoothed_hu: Float32Array, to_active_mm: Float32Array, contrast: Float32Array, s: Settings
+) -> float:
+    """The noise left after smoothing, from tissue that cannot be frozen (median absolute deviation)."""
+    far = smoothed_hu[(to_active_mm > s.far_mm) & (contrast > 0)]
+    if len(far) < _ENOUGH:
+        return 5.0
+    return max(1.48 * float(np.median(np.abs(far - np.median(far)))), 0.5)
 
 
 def _rescaled(
@@ -170,7 +203,8 @@ def _rescaled(
     core = (to_active_mm < s.seed_reach_mm) & (contrast > 0.8 * expected_hu) & (fraction > 0.4)
     if np.count_nonzero(core) < 50:
         return fraction
-    plateau = float(np.clip(np.median(fraction[core]), 0.6, 1.4))
+    # Much of the core is rim, or filled in beside metal: its upper part is the plateau.
+    plateau = float(np.clip(np.percentile(fraction[core], s.plateau_percentile), 0.6, 1.4))
     return np.asarray(fraction / plateau, np.float32)
 
 
@@ -195,8 +229,8 @@ def _measured(
 ) -> IceSegmentation:
     """The signed distance with its error and the reasons to doubt it."""
     sdf = signed_distance_mm(level, grid)
-    far = (to_active_mm > 0.6 * s.reach_mm) & (contrast > 0.8 * expected_hu)
-    noise_sd = float(np.std(fraction[far])) if np.count_nonzero(far) > 500 else 0.15
+    far = (to_active_mm > s.far_mm) & (contrast > 0.8 * expected_hu)
+    noise_sd = float(np.std(fraction[far])) if np.count_nonzero(far) > _ENOUGH else 0.15
     edge = np.abs(sdf) < 1.0
     error_mm = _edge_error_mm(fraction, edge, noise_sd, grid, s)
     reasons = _doubts(known, sdf, edge, contrast, offset_hu, noise_sd, error_mm, expected_hu, s)
