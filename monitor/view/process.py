@@ -86,7 +86,7 @@ class _Link:
             self.closed = True
 
     def waiting(self) -> list[tuple[Any, ...]]:
-        """All messages that are there now."""
+        """All messages that are there now. One that cannot be read raises, already taken out."""
         messages: list[tuple[Any, ...]] = []
         try:
             while self._conn.poll():
@@ -122,9 +122,13 @@ class _Loop:
         self._window.close_for_good()
 
     def _turn(self) -> None:
-        messages = self._link.waiting()
-        for message in self._worth_showing(messages):
-            self._take(message)
+        for message in self._worth_showing(self._link.waiting()):
+            try:
+                self._take(message)
+            except Exception as error:
+                # What follows it in the pipe may be fine and must not be lost with it.
+                traceback.print_exc()
+                self._window.show_error(type(error).__name__)
         if self._link.closed and not self._said_gone:
             self._said_gone = True
             self._window.core_gone()
@@ -143,6 +147,8 @@ class _Loop:
     def _take(self, message: tuple[Any, ...]) -> None:
         kind = message[0]
         if kind == "snapshot":
+            if not isinstance(message[1], Snapshot):
+                raise TypeError(f"expected a Snapshot, got {type(message[1]).__name__}")
             self._window.show_snapshot(message[1])
             if self._pngs is not None:
                 self._pngs.take(message[1])
@@ -185,8 +191,9 @@ class Pictures:
             traceback.print_exc()
 
 
-def _scan(snapshot: Snapshot) -> str | None:
-    return snapshot.assessment.volume_id if snapshot.assessment else None
+def _scan(snapshot: Any) -> str | None:
+    assessment = getattr(snapshot, "assessment", None)
+    return assessment.volume_id if assessment else None
 
 
 def _install_excepthook(window: RoomWindow) -> None:
