@@ -73,7 +73,8 @@ def sentence(alarm: Alarm, age_s: float | None, language: str) -> str:
     if alarm.code == "segmentation_poor":
         code = alarm.params.get("reason", "unknown")
         params["reason"] = reason_text(language, code, code)
-    return alarm_text(language, alarm.code, params)
+    invalid = alarm.code == "segmentation_poor" and alarm.priority is not Priority.LOW
+    return alarm_text(language, "segmentation_invalid" if invalid else alarm.code, params)
 
 
 def _age_s(alarm: Alarm, age_s: float | None) -> float | None:

@@ -19,8 +19,9 @@ from monitor.view.alarms import AlarmLine
 from monitor.view.marks import ring
 from monitor.view.panes import LINE_DU, PREDICTED_LINES, THIN_DU
 from monitor.view.qt import Qt
+from monitor.view.readouts import Readout
 from monitor.view.translations import text
-from monitor.view.viewmodel import Readout, ScreenModel
+from monitor.view.viewmodel import ScreenModel
 
 _VERSION = metadata.version("iceball-monitor")
 _RIGHT = Qt.AlignRight | Qt.AlignVCenter
@@ -158,36 +159,19 @@ class Readouts(Panel):
 
 
 class AlarmRow(Panel):
-    """The highest alarm, or a question or confirmation to the operator; empty when all is quiet."""
+    """The highest alarm; empty when all is quiet. Nothing else ever covers it."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.lit = True
-        self.said = ""
 
     def content(self, model: ScreenModel) -> Any:
-        return model.alarm, self.lit, self.said
+        return model.alarm, self.lit
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
         painter.fillRect(self.rect(), style.colour("window"))
-        if self.said:
-            self._say(painter)
-        elif model.alarm is not None:
+        if model.alarm is not None:
             self._alarm(painter, model.alarm)
-
-    def _say(self, painter: QPainter) -> None:
-        box = self.box(8, 4, self.width_du - 16, 52)
-        painter.setPen(style.line_pen("text", 3 * self.scale))
-        painter.drawRect(box)
-        style.draw_text(
-            painter,
-            box.adjusted(12, 0, -12, 0),
-            self.said,
-            36 * self.scale,
-            "text",
-            True,
-            Qt.AlignCenter,
-        )
 
     def _alarm(self, painter: QPainter, alarm: AlarmLine) -> None:
         """Filled when lit; outlined in the dark half of a flash and for low priority."""
@@ -223,15 +207,23 @@ class AlarmRow(Panel):
 
 
 class Footer(Panel):
-    """The legend, drawn with the very pens of the planes, and the research notice."""
+    """The legend, drawn with the very pens of the planes, and the research notice. A question or a
+    confirmation to the operator takes the legend's place for a few seconds."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.said = ""
 
     def content(self, model: ScreenModel) -> Any:
-        return model.language, model.margin_text
+        return model.language, model.margin_text, self.said
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
         painter.fillRect(self.rect(), style.colour("window"))
         language, k = model.language, self.scale
-        self._legend(painter, legend_items(language, model.margin_text))
+        if self.said:
+            self._say(painter)
+        else:
+            self._legend(painter, legend_items(language, model.margin_text))
         style.draw_text(
             painter,
             self.box(16, 56, self.width_du - 640, 34),
@@ -243,6 +235,13 @@ class Footer(Panel):
         style.draw_text(
             painter, self.box(self.width_du - 616, 56, 600, 34), keys, 24 * k, "dim", align=_RIGHT
         )
+
+    def _say(self, painter: QPainter) -> None:
+        box = self.box(8, 4, self.width_du - 16, 48)
+        painter.setPen(style.line_pen("text", 3 * self.scale))
+        painter.drawRect(box)
+        words = box.adjusted(12 * self.scale, 0, -12 * self.scale, 0)
+        style.draw_text(painter, words, self.said, 36 * self.scale, "text", True, Qt.AlignCenter)
 
     def _legend(self, painter: QPainter, items: list[tuple[str, str, str]]) -> None:
         k, sample, gap = self.scale, 54 * self.scale, 10 * self.scale

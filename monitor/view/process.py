@@ -9,6 +9,7 @@ Invariant: when the pipe closes, a window says so and stays; a headless view end
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -22,23 +23,28 @@ if TYPE_CHECKING:
     from monitor.view.window import RoomWindow
 
 _POLL_MS = 30
+# A forecast that starts at a scan's acquisition runs on from that scan.
+_SAME_SCAN_S = 1.0
 
 
 @dataclass(frozen=True)
 class ViewOptions:
     """``window``: show one (where there is a display). ``png_dir``: a PNG per scan into it.
     ``clock_speed``: procedure seconds per second. ``size``: pixels of the picture or window;
-    a window of None fills the screen."""
+    a window without a size is maximised, or fills the screen when ``full_screen``."""
 
     language: str = "en"
     clock_speed: float = 1.0
     window: bool = True
     png_dir: str | None = None
     size: tuple[int, int] | None = None
+    full_screen: bool = False
 
 
 def run_view(conn: Connection, options: ViewOptions) -> None:
     """Runs the view until told to quit. The target of a spawned process."""
+    # Ctrl-C reaches every process of a terminal; the core hears it and tells this one to quit.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     headless = not options.window or not has_display()
     os.environ.setdefault("QT_FONT_DPI", "96")
     if headless:
@@ -56,7 +62,10 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     window.resize(*(options.size or DESIGN))
     if not headless:
         window.start_clock()
-        window.show() if options.size else window.showFullScreen()
+        if options.full_screen:
+            window.showFullScreen()
+        else:
+            window.show() if options.size else window.showMaximized()
     else:
         window.show()
     loop = _Loop(app, window, link, options, headless)
@@ -168,16 +177,18 @@ class Pictures:
 
     def __init__(self, window: RoomWindow, folder: Path) -> None:
         self._window, self._folder = window, folder
-        self._taken: tuple[Any, ...] = ()
-        self._clean = False
+        self._taken: set[tuple[str, bool]] = set()
 
     def take(self, snapshot: Snapshot) -> None:
         a = snapshot.assessment
-        seen = (_scan(snapshot), snapshot.forecast_temperature, a and a.time_to_margin_s)
-        if seen[0] is None or seen == self._taken or snapshot.blocked:
+        if a is None or a.volume_id is None or snapshot.blocked:
             return
-        self._taken = seen
-        self._save(f"screen_{seen[0]}.png")
+        times = snapshot.forecast_times_utc_s
+        foreseen = bool(times) and abs(times[0] - a.as_of_utc_s) < _SAME_SCAN_S
+        if (a.volume_id, foreseen) in self._taken or (a.volume_id, True) in self._taken:
+            return
+        self._taken.add((a.volume_id, foreseen))
+        self._save(f"screen_{a.volume_id}.png")
 
     def final(self) -> None:
         self._save("screen_final.png")

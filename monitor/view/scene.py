@@ -60,7 +60,8 @@ class Scene:
     def take(self, s: Snapshot) -> None:
         """Opens what the snapshot names. Raises OSError or ValueError for an unreadable file."""
         get = self._arrays.get
-        old = self.snapshot
+        # Whatever fails below leaves nothing to draw, and nothing to take for up to date.
+        old, self.snapshot = self.snapshot, None
         if old is None or old.volume != s.volume or old.volume_geometry != s.volume_geometry:
             hu = get(s.volume)
             ready = hu is not None and s.volume_geometry is not None

@@ -76,7 +76,7 @@ _EN: dict[str, str] = {
     "legend.mark": "worst margin",
     "notice": "Research use only: a visual aid, not for diagnosis nor for decision alone. "
     "Not a medical device.",
-    "keys": "F phase · A alarms · L langue",
+    "keys": "F phase · A alarms · L langue · Q quit",
     # operator
     "ask.clear_block": "Press C again to clear the block: patient and plan have been checked",
     "ask.quit": "Press Q again to end the procedure and close",
@@ -92,6 +92,7 @@ _EN: dict[str, str] = {
     "{expected} ≠ {received} — display blocked",
     "alarm.blocked": "WRONG PATIENT OR FRAME OF REFERENCE — display blocked",
     "alarm.structure_near": "ICE NEAR {name}: {distance_mm} mm (limit {limit_mm} mm)",
+    "alarm.segmentation_invalid": "NO VALID MEASUREMENT — {reason}",
     "alarm.segmentation_poor": "UNCERTAIN MEASUREMENT — {reason}",
     "alarm.needles_unknown": "NEEDLES UNKNOWN — ice cannot be measured",
     "alarm.margin_reached": "Lesion + {margin_mm} mm covered by measured ice",
@@ -178,7 +179,7 @@ _FR: dict[str, str] = {
     "legend.mark": "pire marge",
     "notice": "Logiciel de recherche : aide visuelle, non destiné au diagnostic ni à la décision "
     "seule. Pas un dispositif médical.",
-    "keys": "F phase · A alarmes · L language",
+    "keys": "F phase · A alarmes · L language · Q fin",
     "ask.clear_block": "Appuyer encore sur C pour débloquer : patient et plan ont été vérifiés",
     "ask.quit": "Appuyer encore sur Q pour terminer la procédure et fermer",
     "said.phase_next": "Phase suivante demandée",
@@ -193,6 +194,7 @@ _FR: dict[str, str] = {
     "— affichage bloqué",
     "alarm.blocked": "PATIENT OU REPÈRE SPATIAL DIFFÉRENT — affichage bloqué",
     "alarm.structure_near": "GLACE PROCHE DE {name} : {distance_mm} mm (limite {limit_mm} mm)",
+    "alarm.segmentation_invalid": "PAS DE MESURE VALABLE — {reason}",
     "alarm.segmentation_poor": "MESURE INCERTAINE — {reason}",
     "alarm.needles_unknown": "SONDES INCONNUES — la glace ne peut être mesurée",
     "alarm.margin_reached": "Lésion + {margin_mm} mm couverte par la glace mesurée",

@@ -20,15 +20,17 @@ from monitor.model import (
     Priority,
     Snapshot,
     Status,
-    StructureDistance,
 )
-from monitor.view import formats
+from monitor.view import formats, readouts
 from monitor.view.alarms import AlarmLine, alarm_line
 from monitor.view.formats import UNKNOWN
+from monitor.view.readouts import Readout
 from monitor.view.translations import reason_text, text
 
 # The core speaks four times a second; this long without a word, real time, it is gone.
 SILENT_AFTER_S = 1.0
+# As decision/safety.py has it, and a little more: this is the second pair of eyes.
+WORKER_SILENT_AFTER_S = 4.0
 # Before its first word it may take this long to start.
 STARTING_S = 20.0
 # Clocks of scanner and monitor agree to this; an image from farther in the future is wrong.
@@ -53,16 +55,6 @@ class State(Enum):
 _BLANK = frozenset({State.VIEW_ERROR, State.NO_CORE, State.BLOCKED})
 _WITHOUT_NUMBERS = _BLANK | {State.WAITING, State.BASELINE, State.INVALID}
 _GREY = frozenset({State.STALE, State.CORE_SILENT})
-
-
-@dataclass(frozen=True)
-class Readout:
-    """A label, its value and a smaller note below. ``tone``: "text", "old" or "dim"."""
-
-    label: str
-    value: str
-    note: str = ""
-    tone: str = "text"
 
 
 @dataclass(frozen=True)
@@ -110,6 +102,7 @@ class Inputs:
     language: str
     acknowledged: Collection[tuple[str, str]] = ()
     error: str | None = None
+    speed: float = 1.0
 
 
 def screen_model(inputs: Inputs) -> ScreenModel:
@@ -119,7 +112,7 @@ def screen_model(inputs: Inputs) -> ScreenModel:
     a = None if snapshot is None or state in _BLANK else snapshot.assessment
     shown = None if state in _WITHOUT_NUMBERS else a
     age_s = image_age_s(a, inputs.now_utc_s)
-    goal = _margin_text(snapshot, language)
+    goal = readouts.margin_text(snapshot, language)
     tone = "old" if state in _GREY else "text"
     ago = text(language, "measured_ago", age=formats.clock(age_s)) if tone == "old" else ""
     clock, clock_of = _phase_clock(snapshot, inputs.now_utc_s, state)
@@ -131,13 +124,15 @@ def screen_model(inputs: Inputs) -> ScreenModel:
         phase=_phase_text(snapshot, language),
         clock=clock,
         clock_of=clock_of,
-        lesion=_coverage(shown, "lesion", text(language, "lesion_covered"), tone, ago, language),
-        margin=_coverage(
+        lesion=readouts.coverage(
+            shown, "lesion", text(language, "lesion_covered"), tone, ago, language
+        ),
+        margin=readouts.coverage(
             shown, "margin", text(language, "margin_covered", margin=goal), tone, ago, language
         ),
-        min_margin=_min_margin(shown, tone, language),
+        min_margin=readouts.min_margin(shown, tone, language),
         time_left=_time_left(inputs, state, shown, goal),
-        structure=_structure(shown, tone, language),
+        structure=readouts.structure(shown, tone, language),
         last_ct=Readout(
             "",
             text(language, "last_ct", age=formats.clock(age_s)),
@@ -178,27 +173,35 @@ def screen_state(inputs: Inputs) -> State:
         return State.CORE_SILENT
     if s.baseline_id is None:
         return State.WAITING
-    return _measured_state(s, s.assessment, inputs.now_utc_s)
+    return _measured_state(inputs, s, s.assessment)
 
 
-def _measured_state(s: Snapshot, a: Assessment | None, now_utc_s: float) -> State:
+def _measured_state(inputs: Inputs, s: Snapshot, a: Assessment | None) -> State:
     if a is None or a.volume_id is None or a.volume_id == s.baseline_id:
         return State.BASELINE
     if a.status not in (Status.OK, Status.DEGRADED):
         return State.INVALID
-    if _stale(s, a, now_utc_s):
+    if _stale(inputs, s, a):
         return State.STALE
     return State.NORMAL if a.status is Status.OK else State.DEGRADED
 
 
-def _stale(s: Snapshot, a: Assessment, now_utc_s: float) -> bool:
+def _stale(inputs: Inputs, s: Snapshot, a: Assessment) -> bool:
     """Old while freezing, of an impossible time, or from a core whose worker hangs."""
-    age_s = image_age_s(a, now_utc_s)
-    if age_s is None or math.isnan(age_s):
-        return True
-    if any(alarm.code in ("core_silent", "image_stale") for alarm in s.alarms):
-        return True
-    return s.phase.kind is PhaseKind.FREEZE and not age_s <= s.stale_after_s
+    age_s = image_age_s(a, inputs.now_utc_s)
+    impossible = age_s is None or math.isnan(age_s)
+    told = any(alarm.code in ("core_silent", "image_stale") for alarm in s.alarms)
+    return impossible or told or worker_hangs(s, inputs.speed) or _old(s, age_s)
+
+
+def _old(s: Snapshot, age_s: float | None) -> bool:
+    """Older, while freezing, than the case allows; an unknown age is."""
+    return s.phase.kind is PhaseKind.FREEZE and not (age_s is not None and age_s <= s.stale_after_s)
+
+
+def worker_hangs(s: Snapshot, speed: float) -> bool:
+    """The core still speaks but its worker had not answered for too long (real time)."""
+    return not (s.now_utc_s - s.heartbeat_utc_s) / speed <= WORKER_SILENT_AFTER_S
 
 
 def _frame(state: State) -> str | None:
@@ -246,8 +249,8 @@ def _message(inputs: Inputs, state: State) -> tuple[str, ...]:
     if state in (State.WAITING, State.BASELINE):
         return text(language, f"state.{state.value}"), text(language, f"state.{state.value}.hint")
     if s is not None and s.assessment is not None and state in (State.INVALID, State.DEGRADED):
-        title = text(language, "state.invalid" if state is State.INVALID else "unsure")
-        return (title, *reasons(s.assessment, language))
+        title = (text(language, "state.invalid"),) if state is State.INVALID else ()
+        return (*title, *reasons(s.assessment, language))
     return ()
 
 
@@ -293,86 +296,11 @@ def _phase_clock(s: Snapshot | None, now_utc_s: float, state: State) -> tuple[st
 # --------------------------------------------------------------------------- readouts
 
 
-def _margin_text(s: Snapshot | None, language: str) -> str:
-    if s is None or not formats.known(s.margin_goal_mm):
-        return UNKNOWN
-    whole = s.margin_goal_mm == int(s.margin_goal_mm)
-    return formats.decimal(s.margin_goal_mm, 0 if whole else 1, language)
-
-
-def _coverage(
-    a: Assessment | None, what: str, label: str, tone: str, ago: str, language: str
-) -> Readout:
-    """Coverage as measured when sure; the low end of its interval, or "?", when not."""
-    covered = None if a is None else (a.lesion_covered if what == "lesion" else a.margin_covered)
-    value = formats.percent(covered)
-    if a is None or value == UNKNOWN:
-        return Readout(label, UNKNOWN, tone="dim")
-    if a.status is Status.OK:
-        return Readout(label, value, ago, tone)
-    interval = a.lesion_covered_interval if what == "lesion" else a.margin_covered_interval
-    shown = formats.percent_range(*interval) if interval else None
-    if interval is None or shown is None:
-        return Readout(label, f"?{formats.NBSP}{value}", ago or text(language, "unsure"), tone)
-    value = f"≥{formats.NBSP}{formats.percent(interval[0])}"
-    return Readout(label, value, ago or text(language, "interval", range=shown), tone)
-
-
-def _min_margin(a: Assessment | None, tone: str, language: str) -> Readout:
-    label = text(language, "min_margin")
-    if a is None or not formats.known(a.min_margin_mm):
-        return Readout(label, UNKNOWN, tone="dim")
-    value = (
-        f"{formats.signed_mm(a.min_margin_mm, language)} "
-        f"{formats.error_mm(a.margin_error_mm, language)}{formats.NBSP}mm"
-    )
-    unsure = a.status is not Status.OK or not formats.known(a.margin_error_mm)
-    return Readout(label, f"?{formats.NBSP}{value}" if unsure else value, tone=tone)
-
-
-def _time_left(inputs: Inputs, state: State, a: Assessment | None, goal: str) -> Readout:
-    """A range, only while freezing and from a fresh, valid measurement."""
-    language, s = inputs.language, inputs.snapshot
-    label = text(language, "time_to_margin", margin=goal)
-    unknown = Readout(label, UNKNOWN, tone="dim")
-    if a is None or s is None or state in _GREY or s.phase.kind is not PhaseKind.FREEZE:
-        return unknown
-    if a.margin_covered is not None and a.margin_covered >= 1.0:
-        return Readout(label, text(language, "reached")) if a.status is Status.OK else unknown
-    if a.time_to_margin_s is None:
-        return unknown
-    since_s = inputs.now_utc_s - a.as_of_utc_s
-    earliest_s, latest_s = (t - since_s for t in a.time_to_margin_s)
-    if latest_s <= 0:
-        return Readout(label, text(language, "confirm"))
-    value = formats.remaining(earliest_s, latest_s)
-    return unknown if value == UNKNOWN else Readout(label, value)
-
-
-def _structure(a: Assessment | None, tone: str, language: str) -> Readout:
-    if a is None:
-        return Readout(text(language, "structure_none"), UNKNOWN, tone="dim")
-    nearest = _nearest(a.structures)
-    if nearest is None:
-        return Readout(
-            text(language, "structure_none"), text(language, "structure_none_value"), tone="dim"
-        )
-    label = text(language, "structure", name=nearest.name)
-    if nearest.distance_mm == math.inf:
-        return Readout(label, text(language, "no_ice"), tone="dim" if tone == "text" else tone)
-    value = formats.distance_mm(nearest.distance_mm, language)
-    return Readout(label, value, tone="dim" if value == UNKNOWN else tone)
-
-
-def _nearest(structures: tuple[StructureDistance, ...]) -> StructureDistance | None:
-    """The one with the least room to its limit; one of unknown distance comes first."""
-
-    def room_mm(s: StructureDistance) -> float:
-        if s.distance_mm is None or math.isnan(s.distance_mm):
-            return -math.inf
-        return s.distance_mm - (s.limit_mm or 0.0)
-
-    return min(structures, key=room_mm, default=None)
+def _time_left(inputs: Inputs, state: State, shown: Assessment | None, goal: str) -> Readout:
+    s = inputs.snapshot
+    freezing = s is not None and s.phase.kind is PhaseKind.FREEZE
+    fresh = None if state in _GREY else shown
+    return readouts.time_left(fresh, freezing, inputs.now_utc_s, goal, inputs.language)
 
 
 def _simulation(s: Snapshot | None, layers: Layers, language: str) -> str:
@@ -399,7 +327,8 @@ def _alarms(inputs: Inputs, state: State, age_s: float | None) -> list[Alarm]:
     if inputs.error is not None:
         add("view_error", Priority.HIGH, error=inputs.error)
     patience_s = STARTING_S if inputs.snapshot is None else SILENT_AFTER_S
-    if not inputs.silent_s <= patience_s:
+    hangs = inputs.snapshot is not None and worker_hangs(inputs.snapshot, inputs.speed)
+    if hangs or not inputs.silent_s <= patience_s:
         add("core_silent", Priority.HIGH)
     if (
         inputs.snapshot is not None
@@ -409,6 +338,6 @@ def _alarms(inputs: Inputs, state: State, age_s: float | None) -> list[Alarm]:
         add("blocked", Priority.HIGH)
     if age_s is not None and math.isnan(age_s):
         add("image_time_wrong", Priority.MEDIUM)
-    elif state is State.STALE:
+    elif state is State.STALE and inputs.snapshot is not None and _old(inputs.snapshot, age_s):
         add("image_stale", Priority.MEDIUM)
     return alarms

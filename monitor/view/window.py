@@ -128,13 +128,14 @@ class RoomWindow(QWidget):
             self.language,
             self._acknowledged,
             self._draw_error or self._slot_error,
+            self.speed,
         )
 
     def _refresh(self, inputs: Inputs) -> None:
         model = self.model = screen_model(inputs)
         self.alarm_row.lit = self._lit(model)
         words, until = self._said
-        self.alarm_row.said = words if self._mono() < until else ""
+        self.footer.said = words if self._mono() < until else ""
         for part in (self.header, self.readouts, self.alarm_row, self.footer, *self.panes.values()):
             part.show_model(model)
 
@@ -156,7 +157,7 @@ class RoomWindow(QWidget):
             self.say(text(self.language, f"said.{name}"))
 
     def say(self, words: str, seconds: float = _SAID_S) -> None:
-        """Words to the operator, in the alarm row for a few seconds; nothing for "" ."""
+        """Words to the operator, in place of the legend for a few seconds; nothing for ""."""
         self._said = (words, self._mono() + seconds)
         self.refresh()
 
@@ -177,6 +178,9 @@ class RoomWindow(QWidget):
     def scroll_plane(self, steps: int, plane: Plane = AXIAL) -> None:
         self.scene.scroll(plane, steps)
         self.refresh()
+
+    def toggle_full_screen(self) -> None:
+        self.setWindowState(self.windowState() ^ Qt.WindowFullScreen)
 
     def home(self) -> None:
         self.scene.home()

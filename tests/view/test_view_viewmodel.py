@@ -163,6 +163,18 @@ def test_a_hung_worker_is_stale_even_when_the_image_is_young(normal: Snapshot) -
     assert m.lesion.tone == "old"
 
 
+@pytest.mark.parametrize("beat", [NOW - 4.5, math.nan])
+def test_a_worker_that_does_not_beat_is_stale_without_being_told(
+    normal: Snapshot, beat: float
+) -> None:
+    m = look(replace(normal, heartbeat_utc_s=beat))
+    assert m.state is State.STALE
+    assert m.alarm is not None
+    assert (m.alarm.code, m.alarm.others) == ("core_silent", "")
+    fast = look(replace(normal, heartbeat_utc_s=NOW - 4.5), speed=10.0)
+    assert fast.state is State.NORMAL
+
+
 def test_an_old_image_is_not_stale_while_nothing_freezes(states: Any) -> None:
     thaw = replace(states["stale"], phase=Phase(PhaseKind.THAW, 1, NOW - 60, NOW + 240))
     m = look(thaw)
@@ -185,10 +197,9 @@ def test_degraded_leads_with_the_worst_bound_and_says_why(states: Any) -> None:
     assert m.lesion.note == f"90 % interval: 88–100{N}%"
     assert m.min_margin.value.startswith("?")
     assert m.layers.band
-    assert m.message == (
-        "uncertain measurement",
-        "much of the ice edge lies where ice hardly shows",
-    )
+    assert m.message == ("much of the ice edge lies where ice hardly shows",)
+    assert m.structure.value == f"?{N}9.2{N}mm"
+    assert m.time_left.value == f"?{N}≈{N}2–5{N}min"
 
 
 def test_degraded_without_interval_claims_no_bound(states: Any) -> None:
@@ -207,7 +218,7 @@ def test_an_unknown_reason_is_shown_in_english(states: Any) -> None:
         with_assessment(states["degraded"], reasons=(Reason("gremlins", "There are gremlins."),)),
         language="fr",
     )
-    assert m.message[1] == "There are gremlins."
+    assert m.message == ("There are gremlins.",)
 
 
 def test_invalid_shows_no_number_and_the_reason(states: Any) -> None:
@@ -216,6 +227,8 @@ def test_invalid_shows_no_number_and_the_reason(states: Any) -> None:
     assert values(m) == [DASH] * 5
     assert m.message == ("No measurement", "a needle tip lies outside the scan or the baseline")
     assert not m.layers.ice
+    assert m.alarm is not None
+    assert m.alarm.sentence.startswith("NO VALID MEASUREMENT")
 
 
 def test_numbers_of_an_invalid_assessment_are_not_believed(normal: Snapshot) -> None:
