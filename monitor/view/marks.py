@@ -18,7 +18,7 @@ from monitor.view import formats, style
 from monitor.view.planes import Frame, Point
 from monitor.view.qt import Qt
 from monitor.view.translations import text
-from monitor.view.viewmodel import ScreenModel
+from monitor.view.viewmodel import ScreenModel, State
 
 NEAR_MM = 4.0
 _FAINT = 0.40
@@ -142,7 +142,13 @@ def draw_message(painter: QPainter, pane: QRectF, model: ScreenModel, scale: flo
         return
     blank = not model.layers.image
     width = pane.width() - 2 * 40 * scale
-    rows = _rows(model.message, (46 if blank else 34) * scale, (32 if blank else 28) * scale, width)
+    rows = _rows(
+        model.message,
+        (46 if blank else 34) * scale,
+        (32 if blank else 28) * scale,
+        width,
+        model.state is not State.DEGRADED,
+    )
     height = sum(1.35 * size for _, size, _ in rows)
     top = pane.center().y() - height / 2 if blank else pane.bottom() - height - 76 * scale
     if not blank:
@@ -154,14 +160,14 @@ def draw_message(painter: QPainter, pane: QRectF, model: ScreenModel, scale: flo
 
 
 def _rows(
-    message: Sequence[str], first_px: float, other_px: float, width: float
+    message: Sequence[str], first_px: float, other_px: float, width: float, titled: bool
 ) -> list[tuple[str, float, bool]]:
-    """(words, size, bold) of each row: a bold title, then smaller lines, all wrapped."""
-    sizes = [first_px] + [other_px] * (len(message) - 1)
+    """(words, size, bold) of each row: a bold title if there is one, smaller lines, all wrapped."""
+    sizes = [first_px if titled else other_px] + [other_px] * (len(message) - 1)
     return [
-        (row, size, i == 0)
+        (row, size, i == 0 and titled)
         for i, (words, size) in enumerate(zip(message, sizes, strict=True))
-        for row in wrapped(words, size, i == 0, width)
+        for row in wrapped(words, size, i == 0 and titled, width)
     ]
 
 

@@ -16,7 +16,7 @@ from PyQt5.QtWidgets import QWidget
 from monitor.model import Priority
 from monitor.view import style
 from monitor.view.alarms import AlarmLine
-from monitor.view.marks import ring
+from monitor.view.marks import ring, wrapped
 from monitor.view.panes import LINE_DU, PREDICTED_LINES, THIN_DU
 from monitor.view.qt import Qt
 from monitor.view.readouts import Readout
@@ -80,7 +80,7 @@ class Header(Panel):
         w, k = self.width_du, self.scale
         left = w - 330
         of = f"/ {model.clock_of}" if model.clock_of else ""
-        style.draw_text(painter, self.box(16, 0, 830, 64), model.patient, 40 * k, "text", True)
+        self._patient(painter, model.patient)
         style.draw_text(
             painter,
             self.box(870, 0, left - 900, 64),
@@ -94,6 +94,15 @@ class Header(Panel):
             painter, self.box(left, 0, 170, 64), model.clock, 50 * k, "text", True, _RIGHT
         )
         style.draw_text(painter, self.box(left + 182, 3, 140, 64), of, 34 * k, "label", align=_LEFT)
+
+    def _patient(self, painter: QPainter, patient: str) -> None:
+        """The whole identity: in two smaller rows rather than with a part left out."""
+        k, width = self.scale, 830 * self.scale
+        whole = style.fitted(patient, 40 * k, True, width)[1].pixelSize() >= 30 * k
+        rows = [patient] if whole else wrapped(patient, 27 * k, True, width)[:2]
+        size, height = (40 * k, 64) if whole else (27 * k, 31)
+        for i, row in enumerate(rows):
+            style.draw_text(painter, self.box(16, i * height, 830, height), row, size, "text", True)
 
 
 class Readouts(Panel):

@@ -44,7 +44,7 @@ def coverage(
         return Readout(label, value, ago, tone)
     interval = a.lesion_covered_interval if what == "lesion" else a.margin_covered_interval
     shown = formats.percent_range(*interval) if interval else None
-    if interval is None or shown is None:
+    if interval is None or shown is None or interval[0] >= 1.0:
         return Readout(label, f"?{formats.NBSP}{value}", ago or text(language, "unsure"), tone)
     value = f"≥{formats.NBSP}{formats.percent(interval[0])}"
     return Readout(label, value, ago or text(language, "interval", range=shown), tone)

@@ -250,7 +250,7 @@ def _message(inputs: Inputs, state: State) -> tuple[str, ...]:
         return text(language, f"state.{state.value}"), text(language, f"state.{state.value}.hint")
     if s is not None and s.assessment is not None and state in (State.INVALID, State.DEGRADED):
         title = (text(language, "state.invalid"),) if state is State.INVALID else ()
-        return (*title, *reasons(s.assessment, language))
+        return (*title, *reasons(s.assessment, language)[:3])
     return ()
 
 

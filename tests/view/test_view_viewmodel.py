@@ -360,3 +360,10 @@ def test_nothing_on_any_screen_is_green(states: Any) -> None:
         m = look(snapshot)
         tones |= {r.tone for r in (m.lesion, m.margin, m.min_margin, m.time_left, m.structure)}
     assert tones <= {"text", "old", "dim"}
+
+
+def test_an_uncertain_100_percent_is_not_led_by_a_bound(states: Any) -> None:
+    m = look(
+        with_assessment(states["degraded"], lesion_covered=1.0, lesion_covered_interval=(1.0, 1.0))
+    )
+    assert m.lesion.value == f"?{N}100{N}%"
