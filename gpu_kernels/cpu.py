@@ -23,7 +23,7 @@ from gpu_kernels.needles import Shafts, breakpoints_s, shafts, surface_degc
 from gpu_kernels.reference import fraction_of, initial_enthalpy, temperature_of
 from gpu_kernels.stepping import steps
 
-numba.config.THREADING_LAYER = "workqueue"
+numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
 
 
 def _cache_folder() -> Path:
@@ -35,7 +35,7 @@ def _cache_folder() -> Path:
     return root / "iceball-monitor" / hashlib.sha256(sources).hexdigest()[:16]
 
 
-numba.config.CACHE_DIR = str(_cache_folder())
+numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
 
 _temperature = njit(inline="always")(law.temperature_degc)
 _fraction = njit(inline="always")(law.frozen_fraction)
@@ -70,8 +70,18 @@ def _flux(t_here: Any, k_here: Any, t_there: Any, k_there: Any, per_square: Any)
 
 @njit(parallel=True, cache=True, fastmath=_FAST, nogil=True)
 def _stage(  # pragma: no cover - compiled
-    h: Any, older: Any, t: Any, k: Any, label: Any, par: Any, per_square: Any, blood: Any,
-    mu: Any, nu: Any, scale: Any, fixed: Any,
+    h: Any,
+    older: Any,
+    t: Any,
+    k: Any,
+    label: Any,
+    par: Any,
+    per_square: Any,
+    blood: Any,
+    mu: Any,
+    nu: Any,
+    scale: Any,
+    fixed: Any,
 ) -> None:
     """older ← μ·h + ν·older + scale·M(h) away from the needles. At an outer face the neighbour is
     the voxel itself: no flux; a fixed rim keeps its value."""
@@ -92,7 +102,9 @@ def _stage(  # pragma: no cover - compiled
             for x in range(nx):
                 xa, xb = max(x - 1, 0), min(x + 1, nx - 1)
                 tc, kc = t_row[x], k_row[x]
-                rate = _flux(tc, kc, t_row[xa], k_row[xa], gx) + _flux(tc, kc, t_row[xb], k_row[xb], gx)
+                rate = _flux(tc, kc, t_row[xa], k_row[xa], gx) + _flux(
+                    tc, kc, t_row[xb], k_row[xb], gx
+                )
                 rate += _flux(tc, kc, t_ya[x], k_ya[x], gy) + _flux(tc, kc, t_yb[x], k_yb[x], gy)
                 rate += _flux(tc, kc, t_za[x], k_za[x], gz) + _flux(tc, kc, t_zb[x], k_zb[x], gz)
                 p = par[m, l_row[x]]
@@ -104,7 +116,15 @@ def _stage(  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _draw(  # pragma: no cover - compiled
-    target: Any, t: Any, k: Any, start: Any, voxel: Any, weight: Any, strength: Any, surface: Any, scale: Any,
+    target: Any,
+    t: Any,
+    k: Any,
+    start: Any,
+    voxel: Any,
+    weight: Any,
+    strength: Any,
+    surface: Any,
+    scale: Any,
 ) -> None:
     """The needles' heat, taken through each piece's kernel: target −= scale · drawn. ``strength`` is
     (member, piece) shape·metre/cell volume; ``surface`` (piece,) NaN when not driven."""
@@ -129,7 +149,9 @@ class CpuEngine:
     name = "cpu"
     why = "asked for"
 
-    def initial(self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0) -> State:
+    def initial(
+        self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0
+    ) -> State:
         return State(time_s, initial_enthalpy(problem, temperature_degc).astype(np.float32))
 
     def advance(self, problem: Problem, state: State, until_s: float) -> State:
@@ -176,8 +198,20 @@ class _Run:
             factor, before = (1.0, 0.0) if j == 1 else (float(mu[j]), float(nu[j]))
             scale = np.float32(factor * w1 * step_s)
             _thermal(self.h, self.label, self.par, self.t, self.k)
-            _stage(self.h, self.older, self.t, self.k, self.label, self.par, self.per_square, self.blood,
-                   np.float32(factor), np.float32(before), scale, self.fixed)
+            _stage(
+                self.h,
+                self.older,
+                self.t,
+                self.k,
+                self.label,
+                self.par,
+                self.per_square,
+                self.blood,
+                np.float32(factor),
+                np.float32(before),
+                scale,
+                self.fixed,
+            )
             at_s = time_s + step_s * (j * j - j) / (s * s + s)
             self._draw(at_s, float(scale))
             self.h, self.older = self.older, self.h
@@ -187,4 +221,14 @@ class _Run:
         surfaces = [surface_degc(n, time_s) for n in self.problem.needles]
         surface = np.array([surfaces[n] for n in s.needle], float)
         if len(surface) and not np.isnan(surface).all():
-            _draw(self.older, self.t, self.k, s.start, s.voxel, s.weight, self.strength, surface, scale)
+            _draw(
+                self.older,
+                self.t,
+                self.k,
+                s.start,
+                s.voxel,
+                s.weight,
+                self.strength,
+                surface,
+                scale,
+            )

@@ -97,7 +97,9 @@ class Engine(Protocol):
 
     name: str
 
-    def initial(self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0) -> State:
+    def initial(
+        self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0
+    ) -> State:
         """A state at a temperature: scalar, (z, y, x) or (member, z, y, x)."""
         ...
 

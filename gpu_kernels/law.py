@@ -7,6 +7,7 @@ functions. Invariant: temperature and frozen fraction are continuous and monoton
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,9 @@ FloatArray = npt.NDArray[np.floating[Any]]
 _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 
 
-def temperature_degc(h: Any, solidus: Any, width: Any, latent: Any, per_cf: Any, per_cu: Any) -> Any:
+def temperature_degc(
+    h: Any, solidus: Any, width: Any, latent: Any, per_cf: Any, per_cu: Any
+) -> Any:
     """T(H): frozen, mushy and unfrozen branches as one sum. ``latent`` is the enthalpy at the
     liquidus, ``per_cf`` and ``per_cu`` are 1/(ρc)."""
     frozen = np.minimum(h, _ZERO) * per_cf
@@ -85,7 +88,10 @@ def table(problem: Problem) -> Table:
     ts = problem.tissues
     blood = problem.blood.rho_kg_m3 * problem.blood.c_j_kg_k
     width = np.array([t.liquidus_degc - t.solidus_degc for t in ts])
-    sensible = np.array([t.rho_kg_m3 * 0.5 * (t.c_frozen_j_kg_k + t.c_unfrozen_j_kg_k) for t in ts]) * width
+    sensible = (
+        np.array([t.rho_kg_m3 * 0.5 * (t.c_frozen_j_kg_k + t.c_unfrozen_j_kg_k) for t in ts])
+        * width
+    )
     return Table(
         solidus=column([t.solidus_degc for t in ts]),
         width=column(list(width)),
@@ -99,8 +105,14 @@ def table(problem: Problem) -> Table:
     )
 
 
-def enthalpy(t_degc: FloatArray, solidus: FloatArray, width: FloatArray, latent: FloatArray,
-             per_cf: FloatArray, per_cu: FloatArray) -> FloatArray:
+def enthalpy(
+    t_degc: FloatArray,
+    solidus: FloatArray,
+    width: FloatArray,
+    latent: FloatArray,
+    per_cf: FloatArray,
+    per_cu: FloatArray,
+) -> FloatArray:
     """H(T), the inverse of ``temperature_degc``."""
     above = t_degc - solidus
     frozen = np.minimum(above, 0.0) / per_cf
@@ -145,9 +157,13 @@ def check(problem: Problem) -> None:
     """Raises ``ValueError`` naming what is wrong."""
     label = problem.label_zyx
     if label.ndim != 3 or min(label.shape) < 3:
-        raise ValueError(f"label_zyx: expected three dimensions of at least 3 voxels, got {label.shape}")
+        raise ValueError(
+            f"label_zyx: expected three dimensions of at least 3 voxels, got {label.shape}"
+        )
     if not problem.tissues or int(label.max()) >= len(problem.tissues):
-        raise ValueError(f"label_zyx: label {int(label.max())} but {len(problem.tissues)} tissue(s)")
+        raise ValueError(
+            f"label_zyx: label {int(label.max())} but {len(problem.tissues)} tissue(s)"
+        )
     if not all(np.isfinite(d) and d > 0 for d in problem.spacing_mm):
         raise ValueError(f"spacing_mm: expected positive numbers, got {problem.spacing_mm}")
     if problem.boundary not in ("fixed", "insulated"):
@@ -161,23 +177,32 @@ def check(problem: Problem) -> None:
             raise ValueError(f"members.{name}: expected {len(m)} numbers ≥ 0, got {values}")
     for i, needle in enumerate(problem.needles):
         if abs(float(np.linalg.norm(needle.direction)) - 1.0) > 1e-6:
-            raise ValueError(f"needles[{i}].direction: expected a unit vector, got {needle.direction}")
+            raise ValueError(
+                f"needles[{i}].direction: expected a unit vector, got {needle.direction}"
+            )
         if not 0.0 <= needle.duty <= 1.0:
             raise ValueError(f"needles[{i}].duty: expected 0..1, got {needle.duty}")
         if not (needle.diameter_mm > 0 and needle.active_length_mm > 0):
             raise ValueError(f"needles[{i}]: expected positive diameter_mm and active_length_mm")
         times = [t for t, _ in needle.surface_degc]
-        if not times or any(b < a for a, b in zip(times, times[1:], strict=False)):
+        if not times or any(b < a for a, b in itertools.pairwise(times)):
             raise ValueError(f"needles[{i}].surface_degc: expected ascending times, got {times}")
 
 
 def _check_tissue(tissue: Tissue) -> None:
-    positive = ("rho_kg_m3", "c_unfrozen_j_kg_k", "c_frozen_j_kg_k", "k_unfrozen_w_m_k",
-                "k_frozen_w_m_k")
+    positive = (
+        "rho_kg_m3",
+        "c_unfrozen_j_kg_k",
+        "c_frozen_j_kg_k",
+        "k_unfrozen_w_m_k",
+        "k_frozen_w_m_k",
+    )
     for name in positive:
         value = getattr(tissue, name)
         if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"tissue {tissue.name}: {name}: expected a positive number, got {value}")
+            raise ValueError(
+                f"tissue {tissue.name}: {name}: expected a positive number, got {value}"
+            )
     for name in ("latent_heat_j_kg", "perfusion_per_s", "metabolic_w_m3"):
         value = getattr(tissue, name)
         if not (np.isfinite(value) and value >= 0):

@@ -11,6 +11,7 @@ Invariant: the weights of every piece sum to 1, wherever the needle lies.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,15 +74,22 @@ def shafts(problem: Problem) -> Shafts:
         np.array(starts, np.int64),
         np.concatenate(voxels) if voxels else np.zeros(0, np.int64),
         np.concatenate(weights) if weights else np.zeros(0),
-        np.array(owners, np.int64), np.array(lengths), np.array(shapes), float(densest),
+        np.array(owners, np.int64),
+        np.array(lengths),
+        np.array(shapes),
+        float(densest),
     )
 
 
-def _kernel(problem: Problem, centre_mm: FloatArray, sigma: float) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def _kernel(
+    problem: Problem, centre_mm: FloatArray, sigma: float
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Flat indices and normalised Gaussian weights of the voxels around a point."""
     nz, ny, nx = problem.label_zyx.shape
     axes = []
-    for c, o, d, n in zip(centre_mm, problem.origin_mm, problem.spacing_mm, (nx, ny, nz), strict=True):
+    for c, o, d, n in zip(
+        centre_mm, problem.origin_mm, problem.spacing_mm, (nx, ny, nz), strict=True
+    ):
         low = int(np.ceil((c - _REACH_SIGMA * sigma - o) / d))
         high = int(np.floor((c + _REACH_SIGMA * sigma - o) / d))
         index = np.arange(max(low, 0), min(high, n - 1) + 1)
@@ -101,9 +109,11 @@ def surface_degc(needle: Needle, time_s: float) -> float:
     table = needle.surface_degc
     if time_s < table[0][0]:
         return float("nan")
-    for (t0, v0), (t1, v1) in zip(table, table[1:], strict=False):
+    for (t0, v0), (t1, v1) in itertools.pairwise(table):
         if t0 <= time_s < t1:
-            return v0 if np.isnan(v0) or np.isnan(v1) else v0 + (v1 - v0) * (time_s - t0) / (t1 - t0)
+            return (
+                v0 if np.isnan(v0) or np.isnan(v1) else v0 + (v1 - v0) * (time_s - t0) / (t1 - t0)
+            )
     return table[-1][1]
 
 

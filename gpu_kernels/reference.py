@@ -22,7 +22,9 @@ class ReferenceEngine:
     name = "reference"
     why = "asked for"
 
-    def initial(self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0) -> State:
+    def initial(
+        self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0
+    ) -> State:
         return State(time_s, initial_enthalpy(problem, temperature_degc))
 
     def advance(self, problem: Problem, state: State, until_s: float) -> State:
@@ -54,7 +56,9 @@ class _Fields:
     def __init__(self, problem: Problem) -> None:
         table = law.table(problem)
         self.problem = problem
-        self.at = {name: getattr(table, name)[:, problem.label_zyx] for name in table.__dataclass_fields__}
+        self.at = {
+            name: getattr(table, name)[:, problem.label_zyx] for name in table.__dataclass_fields__
+        }
         self.shafts: Shafts = shafts(problem)
         sink = self.shafts.sink_per_w_m_k * float((table.k_frozen * table.per_cf).max())
         self.euler_s = law.stable_step_s(problem, table, sink * max(problem.members.cooling))
@@ -111,14 +115,18 @@ def initial_enthalpy(problem: Problem, temperature_degc: float | FloatArray) -> 
     if not np.isfinite(t).all():
         raise ValueError("temperature_degc: not finite")
     p = _at(problem)
-    return law.enthalpy(np.broadcast_to(t, shape), p["solidus"], p["width"], p["latent"], p["per_cf"], p["per_cu"])
+    return law.enthalpy(
+        np.broadcast_to(t, shape), p["solidus"], p["width"], p["latent"], p["per_cf"], p["per_cu"]
+    )
 
 
 def temperature_of(problem: Problem, state: State) -> FloatArray:
     """(member, z, y, x) °C."""
     p = _at(problem)
     h = state.enthalpy_j_m3
-    return np.asarray(law.temperature_degc(h, p["solidus"], p["width"], p["latent"], p["per_cf"], p["per_cu"]))
+    return np.asarray(
+        law.temperature_degc(h, p["solidus"], p["width"], p["latent"], p["per_cf"], p["per_cu"])
+    )
 
 
 def fraction_of(problem: Problem, state: State) -> FloatArray:

@@ -29,6 +29,10 @@ def open_engine(choice: str) -> Engine:
 def warm_up(engine: Engine) -> None:
     """Compiles whatever the engine compiles, on a problem of a few voxels."""
     tissue = Tissue("warm-up", 1000.0, 3600.0, 1800.0, 0.5, 2.0, 250e3, -8.0, -1.0, 5e-4, 500.0)
-    needle = Needle((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.5, 6.0, ((0.0, -140.0), (10.0, float("nan"))))
-    problem = Problem(np.zeros((8, 8, 8), np.uint8), (tissue,), (-8.0, -8.0, -8.0), (2.0, 2.0, 2.0), (needle,))
+    needle = Needle(
+        (0.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.5, 6.0, ((0.0, -140.0), (10.0, float("nan")))
+    )
+    problem = Problem(
+        np.zeros((8, 8, 8), np.uint8), (tissue,), (-8.0, -8.0, -8.0), (2.0, 2.0, 2.0), (needle,)
+    )
     engine.advance(problem, engine.initial(problem, 37.0), 5.0)

@@ -15,7 +15,9 @@ _SHORTEST_S = 1.5
 _LONGEST_S = 15.0
 
 
-def steps(start_s: float, until_s: float, breakpoints_s: list[float]) -> Iterator[tuple[float, float]]:
+def steps(
+    start_s: float, until_s: float, breakpoints_s: list[float]
+) -> Iterator[tuple[float, float]]:
     """(time, step) from ``start_s`` to ``until_s``."""
     time_s = start_s
     while until_s - time_s > 1e-9:

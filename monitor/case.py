@@ -65,7 +65,9 @@ def _config(root: Table, path: Path, errors: list[str]) -> Config:
         path=path,
         patient_id=patient_id,
         patient_label=patient.text("label", patient_id or "?"),
-        frame_of_reference_uid=patient.text("frame_of_reference_uid") if patient.has("frame_of_reference_uid") else None,
+        frame_of_reference_uid=patient.text("frame_of_reference_uid")
+        if patient.has("frame_of_reference_uid")
+        else None,
         language=root.text("language", "en", ("en", "fr")),
         organ=organ,
         margin_goal_mm=_optional(root, "margin", "goal_mm", 0.0, 30.0, "mm", organ.margin_goal_mm),
@@ -74,7 +76,9 @@ def _config(root: Table, path: Path, errors: list[str]) -> Config:
         needles=tuple(_needle(t) for t in root.tables("needle")),
         protocol=_protocol(root.table("protocol"), organ),
         listener=listener,
-        stale_after_s=_optional(root, "display", "stale_after_s", 10.0, 3600.0, "s", _DEFAULT_STALE_S),
+        stale_after_s=_optional(
+            root, "display", "stale_after_s", 10.0, 3600.0, "s", _DEFAULT_STALE_S
+        ),
     )
     patient.done()
     _unique(errors, "needle", "number", [n.number for n in config.needles])
@@ -82,7 +86,9 @@ def _config(root: Table, path: Path, errors: list[str]) -> Config:
     return config
 
 
-def _optional(root: Table, name: str, key: str, low: float, high: float, unit: str, default: float) -> float:
+def _optional(
+    root: Table, name: str, key: str, low: float, high: float, unit: str, default: float
+) -> float:
     table = root.table(name)
     value = table.number(key, low, high, unit, default)
     table.done()
@@ -99,7 +105,9 @@ def _unique(errors: list[str], table: str, key: str, values: list[Any]) -> None:
 
 def _structure(t: Table, role: Role, case: Path) -> StructureConfig:
     name = "lesion" if role is Role.LESION else t.text("name")
-    limit_mm = None if role is Role.LESION else t.number("limit_mm", 0.0, 100.0, "mm", _DEFAULT_LIMIT_MM)
+    limit_mm = (
+        None if role is Role.LESION else t.number("limit_mm", 0.0, 100.0, "mm", _DEFAULT_LIMIT_MM)
+    )
     shape: Ellipsoid | ShapeFile
     if t.has("file"):
         shape = _shape_file(t, case)
@@ -137,17 +145,28 @@ def _needle(t: Table) -> NeedleConfig:
     apart_mm = math.dist(tip, entry)
     if not 10.0 <= apart_mm <= 400.0:
         t.error("entry_lps_mm", f"expected 10 to 400 mm from the tip, got {apart_mm:.1f} mm")
-    needle = NeedleConfig(t.whole("number", 1, 99), _needle_type(name, types), tip, entry,
-                          t.number("duty", 0.0, 1.0, default=1.0))
+    needle = NeedleConfig(
+        t.whole("number", 1, 99),
+        _needle_type(name, types),
+        tip,
+        entry,
+        t.number("duty", 0.0, 1.0, default=1.0),
+    )
     t.done()
     return needle
 
 
 def _needle_type(name: str, types: dict[str, Any]) -> NeedleType:
-    t = Table(types.get(name, next(iter(types.values()))), f"presets/needles.toml: {name}", errors := [])
+    t = Table(
+        types.get(name, next(iter(types.values()))), f"presets/needles.toml: {name}", errors := list[str]()
+    )
     found = NeedleType(
-        name, t.number("diameter_mm", 0.5, 5.0, "mm"), t.number("active_length_mm", 5.0, 80.0, "mm"),
-        t.number("freeze_surface_degc", -200.0, -20.0, "°C"), t.number("ramp_s", 1.0, 300.0, "s"))
+        name,
+        t.number("diameter_mm", 0.5, 5.0, "mm"),
+        t.number("active_length_mm", 5.0, 80.0, "mm"),
+        t.number("freeze_surface_degc", -200.0, -20.0, "°C"),
+        t.number("ramp_s", 1.0, 300.0, "s"),
+    )
     return _checked(t, found, errors)
 
 
@@ -156,7 +175,11 @@ def _needle_type(name: str, types: dict[str, Any]) -> NeedleType:
 
 def _protocol(t: Table, organ: OrganPreset) -> ProtocolConfig:
     phases = _phases(t) if t.has("phases") else organ.phases
-    start = t.number("start_after_baseline_s", 0.0, 7200.0, "s") if t.has("start_after_baseline_s") else None
+    start = (
+        t.number("start_after_baseline_s", 0.0, 7200.0, "s")
+        if t.has("start_after_baseline_s")
+        else None
+    )
     t.done()
     return ProtocolConfig(phases, start)
 
@@ -176,8 +199,16 @@ def _phases(t: Table) -> tuple[PhaseConfig, ...]:
 
 def _listener(t: Table) -> ListenerConfig:
     ae_title = t.text("ae_title", "ICEBALL")
-    if len(ae_title) > 16 or not ae_title.isascii() or not ae_title.isprintable() or "\\" in ae_title:
-        t.error("ae_title", f"expected at most 16 printable ASCII characters without a backslash, got {ae_title!r}")
+    if (
+        len(ae_title) > 16
+        or not ae_title.isascii()
+        or not ae_title.isprintable()
+        or "\\" in ae_title
+    ):
+        t.error(
+            "ae_title",
+            f"expected at most 16 printable ASCII characters without a backslash, got {ae_title!r}",
+        )
     address = t.text("address", "127.0.0.1")
     peers = tuple(p for p in (_peer(t, v) for v in _list(t, "allowed_peers")) if p)
     if _is_address(address) and not ipaddress.ip_address(address).is_loopback and not peers:
@@ -238,7 +269,7 @@ def _organ(root: Table) -> OrganPreset:
 
 def organ_preset(name: str) -> OrganPreset:
     """An organ by name. Raises ``ConfigError`` when the presets themselves are wrong."""
-    t = Table(_preset("organs")[name], f"presets/organs.toml: {name}", errors := [])
+    t = Table(_preset("organs")[name], f"presets/organs.toml: {name}", errors := list[str]())
     organ = OrganPreset(
         name=name,
         tissue=tissue_preset(t.text("tissue")),
@@ -255,7 +286,7 @@ def organ_preset(name: str) -> OrganPreset:
 
 def tissue_preset(name: str) -> TissueConfig:
     """A tissue by name, from presets/tissues.toml."""
-    t = Table(_preset("tissues").get(name, {}), f"presets/tissues.toml: {name}", errors := [])
+    t = Table(_preset("tissues").get(name, {}), f"presets/tissues.toml: {name}", errors := list[str]())
     tissue = TissueConfig(
         name=name,
         rho_kg_m3=t.number("rho_kg_m3", 100.0, 3000.0),

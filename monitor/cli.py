@@ -17,7 +17,7 @@ from gpu_kernels.select import EngineUnavailable
 from monitor import demo
 from monitor.config import ConfigError
 from monitor.intake.structures import StructureError
-from monitor.record.store import RecordError
+from monitor.record.journal import RecordError
 
 NOTICE = "Research software: it informs, it never decides. Not a medical device."
 
@@ -35,9 +35,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="iceball", epilog=NOTICE,
+        prog="iceball",
+        epilog=NOTICE,
         description="Monitors the iceball of a CT-guided cryoablation: measured in each scan, "
-                    "predicted between scans, against the lesion, its margin and critical structures.")
+        "predicted between scans, against the lesion, its margin and critical structures.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_live(commands)
@@ -47,40 +49,95 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_demo(commands: Any) -> None:
     p = commands.add_parser(
-        "demo", help="play a simulated procedure, faster than life", epilog=NOTICE,
+        "demo",
+        help="play a simulated procedure, faster than life",
+        epilog=NOTICE,
         description="Starts the monitor and a scanner simulator as separate processes that meet only "
-                    "over DICOM on loopback, and plays a freeze-thaw-freeze procedure. Without a "
-                    "display the same screen is rendered to one PNG per scan.")
-    p.add_argument("--scenario", default=demo.SCENARIO, help="what to play (scanner-sim list); default %(default)s")
-    p.add_argument("--speed", type=_positive, default=demo.SPEED, help="times faster than life; default %(default)s")
-    p.add_argument("--ct", type=Path, metavar="DIR", help="a real CT series as anatomy; lesion, needles and ice are planted in it")
-    p.add_argument("--out", type=Path, metavar="DIR", help="where everything goes; default out/demo-<date>")
-    p.add_argument("--headless", action="store_true", help="no window even where there is a display")
-    p.add_argument("--language", choices=("en", "fr"), help="language of the screen; default the case's")
+        "over DICOM on loopback, and plays a freeze-thaw-freeze procedure. Without a "
+        "display the same screen is rendered to one PNG per scan.",
+    )
+    p.add_argument(
+        "--scenario",
+        default=demo.SCENARIO,
+        help="what to play (scanner-sim list); default %(default)s",
+    )
+    p.add_argument(
+        "--speed",
+        type=_positive,
+        default=demo.SPEED,
+        help="times faster than life; default %(default)s",
+    )
+    p.add_argument(
+        "--ct",
+        type=Path,
+        metavar="DIR",
+        help="a real CT series as anatomy; lesion, needles and ice are planted in it",
+    )
+    p.add_argument(
+        "--out", type=Path, metavar="DIR", help="where everything goes; default out/demo-<date>"
+    )
+    p.add_argument(
+        "--headless", action="store_true", help="no window even where there is a display"
+    )
+    p.add_argument(
+        "--language", choices=("en", "fr"), help="language of the screen; default the case's"
+    )
     p.set_defaults(run=_demo)
 
 
 def _add_live(commands: Any) -> None:
     p = commands.add_parser(
-        "live", help="monitor a procedure", epilog=NOTICE,
+        "live",
+        help="monitor a procedure",
+        epilog=NOTICE,
         description="Listens for CT over DICOM and shows measured and predicted ice until stopped "
-                    "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
-                    "(start or next phase), clear (a wrong-patient block), reload (the case), quit.")
-    p.add_argument("case", type=Path, metavar="CASE.toml", help="the procedure; see docs/example_case.toml")
+        "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
+        "(start or next phase), clear (a wrong-patient block), reload (the case), quit.",
+    )
+    p.add_argument(
+        "case", type=Path, metavar="CASE.toml", help="the procedure; see docs/example_case.toml"
+    )
     p.add_argument("--headless", action="store_true", help="no window; assessments are printed")
-    p.add_argument("--record", type=Path, metavar="DIR", help="where journal, images and screens are kept; "
-                   "default out/record-<date>; must not hold a record already")
-    p.add_argument("--screenshots", action="store_true", help="render the screen to a PNG per scan in DIR/screens")
-    p.add_argument("--engine", choices=("auto", "cpu", "reference", "gpu"), default="auto",
-                   help="bioheat engine; never changed in silence; default %(default)s")
-    p.add_argument("--clock-speed", type=_positive, default=1.0, help="rehearsal: the procedure clock runs this much faster")
-    p.add_argument("--clock-epoch", type=float, metavar="UNIX_S", help="rehearsal: when the fast clock agreed with the wall clock")
+    p.add_argument(
+        "--record",
+        type=Path,
+        metavar="DIR",
+        help="where journal, images and screens are kept; "
+        "default out/record-<date>; must not hold a record already",
+    )
+    p.add_argument(
+        "--screenshots",
+        action="store_true",
+        help="render the screen to a PNG per scan in DIR/screens",
+    )
+    p.add_argument(
+        "--engine",
+        choices=("auto", "cpu", "reference", "gpu"),
+        default="auto",
+        help="bioheat engine; never changed in silence; default %(default)s",
+    )
+    p.add_argument(
+        "--clock-speed",
+        type=_positive,
+        default=1.0,
+        help="rehearsal: the procedure clock runs this much faster",
+    )
+    p.add_argument(
+        "--clock-epoch",
+        type=float,
+        metavar="UNIX_S",
+        help="rehearsal: when the fast clock agreed with the wall clock",
+    )
     p.set_defaults(run=_live)
 
 
 def _add_check(commands: Any) -> None:
-    p = commands.add_parser("check", help="validate a case and its delineations", epilog=NOTICE,
-                            description="Reads CASE.toml and every file it names as `live` would, and says what it found.")
+    p = commands.add_parser(
+        "check",
+        help="validate a case and its delineations",
+        epilog=NOTICE,
+        description="Reads CASE.toml and every file it names as `live` would, and says what it found.",
+    )
     p.add_argument("case", type=Path, metavar="CASE.toml")
     p.set_defaults(run=_check)
 
@@ -100,7 +157,9 @@ def _demo(args: argparse.Namespace) -> int:
     window = demo.has_display() and not args.headless
     if not window:
         print("No window: the screen is rendered to a PNG per scan.", flush=True)
-    options = demo.DemoOptions(args.scenario, args.out or _stamped("demo"), args.speed, args.ct, window, args.language)
+    options = demo.DemoOptions(
+        args.scenario, args.out or _stamped("demo"), args.speed, args.ct, window, args.language
+    )
     return demo.run_demo(options, lambda text: print(text, flush=True))
 
 
@@ -108,9 +167,11 @@ def _check(args: argparse.Namespace) -> int:
     from monitor.runtime import open_case
 
     config, procedure = open_case(args.case)
-    print(f"{args.case}: fine. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
-          f"{len(config.needles)} needle(s), listener {config.listener.ae_title}@"
-          f"{config.listener.address}:{config.listener.port}")
+    print(
+        f"{args.case}: fine. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
+        f"{len(config.needles)} needle(s), listener {config.listener.ae_title}@"
+        f"{config.listener.address}:{config.listener.port}"
+    )
     for s in procedure.structures:
         print(f"  {s.role.value} {s.name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
     return 0
@@ -121,9 +182,18 @@ def _live(args: argparse.Namespace) -> int:
 
     record = args.record or _stamped("record")
     record.mkdir(parents=True, exist_ok=True)
-    live = Live(LiveOptions(
-        args.case, record, screen=not args.headless, screenshots=args.screenshots, engine=args.engine,
-        clock_speed=args.clock_speed, clock_epoch_utc_s=args.clock_epoch), _say)
+    live = Live(
+        LiveOptions(
+            args.case,
+            record,
+            screen=not args.headless,
+            screenshots=args.screenshots,
+            engine=args.engine,
+            clock_speed=args.clock_speed,
+            clock_epoch_utc_s=args.clock_epoch,
+        ),
+        _say,
+    )
     print(f"Record: {record}. {NOTICE}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: live.request_stop("signal"))
@@ -159,13 +229,27 @@ def _say(kind: str, fields: dict[str, Any]) -> None:
         print(f"{fields['volume_id']}: {fields['slices']} slices, {fields['status']}", flush=True)
     elif kind == "instance_rejected":
         print(f"rejected: {fields['reason']}: {fields['path']}", flush=True)
-    elif kind in ("alarm_raised", "alarm_cleared", "phase", "fault", "record_failing", "process_restarted"):
-        shown = {k: v for k, v in fields.items() if k in ("code", "priority", "phase", "cycle", "error", "process")}
+    elif kind in (
+        "alarm_raised",
+        "alarm_cleared",
+        "phase",
+        "fault",
+        "record_failing",
+        "process_restarted",
+    ):
+        shown = {
+            k: v
+            for k, v in fields.items()
+            if k in ("code", "priority", "phase", "cycle", "error", "process")
+        }
         print(f"{kind}: {shown}", flush=True)
     elif kind == "assessment" and fields["lesion_covered"] is not None:
         margin = fields["min_margin_mm"]
-        print(f"{fields['volume_id']}: lesion {100 * fields['lesion_covered']:.1f} %, margin "
-              f"{'—' if margin is None else f'{margin:+.1f} mm'}, {fields['status']}", flush=True)
+        print(
+            f"{fields['volume_id']}: lesion {100 * fields['lesion_covered']:.1f} %, margin "
+            f"{'—' if margin is None else f'{margin:+.1f} mm'}, {fields['status']}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from monitor.pipeline import (
 )
 from monitor.procedure import Procedure
 from monitor.publish import Publisher, Shared
-from monitor.record.journal import Journal
-from monitor.record.store import RecordError, Store
+from monitor.record.journal import Journal, RecordError
+from monitor.record.store import Store
 
 _TICK_S = 0.1
 
@@ -43,8 +43,13 @@ class Core:
     """One procedure being monitored."""
 
     def __init__(
-        self, procedure: Procedure, engine: Engine, journal: Journal, store: Store,
-        clock: ProcedureClock, on_line: Callable[[str, dict[str, Any]], None] = lambda kind, fields: None,
+        self,
+        procedure: Procedure,
+        engine: Engine,
+        journal: Journal,
+        store: Store,
+        clock: ProcedureClock,
+        on_line: Callable[[str, dict[str, Any]], None] = lambda kind, fields: None,
     ) -> None:
         self.procedure = procedure
         self.state: State = initial_state(procedure)
@@ -60,7 +65,12 @@ class Core:
         self.shared: Shared = self._publisher.share(self.state, procedure)
         self._ticked_mono_s = 0.0
 
-    def run(self, inbox: ProcessQueue[Any], acts: queue.SimpleQueue[OperatorAct], stop: Callable[[], bool]) -> None:
+    def run(
+        self,
+        inbox: ProcessQueue[Any],
+        acts: queue.SimpleQueue[OperatorAct],
+        stop: Callable[[], bool],
+    ) -> None:
         """Serves messages until ``stop()`` and the inbox is empty, then ends the procedure."""
         while True:
             busy = self._serve_acts(acts) | self._serve(inbox)
@@ -116,11 +126,17 @@ class Core:
         return True
 
     def _received(self, instance: Instance) -> None:
-        self.journal("instance_received", {
-            "sop_instance_uid": instance.sop_instance_uid, "sop_class_uid": instance.sop_class_uid,
-            "sha256": instance.sha256, "path": instance.path, "association_id": instance.association_id,
-            "calling_ae_title": instance.calling_ae_title,
-        })
+        self.journal(
+            "instance_received",
+            {
+                "sop_instance_uid": instance.sop_instance_uid,
+                "sop_class_uid": instance.sop_class_uid,
+                "sha256": instance.sha256,
+                "path": instance.path,
+                "association_id": instance.association_id,
+                "calling_ae_title": instance.calling_ae_title,
+            },
+        )
         self.handle(decode(instance, self._store.record))
 
     def _tick(self) -> None:
@@ -145,11 +161,16 @@ class Core:
 
     def _rejected(self, rejected: Rejected) -> None:
         path = self._store.quarantine(rejected)
-        self.journal("instance_rejected", {
-            "sop_instance_uid": rejected.instance.sop_instance_uid,
-            "sha256": rejected.instance.sha256, "path": path,
-            "reason": rejected.reason.code, "text": rejected.reason.text,
-        })
+        self.journal(
+            "instance_rejected",
+            {
+                "sop_instance_uid": rejected.instance.sop_instance_uid,
+                "sha256": rejected.instance.sha256,
+                "path": path,
+                "reason": rejected.reason.code,
+                "text": rejected.reason.text,
+            },
+        )
 
     def _time(self, event: Event, took_s: float) -> None:
         """What took long enough to matter."""
@@ -174,4 +195,6 @@ class Core:
         if isinstance(event, ForecastDue):  # the next scan will ask again
             self.state = replace(self.state, forecast_wanted=False)
         where = traceback.format_exception(error)[-3:]
-        self.journal("fault", {"event": type(event).__name__, "error": str(error), "trace": "".join(where)})
+        self.journal(
+            "fault", {"event": type(event).__name__, "error": str(error), "trace": "".join(where)}
+        )

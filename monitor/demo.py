@@ -57,15 +57,36 @@ def run_demo(options: DemoOptions, say: Callable[[str], None]) -> int:
     epoch = repr(time.time())
     clock = ["--clock-speed", repr(options.speed), "--clock-epoch", epoch]
     show = [] if options.window else ["--headless"]
-    monitor = subprocess.Popen([
-        *_module("monitor.cli"), "live", str(plan / "case.toml"), "--record", str(record),
-        "--screenshots", *show, *clock])
+    monitor = subprocess.Popen(
+        [
+            *_module("monitor.cli"),
+            "live",
+            str(plan / "case.toml"),
+            "--record",
+            str(record),
+            "--screenshots",
+            *show,
+            *clock,
+        ]
+    )
     try:
         address, port, ae_title = _listening(record / "journal.jsonl", monitor)
         say(f"The monitor listens; the scanner starts, {options.speed:g} times faster than life.")
-        push = subprocess.Popen([
-            *_simulator("push"), options.scenario, "--to", f"{ae_title}@{address}:{port}",
-            "--speed", repr(options.speed), "--epoch", epoch, "--truth", str(options.out / "truth"), *ct])
+        push = subprocess.Popen(
+            [
+                *_simulator("push"),
+                options.scenario,
+                "--to",
+                f"{ae_title}@{address}:{port}",
+                "--speed",
+                repr(options.speed),
+                "--epoch",
+                epoch,
+                "--truth",
+                str(options.out / "truth"),
+                *ct,
+            ]
+        )
         status = _wait(push, monitor, record / "journal.jsonl")
     finally:
         _end(monitor)
@@ -112,9 +133,7 @@ def _listening(journal: Path, monitor: subprocess.Popen[bytes]) -> tuple[str, in
     raise DemoError("the monitor did not listen within 60 s")
 
 
-def _wait(
-    push: subprocess.Popen[bytes], monitor: subprocess.Popen[bytes], journal: Path
-) -> int:
+def _wait(push: subprocess.Popen[bytes], monitor: subprocess.Popen[bytes], journal: Path) -> int:
     """Until the scanner has sent all and the last scan was assessed, or the window was closed."""
     try:
         while push.poll() is None:
@@ -157,15 +176,21 @@ def _summary(options: DemoOptions, record: Path, say: Callable[[str], None]) -> 
             measured[line["volume_id"]] = line
     truth_file = options.out / "truth" / "truth.json"
     truth = json.loads(truth_file.read_text())["scans"][1:] if truth_file.exists() else []
-    rows = ["scan   lesion covered    lesion + margin   minimal margin    ice volume   status",
-            "       measured (true)   measured (true)   measured (true)   measured (true)"]
-    for (volume_id, a), true in zip(measured.items(), truth or [None] * len(measured), strict=False):
+    rows = [
+        "scan   lesion covered    lesion + margin   minimal margin    ice volume   status",
+        "       measured (true)   measured (true)   measured (true)   measured (true)",
+    ]
+    for (volume_id, a), true in zip(
+        measured.items(), truth or [None] * len(measured), strict=False
+    ):
         rows.append(_row(volume_id, a, true))
     text = "\n".join(rows)
     (options.out / "summary.txt").write_text(text + "\n", encoding="utf-8")
     say(text)
-    say(f"Screens:  {record / 'screens'}\nSummary:  {options.out / 'summary.txt'}\n"
-        f"Journal:  {record / 'journal.jsonl'}\nResearch software: it informs, it never decides.")
+    say(
+        f"Screens:  {record / 'screens'}\nSummary:  {options.out / 'summary.txt'}\n"
+        f"Journal:  {record / 'journal.jsonl'}\nResearch software: it informs, it never decides."
+    )
 
 
 def _row(volume_id: str, a: dict[str, Any], true: dict[str, Any] | None) -> str:
@@ -174,5 +199,12 @@ def _row(volume_id: str, a: dict[str, Any], true: dict[str, Any] | None) -> str:
         want = true.get(name) if true else None
         shown = "—" if got is None else f"{scale * got:.1f}"
         return f"{shown} ({'—' if want is None else f'{scale * want:.1f}'}) {unit}".ljust(18)
-    return (f"{volume_id:6} " + pair("lesion_covered", 100, "%") + pair("margin_covered", 100, "%")
-            + pair("min_margin_mm", 1, "mm") + pair("ice_volume_ml", 1, "ml") + a["status"])
+
+    return (
+        f"{volume_id:6} "
+        + pair("lesion_covered", 100, "%")
+        + pair("margin_covered", 100, "%")
+        + pair("min_margin_mm", 1, "mm")
+        + pair("ice_volume_ml", 1, "ml")
+        + a["status"]
+    )

@@ -53,16 +53,24 @@ class Table:
             self.error(key, f"expected text, got {_shown(value)}")
             return ""
         if choices and value not in choices:
-            self.error(key, f"expected one of {', '.join(choices)}; got {_shown(value)}{_hint(value, choices)}")
+            self.error(
+                key,
+                f"expected one of {', '.join(choices)}; got {_shown(value)}{_hint(value, choices)}",
+            )
             return choices[0]
         return value
 
-    def number(self, key: str, low: float, high: float, unit: str = "", default: Any = _REQUIRED) -> float:
+    def number(
+        self, key: str, low: float, high: float, unit: str = "", default: Any = _REQUIRED
+    ) -> float:
         value = self.raw(key, default)
         if value is None:
             return low
         if not _is_number(value) or not low <= value <= high:
-            self.error(key, f"expected a number from {low:g} to {high:g}{unit and ' ' + unit}, got {_shown(value)}")
+            self.error(
+                key,
+                f"expected a number from {low:g} to {high:g}{unit and ' ' + unit}, got {_shown(value)}",
+            )
             return low
         return float(value)
 
@@ -75,13 +83,17 @@ class Table:
             return low
         return value
 
-    def triple(self, key: str, low: float = -5000.0, high: float = 5000.0) -> tuple[float, float, float]:
+    def triple(
+        self, key: str, low: float = -5000.0, high: float = 5000.0
+    ) -> tuple[float, float, float]:
         value = self.raw(key)
         if value is None:
             return (0.0, 0.0, 0.0)
         fine = isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
         if not fine or not all(low <= v <= high for v in value):
-            self.error(key, f"expected 3 numbers (x, y, z) from {low:g} to {high:g}, got {_shown(value)}")
+            self.error(
+                key, f"expected 3 numbers (x, y, z) from {low:g} to {high:g}, got {_shown(value)}"
+            )
             return (0.0, 0.0, 0.0)
         return (float(value[0]), float(value[1]), float(value[2]))
 

@@ -30,7 +30,7 @@ class Grid:
         index_xyz = (np.asarray(points_lps_mm, float) - self.origin_lps_mm) / self.spacing_mm
         return index_xyz[..., ::-1]
 
-    def to_lps_mm(self, index_zyx: FloatArray) -> FloatArray:
+    def to_lps_mm(self, index_zyx: npt.NDArray[Any]) -> FloatArray:
         """Points (..., 3) of fractional (z, y, x) voxel indices."""
         return np.asarray(index_zyx, float)[..., ::-1] * self.spacing_mm + self.origin_lps_mm
 
@@ -38,7 +38,11 @@ class Grid:
         """Voxel-centre coordinates along x, y and z."""
         nz, ny, nx = self.shape_zyx
         o, s = self.origin_lps_mm, self.spacing_mm
-        return (o[0] + s[0] * np.arange(nx), o[1] + s[1] * np.arange(ny), o[2] + s[2] * np.arange(nz))
+        return (
+            o[0] + s[0] * np.arange(nx),
+            o[1] + s[1] * np.arange(ny),
+            o[2] + s[2] * np.arange(nz),
+        )
 
     def points_lps_mm(self) -> FloatArray:
         """Every voxel centre, (z, y, x, 3)."""
@@ -100,7 +104,7 @@ class SliceGeometry:
         offsets = np.asarray(self.slice_offsets_mm)[:, None]
         return np.asarray(self.origin_lps_mm) + offsets * np.asarray(self.slice_axis)
 
-    def to_lps_mm(self, index_zyx: FloatArray) -> FloatArray:
+    def to_lps_mm(self, index_zyx: npt.NDArray[Any]) -> FloatArray:
         """Points (..., 3) of fractional (slice, row, column) indices."""
         k, j, i = np.moveaxis(np.asarray(index_zyx, float), -1, 0)
         offset = np.interp(k, np.arange(len(self.slice_offsets_mm)), self.slice_offsets_mm)
@@ -123,4 +127,6 @@ class SliceGeometry:
         k = np.interp(u, offsets, np.arange(len(offsets)))
         k = k + np.minimum(u, 0.0) / self.slice_spacing_mm
         k = k + np.maximum(u - offsets[-1], 0.0) / self.slice_spacing_mm
-        return np.stack([k, along[..., 1] / self.row_spacing_mm, along[..., 0] / self.column_spacing_mm], -1)
+        return np.stack(
+            [k, along[..., 1] / self.row_spacing_mm, along[..., 0] / self.column_spacing_mm], -1
+        )

@@ -22,10 +22,13 @@ def volume_fields(volume: CtVolume) -> dict[str, Any]:
         "slices": len(g.slice_offsets_mm),
         "spacing_mm": [g.column_spacing_mm, g.row_spacing_mm, g.slice_spacing_mm],
         "acquired_at": iso_utc(volume.acquired_utc_s),
-        "rows": g.rows, "columns": g.columns,
-        "row_direction": g.row_direction, "column_direction": g.column_direction,
+        "rows": g.rows,
+        "columns": g.columns,
+        "row_direction": g.row_direction,
+        "column_direction": g.column_direction,
         "slice_positions_lps_mm": np.round(g.slice_positions_lps_mm(), 6),
-        "slice_thickness_mm": g.slice_thickness_mm, "tilt_deg": g.tilt_deg,
+        "slice_thickness_mm": g.slice_thickness_mm,
+        "tilt_deg": g.tilt_deg,
         "series_instance_uid": volume.series_uid,
         "frame_of_reference_uid": volume.frame_of_reference_uid,
         "completed_by": volume.completed_by,
@@ -37,27 +40,38 @@ def volume_fields(volume: CtVolume) -> dict[str, Any]:
 
 def segmentation_fields(ice: IceSegmentation) -> dict[str, Any]:
     return {
-        "volume_id": ice.volume_id, "volume_ml": ice.volume_ml, "quality": ice.quality,
-        "edge_error_mm": ice.edge_error_mm, **_trust(ice),
+        "volume_id": ice.volume_id,
+        "volume_ml": ice.volume_ml,
+        "quality": ice.quality,
+        "edge_error_mm": ice.edge_error_mm,
+        **_trust(ice),
     }
 
 
 def forecast_fields(f: Forecast) -> dict[str, Any]:
     return {
-        "from_volume_id": f.from_volume_id, "start": iso_utc(f.start_utc_s),
-        "until": iso_utc(f.times_utc_s[-1]), "engine": f.engine,
+        "from_volume_id": f.from_volume_id,
+        "start": iso_utc(f.start_utc_s),
+        "until": iso_utc(f.times_utc_s[-1]),
+        "engine": f.engine,
         "time_to_lesion_s": _interval(f.time_to_lesion_s),
-        "time_to_margin_s": _interval(f.time_to_margin_s), **_trust(f),
+        "time_to_margin_s": _interval(f.time_to_margin_s),
+        **_trust(f),
     }
 
 
 def assessment_fields(a: Assessment) -> dict[str, Any]:
     at_least_s = a.time_to_margin_s[0] if a.time_to_margin_s else None
     return {
-        "as_of": iso_utc(a.as_of_utc_s), "volume_id": a.volume_id, **_trust(a),
-        "lesion_covered": a.lesion_covered, "margin_covered": a.margin_covered,
-        "margin_goal_mm": a.margin_goal_mm, "min_margin_mm": a.min_margin_mm,
-        "min_margin_at_lps_mm": a.min_margin_at_lps_mm, "margin_error_mm": a.margin_error_mm,
+        "as_of": iso_utc(a.as_of_utc_s),
+        "volume_id": a.volume_id,
+        **_trust(a),
+        "lesion_covered": a.lesion_covered,
+        "margin_covered": a.margin_covered,
+        "margin_goal_mm": a.margin_goal_mm,
+        "min_margin_mm": a.min_margin_mm,
+        "min_margin_at_lps_mm": a.min_margin_at_lps_mm,
+        "margin_error_mm": a.margin_error_mm,
         "ice_volume_ml": a.ice_volume_ml,
         "structures": [dataclasses.asdict(s) for s in a.structures],
         "time_to_margin_s": _interval(a.time_to_margin_s),
@@ -71,9 +85,14 @@ def _interval(seconds: tuple[float, float] | None) -> tuple[float, float] | None
 
 
 def _trust(result: CtVolume | IceSegmentation | Forecast | Assessment) -> dict[str, Any]:
-    return {"status": result.status.value, "reasons": [dataclasses.asdict(r) for r in result.reasons]}
+    return {
+        "status": result.status.value,
+        "reasons": [dataclasses.asdict(r) for r in result.reasons],
+    }
 
 
 def iso_utc(utc_s: float) -> str:
     """ISO 8601 with milliseconds, UTC."""
-    return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

@@ -1,4 +1,4 @@
-"""The whole procedure as one function: ``step(state, event, procedure, engine) → (state, outputs)``.
+"""The whole procedure as one function: ``step(state, event, …) → (state, outputs)``.
 
 No I/O, no clock, no thread: a replay feeds the same events and gets the same outputs. Times are
 UTC seconds on the procedure clock; LPS mm. Invariant: every event leaves a state that says what is
@@ -7,7 +7,7 @@ known, and an output for each thing that another program must learn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class OperatorAct:
-    """"phase_next", "clear_block", "acknowledge" or "reload" (with the new ``procedure``)."""
+    """ "phase_next", "clear_block", "acknowledge" or "reload" (with the new ``procedure``)."""
 
     act: str
     now_utc_s: float
@@ -98,7 +98,7 @@ Output = Line | KeepVolume | Rejected
 @dataclass(frozen=True)
 class State:
     assembly: assembly.AssemblyState
-    progress: protocol.Progress = protocol.Progress()
+    progress: protocol.Progress = field(default_factory=protocol.Progress)
     baseline_volume: CtVolume | None = None
     baseline: Baseline | None = None
     label_zyx: npt.NDArray[np.uint8] | None = None
@@ -127,9 +127,13 @@ def step(
     if isinstance(event, Rejected):
         return _reject(state, event)
     if isinstance(event, AssociationEnded):
-        return _take_in(state, *assembly.association_ended(state.assembly, event), procedure, engine)
+        return _take_in(
+            state, *assembly.association_ended(state.assembly, event), procedure, engine
+        )
     if isinstance(event, Tick):
-        state, outputs = _take_in(state, *assembly.tick(state.assembly, event.mono_s), procedure, engine)
+        state, outputs = _take_in(
+            state, *assembly.tick(state.assembly, event.mono_s), procedure, engine
+        )
         state, more = _time_passes(state, event.now_utc_s, procedure)
         return state, outputs + more
     if isinstance(event, ForecastDue):
@@ -143,8 +147,11 @@ def step(
 
 
 def _take_in(
-    state: State, assembled: assembly.AssemblyState, outcomes: list[CtVolume | Rejected],
-    procedure: Procedure, engine: Engine,
+    state: State,
+    assembled: assembly.AssemblyState,
+    outcomes: list[CtVolume | Rejected],
+    procedure: Procedure,
+    engine: Engine,
 ) -> tuple[State, list[Output]]:
     state = replace(state, assembly=assembled)
     outputs: list[Output] = []
@@ -170,14 +177,20 @@ def _volume(
 ) -> tuple[State, list[Output]]:
     """A complete volume: the baseline, or a scan to measure. On the monitor's clock from here on."""
     offset_s, reason = _clock_offset(state, volume)
-    volume = replace(volume, acquired_utc_s=volume.acquired_utc_s + offset_s,
-                     reasons=volume.reasons + reason)
+    volume = replace(
+        volume, acquired_utc_s=volume.acquired_utc_s + offset_s, reasons=volume.reasons + reason
+    )
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
     state = replace(state, clock_offset_s=offset_s)
     if state.baseline is None or _replaces_baseline(state, volume):
         return _take_baseline(state, volume, outputs, procedure, engine)
     if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
-        outputs.append(Line("volume_not_measured", {"volume_id": volume.volume_id, "reason": "older_than_latest"}))
+        outputs.append(
+            Line(
+                "volume_not_measured",
+                {"volume_id": volume.volume_id, "reason": "older_than_latest"},
+            )
+        )
         return state, outputs
     state, more = _measure(replace(state, volume=volume), procedure)
     return state, outputs + more
@@ -196,7 +209,9 @@ def _clock_offset(state: State, volume: CtVolume) -> tuple[float, tuple[Reason, 
 
 def _replaces_baseline(state: State, volume: CtVolume) -> bool:
     """Before the first freeze, a newer scan is a better baseline: the needles are in by then."""
-    return not state.progress.started_utc_s or volume.acquired_utc_s < state.progress.started_utc_s[0]
+    return (
+        not state.progress.started_utc_s or volume.acquired_utc_s < state.progress.started_utc_s[0]
+    )
 
 
 def _take_baseline(
@@ -205,11 +220,20 @@ def _take_baseline(
     baseline = make_baseline(volume, procedure.analysis_grid)
     label = tissue_labels(baseline.hu, procedure.analysis_grid, procedure.prediction_grid)
     expected = assembly.with_frame(state.assembly, volume.frame_of_reference_uid)
-    reasons = (*volume.reasons, Reason("baseline", "This scan is the baseline: there is no ice to measure yet."))
+    reasons = (
+        *volume.reasons,
+        Reason("baseline", "This scan is the baseline: there is no ice to measure yet."),
+    )
     assessment = unknown(procedure.plan, volume.volume_id, volume.acquired_utc_s, reasons)
     state = replace(
-        state, assembly=expected, baseline_volume=volume, baseline=baseline, label_zyx=label,
-        volume=volume, ice=None, assessment=assessment,
+        state,
+        assembly=expected,
+        baseline_volume=volume,
+        baseline=baseline,
+        label_zyx=label,
+        volume=volume,
+        ice=None,
+        assessment=assessment,
         anchor=first_anchor(procedure.config, procedure.prediction_grid, label, engine),
     )
     seen = float(np.isfinite(baseline.hu).mean())
@@ -220,19 +244,26 @@ def _take_baseline(
 
 def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
     """Segment the latest volume and assess it; the forecast follows when nothing more urgent waits."""
-    assert state.volume is not None and state.baseline is not None
+    assert state.volume is not None
+    assert state.baseline is not None
     config = procedure.config
-    ice = segment_ice(state.volume, state.baseline, config.needles, config.organ.expected_ice_drop_hu)
+    ice = segment_ice(
+        state.volume, state.baseline, config.needles, config.organ.expected_ice_drop_hu
+    )
     assessment = assess(ice, procedure.plan, None)
     state = replace(state, ice=ice, assessment=assessment, forecast_wanted=True)
     return state, [
-        Line("ice_segmented", segmentation_fields(ice)), Line("assessment", assessment_fields(assessment))]
+        Line("ice_segmented", segmentation_fields(ice)),
+        Line("assessment", assessment_fields(assessment)),
+    ]
 
 
 # --------------------------------------------------------------------------- time and operator
 
 
-def _time_passes(state: State, now_utc_s: float, procedure: Procedure) -> tuple[State, list[Output]]:
+def _time_passes(
+    state: State, now_utc_s: float, procedure: Procedure
+) -> tuple[State, list[Output]]:
     """The protocol moves on; the first freeze begins by itself only if the case says when."""
     rules = procedure.config.protocol
     progress = state.progress
@@ -289,15 +320,16 @@ def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State
 
 def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
     state = replace(state, forecast_wanted=False)
-    if state.anchor is None or state.label_zyx is None or not state.progress.started_utc_s:
+    label_zyx, begun = state.label_zyx, state.progress.started_utc_s
+    if state.anchor is None or label_zyx is None or not begun:
         return state, []
-    anchor = _anchored(state, state.anchor, state.label_zyx, procedure, engine)
-    state = replace(state, anchor=anchor)
+    anchor = _anchored(state, state.anchor, label_zyx, procedure, engine)
+    intervals, grid = _intervals(state, procedure), procedure.prediction_grid
     forecast = make_forecast(
-        procedure.config, anchor, procedure.prediction_grid, state.label_zyx,
-        _intervals(state, procedure), procedure.target, state.progress.started_utc_s[0], engine)
+        procedure.config, anchor, grid, label_zyx, intervals, procedure.target, begun[0], engine
+    )
+    state = replace(state, anchor=anchor, forecast=forecast)
     outputs: list[Output] = [Line("forecast", forecast_fields(forecast))]
-    state = replace(state, forecast=forecast)
     if state.ice is not None and forecast.from_volume_id == state.ice.volume_id:
         assessment = assess(state.ice, procedure.plan, forecast)
         state = replace(state, assessment=assessment)
@@ -306,7 +338,11 @@ def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State
 
 
 def _anchored(
-    state: State, anchor: Anchor, label_zyx: npt.NDArray[np.uint8], procedure: Procedure, engine: Engine
+    state: State,
+    anchor: Anchor,
+    label_zyx: npt.NDArray[np.uint8],
+    procedure: Procedure,
+    engine: Engine,
 ) -> Anchor:
     """The anchor at the latest measured scan; the one before when that scan is not newer."""
     ice = state.ice

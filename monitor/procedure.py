@@ -53,8 +53,13 @@ def prepare(config: Config, structures: Sequence[Structure]) -> Procedure:
         margin_goal_mm=config.margin_goal_mm,
     )
     return Procedure(
-        config, tuple(structures), grid, prediction_grid(grid), plan,
-        Target(plan.lesion.points_lps_mm, plan.lesion_and_margin.points_lps_mm), lesion_sdf,
+        config,
+        tuple(structures),
+        grid,
+        prediction_grid(grid),
+        plan,
+        Target(plan.lesion.points_lps_mm, plan.lesion_and_margin.points_lps_mm),
+        lesion_sdf,
         tuple((s.name, sdf_on(s, grid)) for s in critical),
     )
 

@@ -47,9 +47,13 @@ class Publisher:
         keep = self._store.keep_field
         if self._plan is not procedure:
             shared = _with(
-                shared, lesion_sdf=keep("lesion", procedure.lesion_sdf),
-                structure_sdfs=tuple((n, keep(f"structure{i}", a))
-                                     for i, (n, a) in enumerate(procedure.structure_sdfs)))
+                shared,
+                lesion_sdf=keep("lesion", procedure.lesion_sdf),
+                structure_sdfs=tuple(
+                    (n, keep(f"structure{i}", a))
+                    for i, (n, a) in enumerate(procedure.structure_sdfs)
+                ),
+            )
         if state.volume is not None:
             shared = _with(shared, volume=self._volumes.get(state.volume.volume_id))
         if old is None or old.ice is not state.ice:
@@ -58,18 +62,24 @@ class Publisher:
         if old is None or old.forecast is not state.forecast:
             field = state.forecast.temperature_degc if state.forecast else None
             shared = _with(
-                shared, forecast_temperature=None if field is None else keep("forecast", field))
+                shared, forecast_temperature=None if field is None else keep("forecast", field)
+            )
         self._state, self._plan, self._shared = state, procedure, shared
         return shared
 
 
 def _with(shared: Shared, **fields: object) -> Shared:
-    return Shared(**{**shared.__dict__, **fields})  # type: ignore[arg-type]
+    return Shared(**{**shared.__dict__, **fields})
 
 
 def snapshot(
-    seq: int, now_utc_s: float, heartbeat_utc_s: float, state: State, shared: Shared,
-    procedure: Procedure, alarms: tuple[Alarm, ...],
+    seq: int,
+    now_utc_s: float,
+    heartbeat_utc_s: float,
+    state: State,
+    shared: Shared,
+    procedure: Procedure,
+    alarms: tuple[Alarm, ...],
 ) -> Snapshot:
     """All that a screen needs of one moment."""
     config = procedure.config

@@ -16,13 +16,13 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
-from monitor.clock import ProcedureClock
 from monitor.case import load_case
+from monitor.clock import ProcedureClock
 from monitor.config import Config
 from monitor.core import Core
 from monitor.decision import protocol
@@ -35,11 +35,14 @@ from monitor.procedure import Procedure, prepare
 from monitor.publish import snapshot
 from monitor.record.journal import FORMAT_VERSION, Journal
 from monitor.record.store import Store
-from monitor.view.process import ViewOptions, run_view
+from monitor.screen import Screen
+from monitor.view.process import ViewOptions
 
 _WATCH_S = 0.25
 # Slices waiting for the core; a full queue is told to the scanner (0xA700), which sends again.
 _INBOX = 2000
+_INTAKE_STOP_S = 10.0
+LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -68,32 +71,34 @@ def _structures(config: Config) -> list[Structure]:
         loaded = load_structure(wanted)
         if loaded.patient_id is not None and loaded.patient_id != config.patient_id:
             raise StructureError(
-                f"{config.path}: {wanted.name}: the file is of another patient than patient.id")
+                f"{config.path}: {wanted.name}: the file is of another patient than patient.id"
+            )
         structures.append(loaded.structure)
     return structures
 
 
 class Live:
-    """A running procedure. ``start`` returns when the listener is bound; ``finish`` ends it."""
+    """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
     def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
         self.options = options
         self.config, procedure = open_case(options.case)
-        self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
-        self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
-        self._store = Store(options.record, self._scratch)
-        self._journal = Journal(options.record, self.clock)
-        shutil.copyfile(options.case, options.record / "case.toml")
         self._engine = open_engine(options.engine)
-        self.core = Core(procedure, self._engine, self._journal, self._store, self.clock, say)
+        self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
+        options.record.mkdir(parents=True, exist_ok=True)
+        self._journal = Journal(options.record, self.clock)
+        self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
+        store = Store(options.record, self._scratch)
+        shutil.copyfile(options.case, options.record / "case.toml")
+        self.core = Core(procedure, self._engine, self._journal, store, self.clock, say)
         self.stopping = threading.Event()
         self.ended_by = ""
         self._acts: queue.SimpleQueue[OperatorAct] = queue.SimpleQueue()
         self._inbox = _SPAWN.Queue(_INBOX)
         self._intake_stop = _SPAWN.Event()
-        self._intake: multiprocessing.process.BaseProcess | None = None
-        self._view: multiprocessing.process.BaseProcess | None = None
-        self._pipe: Connection | None = None
+        self._intake: BaseProcess | None = None
+        self._intake_over = threading.Event()
+        self._screen: Screen | None = None
         self._alarms: tuple[Alarm, ...] = ()
         self._seq = 0
         self._worker = threading.Thread(target=self._work, name="core")
@@ -102,17 +107,10 @@ class Live:
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        config = self.config
-        self.core.journal("procedure_started", {
-            "format_version": FORMAT_VERSION, "case": str(config.path), "patient_id": config.patient_id,
-            "organ": config.organ.name, "margin_goal_mm": config.margin_goal_mm,
-            "engine": self._engine.name, "clock_speed": self.clock.speed,
-            "needles": [n.number for n in config.needles],
-            "structures": [s.name for s in config.structures],
-        })
+        self.core.journal("procedure_started", self._description())
         self._start_intake()
         if self.options.screen or self.options.screenshots:
-            self._start_view()
+            self._start_screen()
         self._worker.start()
         self._watcher.start()
 
@@ -125,59 +123,57 @@ class Live:
         self.stopping.set()
         self._intake_stop.set()
         if self._intake is not None:
-            self._intake.join(10)
-        self._intake_gone = True
+            self._intake.join(_INTAKE_STOP_S)
+        self._intake_over.set()
         self._worker.join()
+        self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
-        self._stop_view()
+        if self._screen is not None:
+            self._screen.quit()
         self._journal.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    _intake_gone = False
+    def _description(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "format_version": FORMAT_VERSION,
+            "case": str(config.path),
+            "patient_id": config.patient_id,
+            "organ": config.organ.name,
+            "margin_goal_mm": config.margin_goal_mm,
+            "engine": self._engine.name,
+            "clock_speed": self.clock.speed,
+            "needles": [n.number for n in config.needles],
+            "structures": [s.name for s in config.structures],
+        }
 
     def _work(self) -> None:
         # Compiled before the first scan needs it; a slice that arrives meanwhile waits in the queue.
         warm_up(self._engine)
-        self.core.run(self._inbox, self._acts, lambda: self._intake_gone)
+        self.core.run(self._inbox, self._acts, self._intake_over.is_set)
 
-    # ------------------------------------------------------------------ intake and view
+    # ------------------------------------------------------------------ intake, screen, operator
 
     def _start_intake(self) -> None:
+        blobs = self.options.record / "blobs"
         self._intake = _SPAWN.Process(
-            target=run_listener, name="intake", daemon=True,
-            args=(self.config.listener, self.options.record / "blobs", self.clock, self._inbox, self._intake_stop))
+            target=run_listener,
+            name="intake",
+            daemon=True,
+            args=(self.config.listener, blobs, self.clock, self._inbox, self._intake_stop),
+        )
         self._intake.start()
 
-    def _start_view(self) -> None:
-        self._pipe, child = _SPAWN.Pipe()
+    def _start_screen(self) -> None:
+        screens = str(self.options.record / "screens") if self.options.screenshots else None
         options = ViewOptions(
-            language=self.config.language, clock_speed=self.clock.speed, window=self.options.screen,
-            png_dir=str(self.options.record / "screens") if self.options.screenshots else None)
-        self._view = _SPAWN.Process(target=run_view, name="view", args=(child, options), daemon=True)
-        self._view.start()
-        child.close()
-        threading.Thread(target=self._listen_to_view, args=(self._pipe,), name="acts", daemon=True).start()
-
-    def _stop_view(self) -> None:
-        if self._view is None or self._pipe is None:
-            return
-        try:
-            self._pipe.send(("quit",))
-        except OSError:
-            pass
-        self._view.join(20)
-        if self._view.is_alive():
-            self._view.terminate()
-
-    def _listen_to_view(self, pipe: Connection) -> None:
-        while True:
-            try:
-                message = pipe.recv()
-            except (EOFError, OSError):
-                return
-            if isinstance(message, dict) and "act" in message:
-                self.act(str(message["act"]))
+            language=self.config.language,
+            clock_speed=self.clock.speed,
+            window=self.options.screen,
+            png_dir=screens,
+        )
+        self._screen = Screen(options, self.act)
 
     def act(self, act: str) -> None:
         """An operator's act, from screen or terminal."""
@@ -196,28 +192,32 @@ class Live:
     # ------------------------------------------------------------------ the watch
 
     def _watch(self) -> None:
+        pause = threading.Event()
         while self._worker.is_alive():
-            self._keep_alive()
+            if not self.stopping.is_set():
+                self._keep_alive()
             self._check()
             self._publish()
-            self.stopping.wait(_WATCH_S) if not self.stopping.is_set() else threading.Event().wait(_WATCH_S)
+            pause.wait(_WATCH_S)
 
     def _keep_alive(self) -> None:
-        if self.stopping.is_set():
-            return
         if self._intake is not None and not self._intake.is_alive():
-            if self._intake.exitcode == 2:
-                self.request_stop("listener failed")
+            if self._intake.exitcode == 2:  # it has said why
+                self.request_stop(LISTENER_FAILED)
                 return
-            self.core.journal("process_restarted", {"process": "intake", "exit": self._intake.exitcode})
+            self._restarted("intake", self._intake.exitcode)
             self._start_intake()
-        if self._view is not None and not self._view.is_alive():
-            self.core.journal("process_restarted", {"process": "view", "exit": self._view.exitcode})
-            self._start_view()
+        if self._screen is not None and self._screen.exitcode is not None:
+            self._restarted("view", self._screen.exitcode)
+            self._start_screen()
+
+    def _restarted(self, process: str, exitcode: int | None) -> None:
+        self.core.journal("process_restarted", {"process": process, "exit": exitcode})
 
     def _facts(self) -> Facts:
         state = self.core.state
         config = self.core.procedure.config
+        intake_alive = self._intake is not None and self._intake.is_alive()
         return Facts(
             phase=protocol.phase(state.progress, config.protocol),
             baseline_id=state.baseline.volume_id if state.baseline else None,
@@ -226,7 +226,7 @@ class Live:
             block=state.block,
             stale_after_s=config.stale_after_s,
             heartbeat_age_s=self.clock.mono_s() - self.core.beat_mono_s,
-            intake_alive=self._intake is not None and (self._intake.is_alive() or self.stopping.is_set()),
+            intake_alive=intake_alive or self.stopping.is_set(),
             record_ok=self.core.record_ok,
             clock_offset_s=state.clock_offset_s,
             fault=self.core.fault,
@@ -237,25 +237,20 @@ class Live:
         before = {alarm_key(a): a for a in self._alarms}
         now = {alarm_key(a): a for a in alarms}
         self._alarms = alarms
-        for key, alarm in now.items():
-            if key not in before:
-                self.core.journal("alarm_raised", {"code": alarm.code, "priority": alarm.priority.value,
-                                                   "params": dict(alarm.params)})
-        for key, alarm in before.items():
-            if key not in now:
-                self.core.journal("alarm_cleared", {"code": alarm.code, "params": dict(alarm.params)})
+        for key in now.keys() - before.keys():
+            self._journal_alarm("alarm_raised", now[key])
+        for key in before.keys() - now.keys():
+            self._journal_alarm("alarm_cleared", before[key])
+
+    def _journal_alarm(self, kind: str, alarm: Alarm) -> None:
+        fields = {"code": alarm.code, "priority": alarm.priority.value, "params": alarm.params}
+        self.core.journal(kind, fields)
 
     def _publish(self) -> None:
-        if self._pipe is None:
+        if self._screen is None:
             return
         self._seq += 1
-        age_s = self.clock.mono_s() - self.core.beat_mono_s
         now = self.clock.now_utc_s()
-        state, shared = self.core.state, self.core.shared
-        try:
-            self._pipe.send(("snapshot", snapshot(
-                self._seq, now, now - age_s * self.clock.speed, state, shared, self.core.procedure, self._alarms)))
-        except OSError:
-            pass  # the view died; _keep_alive starts it again
-
-
+        beat = now - (self.clock.mono_s() - self.core.beat_mono_s) * self.clock.speed
+        state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
+        self._screen.show(snapshot(self._seq, now, beat, state, shared, procedure, self._alarms))

@@ -34,7 +34,11 @@ class Frame:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        return (float(self.x[1] - self.x[0]), float(self.y[1] - self.y[0]), float(self.z[1] - self.z[0]))
+        return (
+            float(self.x[1] - self.x[0]),
+            float(self.y[1] - self.y[0]),
+            float(self.z[1] - self.z[0]),
+        )
 
     def grid(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Broadcastable x, y, z."""
@@ -78,8 +82,15 @@ def draw(scenario: Scenario) -> Anatomy:
     canvas.paint(_rough(lesion, canvas) < 0, _LESION, 62.0, 7.0)
     canvas.paint(_table(*frame.grid()) < 0, _AIR, -120.0, 5.0)
     skin = patch(_skin_level, scenario.lesion_centre_lps_mm, 60.0)
-    return Anatomy(frame, canvas.hu, canvas.label, lesion, scenario.lesion_centre_lps_mm,
-                   {"skin": skin, "bowel": bowel}, scenario.needles)
+    return Anatomy(
+        frame,
+        canvas.hu,
+        canvas.label,
+        lesion,
+        scenario.lesion_centre_lps_mm,
+        {"skin": skin, "bowel": bowel},
+        scenario.needles,
+    )
 
 
 class _Canvas:
@@ -98,14 +109,20 @@ class _Canvas:
         self.label[where] = label
 
 
-def texture(shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator) -> Any:
+def texture(
+    shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator
+) -> Any:
     """A smooth random field of unit variance: lobules of 12 mm and grain of 3 mm."""
     total = np.zeros(shape, np.float32)
     for size_mm, weight in ((12.0, 0.7), (3.0, 0.7)):
-        coarse = tuple(max(2, round(n * d / size_mm * 2)) for n, d in zip(shape, spacing_mm[::-1], strict=True))
+        coarse = tuple(
+            max(2, round(n * d / size_mm * 2)) for n, d in zip(shape, spacing_mm[::-1], strict=True)
+        )
         noise = ndimage.gaussian_filter(rng.standard_normal(coarse).astype(np.float32), 0.8)
         noise /= noise.std()
-        total += weight * ndimage.zoom(noise, [n / c for n, c in zip(shape, coarse, strict=True)], order=1)
+        total += weight * ndimage.zoom(
+            noise, [n / c for n, c in zip(shape, coarse, strict=True)], order=1
+        )
     return total
 
 
@@ -149,17 +166,36 @@ def _paint_inside(canvas: _Canvas, depth: FloatArray) -> None:
     canvas.paint((x / 9.0) ** 2 + ((y - 78.0) / 8.0) ** 2 + 0 * z < 1, _MUSCLE, 25.0, 4.0)
     arch = (np.abs((x / 17.0) ** 2 + ((y - 77.0) / 14.0) ** 2 - 1.0) < 0.22) & (y > 70) & ~disc
     canvas.paint(arch, _BONE, 430.0, 60.0)
-    canvas.paint(tube(np.array([[12.0, 22.0, -200.0], [10.0, 22.0, 200.0]]), 9.0)(x, y, z) < 0, _MUSCLE, 42.0, 3.0)
-    canvas.paint(tube(np.array([[-16.0, 24.0, -200.0], [-15.0, 24.0, 200.0]]), 10.5)(x, y, z) < 0, _MUSCLE, 40.0, 3.0)
+    canvas.paint(
+        tube(np.array([[12.0, 22.0, -200.0], [10.0, 22.0, 200.0]]), 9.0)(x, y, z) < 0,
+        _MUSCLE,
+        42.0,
+        3.0,
+    )
+    canvas.paint(
+        tube(np.array([[-16.0, 24.0, -200.0], [-15.0, 24.0, 200.0]]), 10.5)(x, y, z) < 0,
+        _MUSCLE,
+        40.0,
+        3.0,
+    )
 
 
 def _paint_bowel(canvas: _Canvas, scenario: Scenario) -> Level:
     """Loops of small bowel; the one behind the lesion is the structure to spare."""
     x, y, z = canvas.frame.grid()
     cx, cy, cz = scenario.lesion_centre_lps_mm
-    near = tube(np.array([
-        [cx - 45.0, cy + 42.0, cz - 60.0], [cx - 14.0, cy + 39.0, cz - 22.0], [cx - 2.0, cy + 37.0, cz + 4.0],
-        [cx + 16.0, cy + 40.0, cz + 26.0], [cx + 44.0, cy + 46.0, cz + 60.0]]), 12.5)
+    near = tube(
+        np.array(
+            [
+                [cx - 45.0, cy + 42.0, cz - 60.0],
+                [cx - 14.0, cy + 39.0, cz - 22.0],
+                [cx - 2.0, cy + 37.0, cz + 4.0],
+                [cx + 16.0, cy + 40.0, cz + 26.0],
+                [cx + 44.0, cy + 46.0, cz + 60.0],
+            ]
+        ),
+        12.5,
+    )
     others = [
         tube(np.array([[-70.0, -30.0, -70.0], [-58.0, -42.0, -10.0], [-66.0, -34.0, 70.0]]), 15.0),
         tube(np.array([[-30.0, -52.0, -70.0], [-24.0, -38.0, 0.0], [-36.0, -50.0, 70.0]]), 13.0),

@@ -5,6 +5,7 @@ Invariant: the same function draws a body into the image, the RTSTRUCT and the t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,11 +32,13 @@ def tube(points: FloatArray, radius_mm: float) -> Level:
 
     def level(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
         nearest = np.full(np.broadcast(x, y, z).shape, np.inf)
-        for a, b in zip(points[:-1], points[1:], strict=True):
+        for a, b in itertools.pairwise(points):
             d = b - a
             t = ((x - a[0]) * d[0] + (y - a[1]) * d[1] + (z - a[2]) * d[2]) / (d @ d)
             t = np.clip(t, 0.0, 1.0)
-            square = (x - a[0] - t * d[0]) ** 2 + (y - a[1] - t * d[1]) ** 2 + (z - a[2] - t * d[2]) ** 2
+            square = (
+                (x - a[0] - t * d[0]) ** 2 + (y - a[1] - t * d[1]) ** 2 + (z - a[2] - t * d[2]) ** 2
+            )
             nearest = np.minimum(nearest, square)
         return np.asarray(np.sqrt(nearest) - radius_mm)
 
@@ -47,8 +50,11 @@ def sampled(field: FloatArray, origin_xyz: FloatArray, spacing_xyz: FloatArray) 
 
     def level(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
         x, y, z = np.broadcast_arrays(x, y, z)
-        index = [(z - origin_xyz[2]) / spacing_xyz[2], (y - origin_xyz[1]) / spacing_xyz[1],
-                 (x - origin_xyz[0]) / spacing_xyz[0]]
+        index = [
+            (z - origin_xyz[2]) / spacing_xyz[2],
+            (y - origin_xyz[1]) / spacing_xyz[1],
+            (x - origin_xyz[0]) / spacing_xyz[0],
+        ]
         return np.asarray(ndimage.map_coordinates(field, index, order=1, mode="nearest"))
 
     return level

@@ -41,24 +41,45 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="scanner-sim", description="Simulates the CT of a cryoablation: a patient, ice that grows by "
-        "physics of its own, and images sent over DICOM. Nothing it sends is a patient.")
+        prog="scanner-sim",
+        description="Simulates the CT of a cryoablation: a patient, ice that grows by "
+        "physics of its own, and images sent over DICOM. Nothing it sends is a patient.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     p = commands.add_parser("list", help="the scenarios")
     p.set_defaults(run=lambda args: _list())
     p = _command(commands, "plan", _plan, "write case.toml and rtstruct.dcm, as before a procedure")
     p.add_argument("--out", type=Path, required=True, metavar="DIR")
-    p.add_argument("--port", type=int, default=11112, help="the monitor's port, for case.toml; default %(default)s, 0 any")
-    p.add_argument("--ae-title", default="ICEBALL", help="the monitor's AE title; default %(default)s")
+    p.add_argument(
+        "--port",
+        type=int,
+        default=11112,
+        help="the monitor's port, for case.toml; default %(default)s, 0 any",
+    )
+    p.add_argument(
+        "--ae-title", default="ICEBALL", help="the monitor's AE title; default %(default)s"
+    )
     p = _command(commands, "render", _render, "write every scan as DICOM, the plan and the truth")
     p.add_argument("--out", type=Path, required=True, metavar="DIR")
     p.add_argument("--scans", type=int, metavar="N", help="only the first N scans")
     p = _command(commands, "push", _push, "play the procedure live to a DICOM receiver")
     p.add_argument("--to", type=_target, required=True, metavar="AET@host:port")
-    p.add_argument("--speed", type=float, default=1.0, help="times faster than life; default %(default)s")
-    p.add_argument("--epoch", type=float, metavar="UNIX_S", help="when the fast clock showed the true time; default now")
+    p.add_argument(
+        "--speed", type=float, default=1.0, help="times faster than life; default %(default)s"
+    )
+    p.add_argument(
+        "--epoch",
+        type=float,
+        metavar="UNIX_S",
+        help="when the fast clock showed the true time; default now",
+    )
     p.add_argument("--calling-ae", default="SCANNER", help="own AE title; default %(default)s")
-    p.add_argument("--association", choices=("series", "image"), default="series", help="one association per what; default %(default)s")
+    p.add_argument(
+        "--association",
+        choices=("series", "image"),
+        default="series",
+        help="one association per what; default %(default)s",
+    )
     p.add_argument("--truth", type=Path, metavar="DIR", help="write truth.json there at the end")
     return parser
 
@@ -66,7 +87,12 @@ def _parser() -> argparse.ArgumentParser:
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
     p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     p.add_argument("scenario", help="its name (scanner-sim list)")
-    p.add_argument("--ct", type=Path, metavar="DIR", help="a real CT series as anatomy; lesion, needles and ice are planted in it")
+    p.add_argument(
+        "--ct",
+        type=Path,
+        metavar="DIR",
+        help="a real CT series as anatomy; lesion, needles and ice are planted in it",
+    )
     p.set_defaults(run=run)
     return p
 
@@ -106,7 +132,9 @@ def _render(args: argparse.Namespace) -> None:
     for number in range(count):
         folder = args.out / f"scan_{number:03d}"
         folder.mkdir(exist_ok=True)
-        for k, dataset in enumerate(writer.slices(number, simulation.scan_times_s[number], simulation.scan(number))):
+        for k, dataset in enumerate(
+            writer.slices(number, simulation.scan_times_s[number], simulation.scan(number))
+        ):
             save(dataset, folder / f"{k:04d}.dcm")
         _write_mask(simulation, number, truth / f"ice_{number:03d}.nii.gz")
         print(f"scan {number} of {count} written", flush=True)
@@ -120,7 +148,9 @@ def _write_mask(simulation: Simulation, number: int, path: Path) -> None:
     shape = (len(frame.z), len(frame.y), len(frame.x))
     mask = np.zeros(shape, np.uint8)
     if fraction is not None:
-        mask = (on_axes(fraction, simulation.heat.frame, frame.z, frame.y, frame.x) >= 0.5).astype(np.uint8)
+        mask = (on_axes(fraction, simulation.heat.frame, frame.z, frame.y, frame.x) >= 0.5).astype(
+            np.uint8
+        )
     image = SimpleITK.GetImageFromArray(mask)
     image.SetOrigin((float(frame.x[0]), float(frame.y[0]), float(frame.z[0])))
     image.SetSpacing(frame.spacing_mm)
@@ -136,8 +166,12 @@ def _write_truth(simulation: Simulation, count: int, folder: Path) -> None:
 
 def _push(args: argparse.Namespace) -> None:
     if not 0 < args.speed <= 1000:
-        raise scenarios.ScenarioError(f"--speed {args.speed}: expected a number above 0, at most 1000")
-    target = Target(args.to.ae_title, args.to.host, args.to.port, args.calling_ae, args.association == "image")
+        raise scenarios.ScenarioError(
+            f"--speed {args.speed}: expected a number above 0, at most 1000"
+        )
+    target = Target(
+        args.to.ae_title, args.to.host, args.to.port, args.calling_ae, args.association == "image"
+    )
     clock = Clock(args.epoch if args.epoch is not None else time.time(), args.speed)
     simulation = _open(args)
     play(simulation, target, clock, lambda text: print(text, flush=True))

@@ -15,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    RTStructureSetStorage,
+    generate_uid,
+)
 
 from scanner_sim.anatomy import Frame
 from scanner_sim.bodies import FloatArray, Level
@@ -30,7 +36,12 @@ class Writer:
         self.frame_of_reference_uid = self._uid("frame")
 
     def _uid(self, *what: object) -> str:
-        sources = [self._scenario.name, str(self._scenario.seed), repr(self._epoch_utc_s), *map(str, what)]
+        sources = [
+            self._scenario.name,
+            str(self._scenario.seed),
+            repr(self._epoch_utc_s),
+            *map(str, what),
+        ]
         return str(generate_uid(entropy_srcs=sources))
 
     def slices(self, number: int, time_s: float, hu: npt.NDArray[np.int16]) -> Iterator[Dataset]:
@@ -39,7 +50,9 @@ class Writer:
         for k in range(len(hu)):
             yield self._slice(number, k, self._epoch_utc_s + time_s + k * each_s, hu[k])
 
-    def _slice(self, number: int, k: int, acquired_utc_s: float, hu: npt.NDArray[np.int16]) -> Dataset:
+    def _slice(
+        self, number: int, k: int, acquired_utc_s: float, hu: npt.NDArray[np.int16]
+    ) -> Dataset:
         frame, spacing = self._frame, self._frame.spacing_mm
         d = self._common(CTImageStorage, self._uid("image", number, k))
         d.Modality = "CT"
@@ -69,7 +82,8 @@ class Writer:
     def _common(self, sop_class: str, instance_uid: str) -> Dataset:
         d = Dataset()
         meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, instance_uid
+        meta.MediaStorageSOPClassUID = UID(sop_class)
+        meta.MediaStorageSOPInstanceUID = UID(instance_uid)
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         d.file_meta = meta
         d.SpecificCharacterSet = "ISO_IR 192"
@@ -96,7 +110,11 @@ class Writer:
         frame_item = Dataset()
         frame_item.FrameOfReferenceUID = self.frame_of_reference_uid
         d.ReferencedFrameOfReferenceSequence = Sequence([frame_item])
-        d.StructureSetROISequence, d.ROIContourSequence, d.RTROIObservationsSequence = Sequence(), Sequence(), Sequence()
+        d.StructureSetROISequence, d.ROIContourSequence, d.RTROIObservationsSequence = (
+            Sequence(),
+            Sequence(),
+            Sequence(),
+        )
         for number, (name, level) in enumerate(bodies.items(), 1):
             d.StructureSetROISequence.append(self._roi(number, name))
             d.ROIContourSequence.append(self._contours(number, level))
@@ -122,7 +140,10 @@ class Writer:
             plane = np.asarray(level(x, y, np.asarray(z)), float)
             for line in _closed_lines(self._frame, plane):
                 contour = Dataset()
-                contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(line)
+                contour.ContourGeometricType, contour.NumberOfContourPoints = (
+                    "CLOSED_PLANAR",
+                    len(line),
+                )
                 points = np.column_stack([line, np.full(len(line), z)])
                 contour.ContourData = [f"{v:.3f}" for v in points.ravel()]
                 item.ContourSequence.append(contour)

@@ -30,8 +30,13 @@ _REACH_MM = 26.0
 
 def box(anatomy: Anatomy, spacing_mm: float = 1.0) -> Frame:
     """The heat grid: the needles' active zones and lesion with room for ice."""
-    ends = np.array([anatomy.lesion_centre_lps_mm, *(n.tip_lps_mm for n in anatomy.needles), *(
-        np.add(n.tip_lps_mm, 22.0 * direction(n)) for n in anatomy.needles)])
+    ends = np.array(
+        [
+            anatomy.lesion_centre_lps_mm,
+            *(n.tip_lps_mm for n in anatomy.needles),
+            *(np.add(n.tip_lps_mm, 22.0 * direction(n)) for n in anatomy.needles),
+        ]
+    )
     low, high = ends.min(0) - _REACH_MM, ends.max(0) + _REACH_MM
     axes = [np.arange(a, b + spacing_mm / 2, spacing_mm) for a, b in zip(low, high, strict=True)]
     return Frame(*axes)
@@ -51,8 +56,10 @@ class Heat:
         self._scenario, self._step_s = scenario, step_s
         label = _labels(anatomy, self.frame)
         self._air = label == TISSUES.index("air")
-        self._p = {name: _spread(scenario, name, label) for name in (
-            "k_unfrozen", "k_frozen", "liquidus_degc", "perfusion_per_s")}
+        self._p = {
+            name: _spread(scenario, name, label)
+            for name in ("k_unfrozen", "k_frozen", "liquidus_degc", "perfusion_per_s")
+        }
         rho = _spread(scenario, "rho", label)
         self._cu = rho * _spread(scenario, "c_unfrozen", label)
         self._cf = rho * _spread(scenario, "c_frozen", label)
@@ -82,19 +89,29 @@ class Heat:
         tl = self._p["liquidus_degc"]
         fraction = np.where(t < tl, 1.0 - tl / np.minimum(t, tl), 0.0).astype(np.float32)
         # dH/dT: below the liquidus the latent heat of the water still freezing comes on top.
-        c = np.where(t < tl, self._cf + self._latent * (-tl) / np.minimum(t, tl) ** 2, self._cu).astype(np.float32)
-        k = (self._p["k_unfrozen"] + fraction * (self._p["k_frozen"] - self._p["k_unfrozen"])).astype(np.float32)
+        c = np.where(
+            t < tl, self._cf + self._latent * (-tl) / np.minimum(t, tl) ** 2, self._cu
+        ).astype(np.float32)
+        k = (
+            self._p["k_unfrozen"] + fraction * (self._p["k_frozen"] - self._p["k_unfrozen"])
+        ).astype(np.float32)
         new = t.astype(np.float32)
         scale = np.float32(step_s * 1e6)
         for axis, spacing in zip((2, 1, 0), self.frame.spacing_mm, strict=True):
             lines = np.ascontiguousarray(np.moveaxis(new, axis, 0))
-            _sweep(lines, np.ascontiguousarray(np.moveaxis(k, axis, 0)),
-                   np.ascontiguousarray(np.moveaxis(c, axis, 0)), scale / np.float32(spacing**2))
+            _sweep(
+                lines,
+                np.ascontiguousarray(np.moveaxis(k, axis, 0)),
+                np.ascontiguousarray(np.moveaxis(c, axis, 0)),
+                scale / np.float32(spacing**2),
+            )
             new = np.ascontiguousarray(np.moveaxis(lines, 0, axis))
         new = self._exchange(new, c, fraction, step_s)
         self._h += c * (new - t)
 
-    def _exchange(self, t: FloatArray, c: FloatArray, fraction: FloatArray, step_s: float) -> FloatArray:
+    def _exchange(
+        self, t: FloatArray, c: FloatArray, fraction: FloatArray, step_s: float
+    ) -> FloatArray:
         """Blood and needles, each integrated exactly over the step."""
         self._frozen_at_s[fraction > 0.5] = self.time_s
         flows = (fraction <= 0.0) & (self.time_s - self._frozen_at_s > self._scenario.stasis_s)
@@ -109,7 +126,9 @@ class Heat:
         return np.asarray(t)
 
 
-def _temperature(h: FloatArray, cu: FloatArray, cf: FloatArray, latent: FloatArray, tl: FloatArray) -> FloatArray:
+def _temperature(
+    h: FloatArray, cu: FloatArray, cf: FloatArray, latent: FloatArray, tl: FloatArray
+) -> FloatArray:
     """T(H): above the liquidus linear, below the root of H = cf(T − Tl) − L(1 − Tl/T)."""
     b = cf * tl + latent + np.minimum(h, 0.0)
     root = (b - np.sqrt(b * b - 4.0 * cf * latent * tl)) / (2.0 * cf)
@@ -124,7 +143,14 @@ def _sweep(t: Any, k: Any, c: Any, scale: Any) -> None:  # pragma: no cover - co
     for row in prange(rows):
         upper = np.empty((n, columns), np.float32)
         for i in range(columns):
-            g = scale * 2.0 * k[0, row, i] * k[1, row, i] / (k[0, row, i] + k[1, row, i]) / c[0, row, i]
+            g = (
+                scale
+                * 2.0
+                * k[0, row, i]
+                * k[1, row, i]
+                / (k[0, row, i] + k[1, row, i])
+                / c[0, row, i]
+            )
             upper[0, i] = -g / (1.0 + g)
             t[0, row, i] = t[0, row, i] / (1.0 + g)
         for j in range(1, n):
@@ -148,7 +174,11 @@ def _sweep(t: Any, k: Any, c: Any, scale: Any) -> None:  # pragma: no cover - co
 def _labels(anatomy: Anatomy, frame: Frame) -> npt.NDArray[np.uint8]:
     """The nearest scan voxel's tissue."""
     index = []
-    for points, axis in zip((frame.z, frame.y, frame.x), (anatomy.frame.z, anatomy.frame.y, anatomy.frame.x), strict=True):
+    for points, axis in zip(
+        (frame.z, frame.y, frame.x),
+        (anatomy.frame.z, anatomy.frame.y, anatomy.frame.x),
+        strict=True,
+    ):
         step = axis[1] - axis[0]
         index.append(np.clip(np.rint((points - axis[0]) / step).astype(int), 0, len(axis) - 1))
     return anatomy.label[np.ix_(*index)]

@@ -32,17 +32,51 @@ def _case(simulation: Simulation, ae_title: str, port: int) -> str:
     s, anatomy = simulation.scenario, simulation.anatomy
     lines = [
         f"# {s.title}. Written by scanner-sim; nothing here is a patient.",
-        "", "[patient]", f'id = "{s.patient_id}"', f'label = "{s.patient_label}"',
-        "", "[organ]", f'preset = "{s.organ}"', "", "[margin]", f"goal_mm = {s.margin_goal_mm}",
-        "", "[lesion]", 'file = "rtstruct.dcm"', 'roi = "Lesion"', ""]
+        "",
+        "[patient]",
+        f'id = "{s.patient_id}"',
+        f'label = "{s.patient_label}"',
+        "",
+        "[organ]",
+        f'preset = "{s.organ}"',
+        "",
+        "[margin]",
+        f"goal_mm = {s.margin_goal_mm}",
+        "",
+        "[lesion]",
+        'file = "rtstruct.dcm"',
+        'roi = "Lesion"',
+        "",
+    ]
     for structure in s.structures:
         if structure.name in anatomy.structures:
-            lines += ["[[structure]]", f'name = "{structure.name}"', f"limit_mm = {structure.limit_mm}",
-                      'file = "rtstruct.dcm"', f'roi = "{structure.name.capitalize()}"', ""]
+            lines += [
+                "[[structure]]",
+                f'name = "{structure.name}"',
+                f"limit_mm = {structure.limit_mm}",
+                'file = "rtstruct.dcm"',
+                f'roi = "{structure.name.capitalize()}"',
+                "",
+            ]
     for n in anatomy.needles:
-        lines += ["[[needle]]", f"number = {n.number}", f'type = "{n.type}"',
-                  f"tip_lps_mm = {list(n.tip_lps_mm)}", f"entry_lps_mm = {list(n.entry_lps_mm)}", ""]
+        lines += [
+            "[[needle]]",
+            f"number = {n.number}",
+            f'type = "{n.type}"',
+            f"tip_lps_mm = {list(n.tip_lps_mm)}",
+            f"entry_lps_mm = {list(n.entry_lps_mm)}",
+            "",
+        ]
     phases = ", ".join(f'{{ kind = "{p.kind}", minutes = {p.seconds / 60:g} }}' for p in s.phases)
-    lines += ["[protocol]", f"start_after_baseline_s = {s.start_after_baseline_s}", f"phases = [{phases}]",
-              "", "[listener]", f'ae_title = "{ae_title}"', 'address = "127.0.0.1"', f"port = {port}", ""]
+    lines += [
+        "[protocol]",
+        f"start_after_baseline_s = {s.start_after_baseline_s}",
+        f"phases = [{phases}]",
+        "",
+        "[listener]",
+        f'ae_title = "{ae_title}"',
+        'address = "127.0.0.1"',
+        f"port = {port}",
+        "",
+    ]
     return "\n".join(lines)

@@ -70,8 +70,10 @@ def deliver(slices: list[Dataset], target: Target) -> int:
         left = list(_unsent(left, target))
         if not left:
             return len(slices)
-    raise PushError(f"{len(left)} of {len(slices)} slices were not accepted by "
-                    f"{target.ae_title}@{target.host}:{target.port}")
+    raise PushError(
+        f"{len(left)} of {len(slices)} slices were not accepted by "
+        f"{target.ae_title}@{target.host}:{target.port}"
+    )
 
 
 def _unsent(slices: Iterable[Dataset], target: Target) -> Iterator[Dataset]:

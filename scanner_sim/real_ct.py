@@ -36,11 +36,21 @@ def load(folder: Path, scenario: Scenario) -> Anatomy:
     inside = lesion(*frame.grid()) < 0
     hu[inside] += 8.0
     label[inside] = TISSUES.index("lesion")
-    skin_level = sampled(np.where(body, depth_mm - 2.0, 1.0).astype(np.float32),
-                         np.array([frame.x[0], frame.y[0], frame.z[0]]), np.array(frame.spacing_mm))
+    skin_level = sampled(
+        np.where(body, depth_mm - 2.0, 1.0).astype(np.float32),
+        np.array([frame.x[0], frame.y[0], frame.z[0]]),
+        np.array(frame.spacing_mm),
+    )
     needles = _needles(frame, centre, body, depth_mm)
-    return Anatomy(frame, hu, label, lesion, _point(frame, centre),
-                   {"skin": patch(skin_level, _point(frame, centre), 80.0)}, needles)
+    return Anatomy(
+        frame,
+        hu,
+        label,
+        lesion,
+        _point(frame, centre),
+        {"skin": patch(skin_level, _point(frame, centre), 80.0)},
+        needles,
+    )
 
 
 def _read(folder: Path) -> tuple[Frame, npt.NDArray[np.float32]]:
@@ -93,7 +103,9 @@ def _labels(hu: npt.NDArray[np.float32], body: npt.NDArray[np.bool_]) -> npt.NDA
     return label
 
 
-def _place(frame: Frame, label: npt.NDArray[np.uint8], depth_mm: FloatArray) -> tuple[int, int, int]:
+def _place(
+    frame: Frame, label: npt.NDArray[np.uint8], depth_mm: FloatArray
+) -> tuple[int, int, int]:
     """The voxel nearest to the skin whose surroundings are all soft tissue, half-way along z."""
     k = len(frame.z) // 2
     soft = (label == TISSUES.index("muscle")).astype(np.float32)
@@ -102,7 +114,9 @@ def _place(frame: Frame, label: npt.NDArray[np.uint8], depth_mm: FloatArray) -> 
     depth = depth_mm[k]
     fits = (depth > _DEPTH_MM[0]) & (depth < _DEPTH_MM[1]) & (share > 0.97 * share.max())
     if not fits.any() or share.max() < 0.9:
-        raise ScenarioError("no place for a lesion: no soft tissue of 26 mm between 28 and 75 mm deep")
+        raise ScenarioError(
+            "no place for a lesion: no soft tissue of 26 mm between 28 and 75 mm deep"
+        )
     j, i = np.unravel_index(np.argmin(np.where(fits, depth, np.inf)), depth.shape)
     return k, int(j), int(i)
 

@@ -28,7 +28,9 @@ class Renderer:
     def __init__(self, scenario: Scenario, anatomy: Anatomy, noise_sd_hu: float) -> None:
         self._scenario, self._anatomy = scenario, anatomy
         self._noise_sd_hu = noise_sd_hu
-        self._water = np.array([scenario.tissues[t].water for t in TISSUES], np.float32)[anatomy.label]
+        self._water = np.array([scenario.tissues[t].water for t in TISSUES], np.float32)[
+            anatomy.label
+        ]
         frame = anatomy.frame
         self._sigma = [0.25] + [scenario.scan.psf_sigma_mm / d for d in frame.spacing_mm[1::-1]]
         hu = anatomy.hu.copy()
@@ -37,7 +39,9 @@ class Renderer:
             hu = np.where(_inside_shaft(needle, frame), _METAL_HU, hu)
         self._clean = ndimage.gaussian_filter(hu.astype(np.float32), self._sigma, truncate=3.0)
 
-    def scan(self, number: int, fraction: FloatArray | None, heat_frame: Frame | None) -> npt.NDArray[np.int16]:
+    def scan(
+        self, number: int, fraction: FloatArray | None, heat_frame: Frame | None
+    ) -> npt.NDArray[np.int16]:
         """Scan ``number`` with the frozen fraction of the heat grid (None: no ice yet)."""
         hu = self._clean.copy()
         if fraction is not None and heat_frame is not None:
@@ -47,12 +51,19 @@ class Renderer:
         hu += self._noise(hu.shape, rng)
         return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
 
-    def _drop_hu(self, fraction: FloatArray, heat_frame: Frame) -> tuple[tuple[slice, ...], FloatArray]:
+    def _drop_hu(
+        self, fraction: FloatArray, heat_frame: Frame
+    ) -> tuple[tuple[slice, ...], FloatArray]:
         """The CT number drop on the scan's voxels around the ice."""
         frame = self._anatomy.frame
         window = tuple(
-            slice(int(np.searchsorted(axis, heat[0])), int(np.searchsorted(axis, heat[-1], "right")))
-            for axis, heat in zip((frame.z, frame.y, frame.x), (heat_frame.z, heat_frame.y, heat_frame.x), strict=True))
+            slice(
+                int(np.searchsorted(axis, heat[0])), int(np.searchsorted(axis, heat[-1], "right"))
+            )
+            for axis, heat in zip(
+                (frame.z, frame.y, frame.x), (heat_frame.z, heat_frame.y, heat_frame.x), strict=True
+            )
+        )
         points = (frame.z[window[0]], frame.y[window[1]], frame.x[window[2]])
         on_scan = on_axes(fraction, heat_frame, *points)
         return window, FREEZING_DROP_HU * on_scan * self._water[window]
@@ -66,7 +77,9 @@ class Renderer:
         return noise * np.float32(self._noise_sd_hu / noise[::7].std())
 
 
-def on_axes(field: FloatArray, frame: Frame, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
+def on_axes(
+    field: FloatArray, frame: Frame, z: FloatArray, y: FloatArray, x: FloatArray
+) -> FloatArray:
     """A field of the heat grid at the crossings of three axes, trilinear, 0 beyond."""
     result = np.asarray(field, np.float32)
     for axis, (points, own) in enumerate(((z, frame.z), (y, frame.y), (x, frame.x))):
@@ -75,7 +88,9 @@ def on_axes(field: FloatArray, frame: Frame, z: FloatArray, y: FloatArray, x: Fl
         shape = [-1 if a == axis else 1 for a in range(3)]
         part = np.clip(u - low, 0, 1).astype(np.float32).reshape(shape)
         inside = ((u >= 0) & (u <= len(own) - 1)).reshape(shape)
-        result = np.where(inside, result.take(low, axis) * (1 - part) + result.take(low + 1, axis) * part, 0)
+        result = np.where(
+            inside, result.take(low, axis) * (1 - part) + result.take(low + 1, axis) * part, 0
+        )
     return result
 
 
@@ -98,4 +113,11 @@ def _streak_hu(needle: Needle, frame: Frame) -> FloatArray:
     """Dark bands in line with the shaft, where the beam runs along the metal."""
     along, aside = _along_aside(needle, frame)
     beyond = np.clip(-along / 25.0, 0.0, 1.0) * (along < 0) * (along > -25.0)
-    return np.asarray(-_STREAK_HU * (1.0 - beyond) * (along > -25.0) * (along < 0) * np.exp(-((aside / 2.5) ** 2)), np.float32)
+    return np.asarray(
+        -_STREAK_HU
+        * (1.0 - beyond)
+        * (along > -25.0)
+        * (along < 0)
+        * np.exp(-((aside / 2.5) ** 2)),
+        np.float32,
+    )

@@ -111,14 +111,18 @@ class Scenario:
 def names() -> list[str]:
     """The scenarios that come with the simulator."""
     folder = resources.files("scanner_sim") / "scenarios"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
 
 
 def load(name: str) -> Scenario:
     """A scenario by name. Raises ``ScenarioError``."""
     if name not in names():
         raise ScenarioError(f"no scenario {name!r}; there are: {', '.join(names())}")
-    text = (resources.files("scanner_sim") / "scenarios" / f"{name}.toml").read_text(encoding="utf-8")
+    text = (resources.files("scanner_sim") / "scenarios" / f"{name}.toml").read_text(
+        encoding="utf-8"
+    )
     try:
         return _scenario(name, tomllib.loads(text))
     except (KeyError, TypeError) as error:
@@ -128,16 +132,26 @@ def load(name: str) -> Scenario:
 def _scenario(name: str, d: dict[str, Any]) -> Scenario:
     p = d["protocol"]
     return Scenario(
-        name=name, title=d["title"], organ=d["organ"], seed=d["seed"], margin_goal_mm=d["margin_goal_mm"],
-        patient_id=d["patient"]["id"], patient_label=d["patient"]["label"],
+        name=name,
+        title=d["title"],
+        organ=d["organ"],
+        seed=d["seed"],
+        margin_goal_mm=d["margin_goal_mm"],
+        patient_id=d["patient"]["id"],
+        patient_label=d["patient"]["label"],
         lesion_centre_lps_mm=_point(d["lesion"]["centre_lps_mm"]),
         lesion_semi_axes_mm=_point(d["lesion"]["semi_axes_mm"]),
         structures=tuple(Structure(**s) for s in d["structure"]),
         needles=tuple(
-            Needle(n["number"], n["type"], _point(n["tip_lps_mm"]), _point(n["entry_lps_mm"])) for n in d["needle"]),
+            Needle(n["number"], n["type"], _point(n["tip_lps_mm"]), _point(n["entry_lps_mm"]))
+            for n in d["needle"]
+        ),
         phases=tuple(Phase(q["kind"], 60.0 * q["minutes"]) for q in p["phases"]),
-        start_after_baseline_s=p["start_after_baseline_s"], scan_times_s=tuple(p["scan_times_s"]),
-        stasis_s=p["stasis_s"], scan=Scan(**d["scan"]), cooling=Cooling(**d["cooling"]),
+        start_after_baseline_s=p["start_after_baseline_s"],
+        scan_times_s=tuple(p["scan_times_s"]),
+        stasis_s=p["stasis_s"],
+        scan=Scan(**d["scan"]),
+        cooling=Cooling(**d["cooling"]),
         tissues={k: Tissue(**v) for k, v in d["tissue"].items()},
     )
 

@@ -66,7 +66,9 @@ class Simulation:
     def truth(self, number: int) -> dict[str, Any]:
         """What was really frozen at scan ``number``."""
         time_s = self.scan_times_s[number]
-        found = truth.measure(self.scenario, self.anatomy, self.heat.frame, self.frozen(number).fraction, time_s)
+        found = truth.measure(
+            self.scenario, self.anatomy, self.heat.frame, self.frozen(number).fraction, time_s
+        )
         return {"scan": number, **found}
 
     def _freeze(self) -> None:
@@ -74,7 +76,9 @@ class Simulation:
             for time_s in self.scan_times_s:
                 self.heat.advance(time_s)
                 cold = time_s > self.scenario.start_after_baseline_s
-                frozen = Frozen(self.heat.frozen_fraction() if cold else None, self.heat.temperature_degc())
+                frozen = Frozen(
+                    self.heat.frozen_fraction() if cold else None, self.heat.temperature_degc()
+                )
                 with self._ready:
                     self._frozen.append(frozen)
                     self._ready.notify_all()

@@ -23,10 +23,18 @@ from scanner_sim.scenario import Scenario
 _STEP_MM = 0.5
 
 
-def measure(scenario: Scenario, anatomy: Anatomy, frame: Frame, fraction: FloatArray | None, time_s: float) -> dict[str, Any]:
+def measure(
+    scenario: Scenario, anatomy: Anatomy, frame: Frame, fraction: FloatArray | None, time_s: float
+) -> dict[str, Any]:
     """The truth of one scan, as it goes into truth.json."""
-    result: dict[str, Any] = {"time_s": time_s, "ice_volume_ml": 0.0, "lesion_covered": 0.0, "margin_covered": 0.0,
-                              "min_margin_mm": None, "structures": {s.name: None for s in scenario.structures}}
+    result: dict[str, Any] = {
+        "time_s": time_s,
+        "ice_volume_ml": 0.0,
+        "lesion_covered": 0.0,
+        "margin_covered": 0.0,
+        "min_margin_mm": None,
+        "structures": {s.name: None for s in scenario.structures},
+    }
     fine = Frame(*(np.arange(a[0], a[-1] + 1e-6, _STEP_MM) for a in (frame.x, frame.y, frame.z)))
     ice = None if fraction is None else on_axes(fraction, frame, fine.z, fine.y, fine.x) >= 0.5
     if ice is None or not ice.any():

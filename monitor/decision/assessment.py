@@ -77,8 +77,19 @@ def unknown(
 ) -> Assessment:
     """An assessment that knows nothing and says why."""
     return Assessment(
-        volume_id, as_of_utc_s, Status.INVALID, reasons, None, None, plan.margin_goal_mm, None, None,
-        None, None, tuple(StructureDistance(s.name, None, s.limit_mm) for s in plan.structures), None,
+        volume_id,
+        as_of_utc_s,
+        Status.INVALID,
+        reasons,
+        None,
+        None,
+        plan.margin_goal_mm,
+        None,
+        None,
+        None,
+        None,
+        tuple(StructureDistance(s.name, None, s.limit_mm) for s in plan.structures),
+        None,
     )
 
 
@@ -98,7 +109,9 @@ def _unseen_reasons(ice: IceSegmentation, plan: Plan) -> tuple[Reason, ...]:
     if not _seen(ice, plan.lesion.points_lps_mm):
         return (Reason("lesion_outside_scan", "Part of the lesion was not scanned."),)
     if not _seen(ice, plan.lesion_and_margin.points_lps_mm):
-        return (Reason("margin_outside_scan", "Part of the margin around the lesion was not scanned."),)
+        return (
+            Reason("margin_outside_scan", "Part of the margin around the lesion was not scanned."),
+        )
     return ()
 
 
@@ -139,10 +152,14 @@ def _structure_distance(ice: IceSegmentation, structure: Body) -> StructureDista
     if not len(structure.points_lps_mm):
         return StructureDistance(structure.name, None, structure.limit_mm)
     nearest = float(_ice_distance_mm(ice, structure.points_lps_mm).min())
-    return StructureDistance(structure.name, None if np.isnan(nearest) else nearest, structure.limit_mm)
+    return StructureDistance(
+        structure.name, None if np.isnan(nearest) else nearest, structure.limit_mm
+    )
 
 
-def _time_to_margin_s(ice: IceSegmentation, forecast: Forecast | None) -> tuple[float, float] | None:
+def _time_to_margin_s(
+    ice: IceSegmentation, forecast: Forecast | None
+) -> tuple[float, float] | None:
     if forecast is None or forecast.from_volume_id != ice.volume_id:
         return None
     return forecast.time_to_margin_s
@@ -152,6 +169,8 @@ def nearest_structure(structures: Sequence[StructureDistance]) -> StructureDista
     """The structure with the least room to its limit; one of unknown distance comes first."""
     if not structures:
         return None
+
     def room(s: StructureDistance) -> float:
         return -np.inf if s.distance_mm is None else s.distance_mm - (s.limit_mm or 0.0)
+
     return min(structures, key=room)

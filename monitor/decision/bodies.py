@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import resample, signed_distance_mm
@@ -48,9 +49,9 @@ def body(structure: Structure, within: Grid | None = None, grow_mm: float = 0.0)
     return Body(structure.name, points, weights / max(weights.sum(), 1e-12), structure.limit_mm)
 
 
-def _onto_surface(grid: Grid, sdf: Float32Array, index: FloatArray) -> FloatArray:
+def _onto_surface(grid: Grid, sdf: Float32Array, index: npt.NDArray[np.intp]) -> FloatArray:
     """Voxels just outside, moved along the gradient onto the surface."""
-    gradient = np.stack(np.gradient(sdf, *grid.spacing_mm[::-1]))
+    gradient = np.array(np.gradient(sdf, *grid.spacing_mm[::-1]))
     k, j, i = index.T
     normal_zyx = gradient[:, k, j, i]
     normal_zyx = normal_zyx / np.maximum(np.linalg.norm(normal_zyx, axis=0), 0.3)

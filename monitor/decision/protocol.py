@@ -52,7 +52,9 @@ def phase(progress: Progress, protocol: ProtocolConfig) -> Phase:
     return Phase(begun[-1].kind, cycle, started, started + begun[-1].duration_s)
 
 
-def intervals(progress: Progress, protocol: ProtocolConfig, horizon_s: float) -> tuple[Interval, ...]:
+def intervals(
+    progress: Progress, protocol: ProtocolConfig, horizon_s: float
+) -> tuple[Interval, ...]:
     """What the needles did and, if nobody intervenes, will do: the phases begun as they happened,
     the running one for as long as ``horizon_s`` past its start, since the question that a forecast
     answers is "what if we go on". Each change of phase therefore calls for a new forecast."""

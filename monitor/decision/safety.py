@@ -51,7 +51,9 @@ CLOCK_OFFSET_LIMIT_S = 30.0
 _Rule = Callable[[Facts, float], Iterator[tuple[str, Priority, dict[str, str]]]]
 
 
-def standing_alarms(facts: Facts, now_utc_s: float, before: tuple[Alarm, ...] = ()) -> tuple[Alarm, ...]:
+def standing_alarms(
+    facts: Facts, now_utc_s: float, before: tuple[Alarm, ...] = ()
+) -> tuple[Alarm, ...]:
     """The alarms that stand now, worst first; one that stood ``before`` keeps its start."""
     since = {_key(a.code, a.params): a.since_utc_s for a in before}
     order = list(Priority)
@@ -77,7 +79,11 @@ _LATCHED = frozenset({"patient_mismatch", "frame_of_reference_mismatch"})
 
 def _blocked(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
     if f.block:
-        yield f.block.code, Priority.HIGH, {"expected": f.block.expected, "received": f.block.received}
+        yield (
+            f.block.code,
+            Priority.HIGH,
+            {"expected": f.block.expected, "received": f.block.received},
+        )
 
 
 def _core(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
@@ -117,7 +123,11 @@ def _measurement(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str
     a = _measured(f)
     if a and a.status is not Status.OK and f.needles_known:
         priority = Priority.MEDIUM if a.status is Status.INVALID else Priority.LOW
-        yield "segmentation_poor", priority, {"reason": a.reasons[-1].code if a.reasons else "unknown"}
+        yield (
+            "segmentation_poor",
+            priority,
+            {"reason": a.reasons[-1].code if a.reasons else "unknown"},
+        )
 
 
 def _structures(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
@@ -130,8 +140,11 @@ def _structures(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str,
         # None is unknown, and unknown is not proved far enough.
         if s.distance_mm is None or not s.distance_mm >= s.limit_mm:
             shown = "?" if s.distance_mm is None else f"{s.distance_mm:.1f}"
-            yield "structure_near", Priority.HIGH, {
-                "name": s.name, "distance_mm": shown, "limit_mm": f"{s.limit_mm:.1f}"}
+            yield (
+                "structure_near",
+                Priority.HIGH,
+                {"name": s.name, "distance_mm": shown, "limit_mm": f"{s.limit_mm:.1f}"},
+            )
 
 
 def _margin(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:

@@ -34,7 +34,8 @@ def signed_distance_mm(level: FloatArray, grid: Grid) -> Float32Array:
     border = _border(inside)
     feet_mm, normals = _feet(np.asarray(level, np.float64), border, spacing_zyx)
     nearest = ndimage.distance_transform_edt(
-        ~border, sampling=spacing_zyx, return_distances=False, return_indices=True)
+        ~border, sampling=spacing_zyx, return_distances=False, return_indices=True
+    )
     number = np.zeros(level.shape, np.int32)
     number[border] = np.arange(len(feet_mm))
     number = _closest_foot(number[tuple(nearest)], feet_mm, spacing_zyx)
@@ -66,7 +67,10 @@ def _squared_mm2(
 
 
 def _to_surface_mm(
-    number: npt.NDArray[np.int32], feet_mm: Float32Array, normals: Float32Array, spacing_zyx: FloatArray
+    number: npt.NDArray[np.int32],
+    feet_mm: Float32Array,
+    normals: Float32Array,
+    spacing_zyx: FloatArray,
 ) -> Float32Array:
     """Distance of every voxel to the surface at its foot: to the tangent plane while the foot is
     about underneath (feet sample the surface once a voxel), else to the foot itself."""
@@ -119,7 +123,9 @@ def _feet(
     return feet_mm.astype(np.float32), _normals(level, index, spacing_zyx)
 
 
-def _normals(level: npt.NDArray[np.float64], index: npt.NDArray[np.intp], spacing_zyx: FloatArray) -> Float32Array:
+def _normals(
+    level: npt.NDArray[np.float64], index: npt.NDArray[np.intp], spacing_zyx: FloatArray
+) -> Float32Array:
     """Unit gradients at voxels, by central differences."""
     gradient = np.zeros((len(index), 3))
     for axis in range(3):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from monitor.geometry import Grid, SliceGeometry
+from monitor.geometry import FloatArray, Grid, SliceGeometry
 from monitor.model import CtVolume, Float32Array
 
 # Slices overlap or abut in practice; half as much again is table-speed rounding, more is a hole.
@@ -30,8 +30,8 @@ def hu_on_grid(volume: CtVolume, grid: Grid) -> Float32Array:
 
 
 def _crop(
-    volume: CtVolume, index: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    volume: CtVolume, index: FloatArray
+) -> tuple[npt.NDArray[np.float32], FloatArray]:
     """Only the part of the volume the grid touches, as float, with indices into it."""
     shape = np.array(volume.hu.shape)
     low = np.clip(np.floor(index.reshape(-1, 3).min(0)).astype(int), 0, shape - 1)
@@ -40,7 +40,7 @@ def _crop(
     return volume.hu[box].astype(np.float32), index - low
 
 
-def _seen(geometry: SliceGeometry, index: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _seen(geometry: SliceGeometry, index: FloatArray) -> npt.NDArray[np.bool_]:
     """Where the scan measured: inside the slices' outlines and within reach of a slice."""
     k, j, i = np.moveaxis(index, -1, 0)
     last = len(geometry.slice_offsets_mm) - 1
@@ -50,7 +50,7 @@ def _seen(geometry: SliceGeometry, index: npt.NDArray[np.float64]) -> npt.NDArra
     return inside & ~_in_gap(geometry, k)
 
 
-def _in_gap(geometry: SliceGeometry, k: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _in_gap(geometry: SliceGeometry, k: FloatArray) -> npt.NDArray[np.bool_]:
     """Farther than half a slice thickness from both neighbours of a gap that is too wide."""
     offsets = np.asarray(geometry.slice_offsets_mm)
     if len(offsets) < 2:

@@ -102,39 +102,69 @@ def segment_ice(
     usable = known & ~metal & (baseline.hu > settings.air_hu)
     contrast = _contrast(baseline.hu, expected_drop_hu, settings) * usable
     drop = np.where(usable, baseline.hu - scan_hu, 0.0).astype(np.float32)
-    offset_hu, drop = _without_drift(drop, usable, contrast, to_active_mm, expected_drop_hu, settings)
+    offset_hu, drop = _without_drift(
+        drop, usable, contrast, to_active_mm, expected_drop_hu, settings
+    )
     fraction = _frozen_fraction(drop, contrast, to_active_mm, grid, settings)
     fraction = _rescaled(fraction, contrast, expected_drop_hu, to_active_mm, settings)
     ice = _connected(fraction > 0.5, to_active_mm, grid, settings)
     level = np.where(ice, 0.5 - fraction, np.maximum(0.5 - fraction, 0.05)).astype(np.float32)
     level[ice] = np.minimum(level[ice], -1e-3)
-    return _measured(volume, grid, known, level, fraction, contrast, to_active_mm, offset_hu,
-                     expected_drop_hu, settings)
+    return _measured(
+        volume,
+        grid,
+        known,
+        level,
+        fraction,
+        contrast,
+        to_active_mm,
+        offset_hu,
+        expected_drop_hu,
+        settings,
+    )
 
 
 def _refusal(known: BoolArray, needles: Sequence[NeedleConfig], grid: Grid) -> Reason | None:
     if not needles:
-        return Reason("needles_unknown", "No needle is known: ice cannot be told from other dark tissue.")
+        return Reason(
+            "needles_unknown", "No needle is known: ice cannot be told from other dark tissue."
+        )
     if not known.any():
-        return Reason("scan_elsewhere", "The scan and the baseline share no tissue around the lesion.")
+        return Reason(
+            "scan_elsewhere", "The scan and the baseline share no tissue around the lesion."
+        )
     for needle in needles:
         index = np.round(grid.to_index_zyx(np.array(needle.tip_lps_mm))).astype(int)
         inside = np.all((index >= 0) & (index < known.shape))
         if not inside or not known[tuple(index)]:
-            return Reason("needle_outside_scan",
-                          f"The tip of needle {needle.number} is outside the scan or the baseline.")
+            return Reason(
+                "needle_outside_scan",
+                f"The tip of needle {needle.number} is outside the scan or the baseline.",
+            )
     return None
 
 
 def _invalid(volume: CtVolume, grid: Grid, known: BoolArray, reason: Reason) -> IceSegmentation:
     return IceSegmentation(
-        volume.volume_id, volume.acquired_utc_s, grid, None, known, float("nan"), float("nan"),
-        0.0, Status.INVALID, (*volume.reasons, reason),
+        volume.volume_id,
+        volume.acquired_utc_s,
+        grid,
+        None,
+        known,
+        float("nan"),
+        float("nan"),
+        0.0,
+        Status.INVALID,
+        (*volume.reasons, reason),
     )
 
 
 def _metal(
-    scan_hu: Float32Array, base_hu: Float32Array, grid: Grid, needles: Sequence[NeedleConfig], s: Settings
+    scan_hu: Float32Array,
+    base_hu: Float32Array,
+    grid: Grid,
+    needles: Sequence[NeedleConfig],
+    s: Settings,
 ) -> BoolArray:
     near = shaft_distance_mm(grid, needles) < s.metal_reach_mm
     bright = np.nan_to_num(np.maximum(scan_hu, base_hu), nan=0.0) > s.metal_hu
@@ -143,13 +173,19 @@ def _metal(
 
 def _contrast(base_hu: Float32Array, expected_drop_hu: float, s: Settings) -> Float32Array:
     """The drop in HU that full freezing would cause in each voxel, from its water content."""
-    water = np.clip((np.nan_to_num(base_hu) - s.fat_hu) / (s.soft_hu - s.fat_hu), s.fat_contrast, 1.0)
+    water = np.clip(
+        (np.nan_to_num(base_hu) - s.fat_hu) / (s.soft_hu - s.fat_hu), s.fat_contrast, 1.0
+    )
     return np.asarray(expected_drop_hu * water, np.float32)
 
 
 def _without_drift(
-    drop: Float32Array, usable: BoolArray, contrast: Float32Array, to_active_mm: Float32Array,
-    expected_hu: float, s: Settings,
+    drop: Float32Array,
+    usable: BoolArray,
+    contrast: Float32Array,
+    to_active_mm: Float32Array,
+    expected_hu: float,
+    s: Settings,
 ) -> tuple[float, Float32Array]:
     """The drop without the scanner's drift between the scans, taken from tissue too far away to be
     frozen, for fat and for the rest apart: 2 HU are nothing in muscle and a fifth of ice in fat.
@@ -158,7 +194,9 @@ def _without_drift(
     rich = contrast > 0.5 * expected_hu
     drift_hu = _median(drop[far & rich])
     fat_hu = _median(drop[far & ~rich])
-    return drift_hu, np.where(usable, drop - np.where(rich, drift_hu, fat_hu), 0.0).astype(np.float32)
+    return drift_hu, np.where(usable, drop - np.where(rich, drift_hu, fat_hu), 0.0).astype(
+        np.float32
+    )
 
 
 def _median(values: Float32Array) -> float:
@@ -200,7 +238,11 @@ def _scatter_hu(
 
 
 def _rescaled(
-    fraction: Float32Array, contrast: Float32Array, expected_hu: float, to_active_mm: Float32Array, s: Settings
+    fraction: Float32Array,
+    contrast: Float32Array,
+    expected_hu: float,
+    to_active_mm: Float32Array,
+    s: Settings,
 ) -> Float32Array:
     """The plateau inside the ice is 1 by definition: the true drop differs between patients and
     tube voltages (50-85 HU), and half of the wrong maximum would shift the edge."""
@@ -228,8 +270,16 @@ def _connected(mask: BoolArray, to_active_mm: Float32Array, grid: Grid, s: Setti
 
 
 def _measured(
-    volume: CtVolume, grid: Grid, known: BoolArray, level: Float32Array, fraction: Float32Array,
-    contrast: Float32Array, to_active_mm: Float32Array, offset_hu: float, expected_hu: float, s: Settings,
+    volume: CtVolume,
+    grid: Grid,
+    known: BoolArray,
+    level: Float32Array,
+    fraction: Float32Array,
+    contrast: Float32Array,
+    to_active_mm: Float32Array,
+    offset_hu: float,
+    expected_hu: float,
+    s: Settings,
 ) -> IceSegmentation:
     """The signed distance with its error and the reasons to doubt it."""
     sdf = signed_distance_mm(level, grid)
@@ -237,13 +287,23 @@ def _measured(
     noise_sd = float(np.std(fraction[far])) if np.count_nonzero(far) > _ENOUGH else 0.15
     edge = np.abs(sdf) < 1.0
     hidden = float(np.mean(contrast[edge] < 0.5 * expected_hu)) if edge.any() else 0.0
-    error_mm = float(np.hypot(_edge_error_mm(fraction, edge, noise_sd, grid, s), hidden * s.hidden_edge_error_mm))
+    error_mm = float(
+        np.hypot(_edge_error_mm(fraction, edge, noise_sd, grid, s), hidden * s.hidden_edge_error_mm)
+    )
     reasons = _doubts(known, sdf, hidden, offset_hu, noise_sd, error_mm, s)
     status = worst(volume.status, Status.DEGRADED if reasons else Status.OK)
     quality = float(np.clip(1.0 - error_mm / (2 * s.poor_edge_error_mm), 0.0, 1.0))
     return IceSegmentation(
-        volume.volume_id, volume.acquired_utc_s, grid, sdf, known, volume_ml(sdf, grid),
-        error_mm, quality, status, (*volume.reasons, *reasons),
+        volume.volume_id,
+        volume.acquired_utc_s,
+        grid,
+        sdf,
+        known,
+        volume_ml(sdf, grid),
+        error_mm,
+        quality,
+        status,
+        (*volume.reasons, *reasons),
     )
 
 
@@ -259,19 +319,32 @@ def _edge_error_mm(
 
 
 def _doubts(
-    known: BoolArray, sdf: Float32Array, hidden: float, offset_hu: float, noise_sd: float,
-    error_mm: float, s: Settings,
+    known: BoolArray,
+    sdf: Float32Array,
+    hidden: float,
+    offset_hu: float,
+    noise_sd: float,
+    error_mm: float,
+    s: Settings,
 ) -> tuple[Reason, ...]:
     reasons = []
     if abs(offset_hu) > s.mismatch_hu or noise_sd > s.mismatch_fraction_sd:
-        reasons.append(Reason("baseline_mismatch",
-                              f"Away from the ice the scan differs from the baseline by {offset_hu:.0f} HU "
-                              f"(scatter {noise_sd:.2f} of the ice contrast): motion or contrast medium."))
+        reasons.append(
+            Reason(
+                "baseline_mismatch",
+                f"Away from the ice the scan differs from the baseline by {offset_hu:.0f} HU "
+                f"(scatter {noise_sd:.2f} of the ice contrast): motion or contrast medium.",
+            )
+        )
     if np.any((sdf < 1.5) & ~known):
         reasons.append(Reason("ice_leaves_scan", "The ice reaches the end of what was scanned."))
     if hidden > s.hidden_edge_share:
-        reasons.append(Reason("edge_hidden",
-                              f"{100 * hidden:.0f} % of the ice edge lies where ice hardly shows (fat, metal, air)."))
+        reasons.append(
+            Reason(
+                "edge_hidden",
+                f"{100 * hidden:.0f} % of the ice edge lies where ice hardly shows (fat, metal, air).",
+            )
+        )
     if error_mm > s.poor_edge_error_mm:
         reasons.append(Reason("edge_uncertain", f"The ice edge is uncertain by {error_mm:.1f} mm."))
     return tuple(reasons)

@@ -69,7 +69,9 @@ def initial(expectation: Expectation) -> AssemblyState:
 
 def with_frame(state: AssemblyState, frame_of_reference_uid: str) -> AssemblyState:
     """From the baseline on, only its frame of reference is accepted."""
-    return replace(state, expectation=replace(state.expectation, frame_of_reference_uid=frame_of_reference_uid))
+    return replace(
+        state, expectation=replace(state.expectation, frame_of_reference_uid=frame_of_reference_uid)
+    )
 
 
 # ------------------------------------------------------------------ events
@@ -87,8 +89,11 @@ def add_slice(state: AssemblyState, new: CtSlice) -> tuple[AssemblyState, list[O
         if not current.complete:
             state, outcomes = _complete(state, current, "next_pass")
         current = None
-    grown = Pass(_group(new), (new,)) if current is None else replace(
-        current, slices=(*current.slices, new), complete=False)
+    grown = (
+        Pass(_group(new), (new,))
+        if current is None
+        else replace(current, slices=(*current.slices, new), complete=False)
+    )
     state = _put(state, current, grown)
     if _expected_count_reached(state, grown):
         state, more = _complete(state, grown, "expected_count")
@@ -96,7 +101,9 @@ def add_slice(state: AssemblyState, new: CtSlice) -> tuple[AssemblyState, list[O
     return state, outcomes
 
 
-def association_ended(state: AssemblyState, ended: AssociationEnded) -> tuple[AssemblyState, list[Outcome]]:
+def association_ended(
+    state: AssemblyState, ended: AssociationEnded
+) -> tuple[AssemblyState, list[Outcome]]:
     """A peer has said all it wanted to, unless it was cut off."""
     outcomes: list[Outcome] = []
     for p in _open(state):
@@ -136,12 +143,23 @@ def _refusal(state: AssemblyState, new: CtSlice) -> Rejected | None:
         return _mismatch(new, "patient_mismatch", "patient", wanted.patient_id, new.patient_id)
     frame = wanted.frame_of_reference_uid
     if frame is not None and new.frame_of_reference_uid != frame:
-        return _mismatch(new, "frame_of_reference_mismatch", "frame of reference", frame, new.frame_of_reference_uid)
+        return _mismatch(
+            new,
+            "frame_of_reference_mismatch",
+            "frame of reference",
+            frame,
+            new.frame_of_reference_uid,
+        )
     known = state.seen.get(new.instance.sop_instance_uid)
     if known == new.instance.sha256:
-        return Rejected(new.instance, Reason("duplicate_instance", "The same instance was received before."))
+        return Rejected(
+            new.instance, Reason("duplicate_instance", "The same instance was received before.")
+        )
     if known is not None:
-        return Rejected(new.instance, Reason("uid_reused", "Another instance came under the same SOP Instance UID."))
+        return Rejected(
+            new.instance,
+            Reason("uid_reused", "Another instance came under the same SOP Instance UID."),
+        )
     return None
 
 
@@ -153,7 +171,15 @@ def _mismatch(new: CtSlice, code: str, what: str, expected: str, received: str) 
 def _group(s: CtSlice) -> Hashable:
     """What all slices of a pass share. AcquisitionNumber does not: it varies per slice on GE."""
     directions = tuple(np.round([*s.row_direction, *s.column_direction], 4).tolist())
-    return (s.series_uid, s.frame_of_reference_uid, directions, s.hu.shape, s.pixel_spacing_mm, s.kernel, s.image_type)
+    return (
+        s.series_uid,
+        s.frame_of_reference_uid,
+        directions,
+        s.hu.shape,
+        s.pixel_spacing_mm,
+        s.kernel,
+        s.image_type,
+    )
 
 
 def _place(s: CtSlice) -> Hashable:
@@ -174,8 +200,11 @@ def _begins_next(current: Pass, new: CtSlice) -> bool:
     if _place(new) in _places(current):
         return True
     stamps = [s.acquired_utc_s for s in current.slices if s.acquired_utc_s is not None]
-    return bool(stamps) and new.acquired_utc_s is not None and not (
-        min(stamps) - _PASS_SPAN_S <= new.acquired_utc_s <= max(stamps) + _PASS_SPAN_S)
+    return (
+        bool(stamps)
+        and new.acquired_utc_s is not None
+        and not (min(stamps) - _PASS_SPAN_S <= new.acquired_utc_s <= max(stamps) + _PASS_SPAN_S)
+    )
 
 
 def _expected_count_reached(state: AssemblyState, p: Pass) -> bool:

@@ -38,7 +38,9 @@ def _interpolated(stack: list[tuple[float, FloatArray]], grid: Grid) -> FloatArr
     level = np.empty(grid.shape_zyx)
     for k, z in enumerate(grid.axes_lps_mm()[2]):
         above = int(np.clip(np.searchsorted(known, z), 1, len(known) - 1))
-        part = float(np.clip((z - known[above - 1]) / max(known[above] - known[above - 1], 1e-9), 0.0, 1.0))
+        part = float(
+            np.clip((z - known[above - 1]) / max(known[above] - known[above - 1], 1e-9), 0.0, 1.0)
+        )
         level[k] = (1.0 - part) * stack[above - 1][1] + part * stack[above][1]
     return level
 

@@ -36,7 +36,9 @@ def decode(instance: Instance, record: Path) -> CtSlice | Rejected:
         return _slice(instance, dataset)
     except _Refusal as refusal:
         return Rejected(instance, refusal.reason)
-    except Exception as error:  # whatever a broken file makes a parser do, it must not stop the next
+    except (
+        Exception
+    ) as error:  # whatever a broken file makes a parser do, it must not stop the next
         text = f"The instance cannot be read ({type(error).__name__})."
         return Rejected(instance, Reason("undecodable", text))
 
@@ -44,16 +46,22 @@ def decode(instance: Instance, record: Path) -> CtSlice | Rejected:
 def _check_kind(d: FileDataset) -> None:
     sop_class = d.get("SOPClassUID")
     if sop_class == EnhancedCTImageStorage:
-        raise _Refusal("enhanced_ct_unsupported", "Enhanced CT multi-frame images are not read yet.")
+        raise _Refusal(
+            "enhanced_ct_unsupported", "Enhanced CT multi-frame images are not read yet."
+        )
     if sop_class != CTImageStorage:
-        raise _Refusal("not_ct_image", f"SOP class {sop_class or 'missing'} is not CT Image Storage.")
+        raise _Refusal(
+            "not_ct_image", f"SOP class {sop_class or 'missing'} is not CT Image Storage."
+        )
     if d.get("Modality") != "CT":
         raise _Refusal("not_ct_image", f"Modality is {d.get('Modality')!r}, not CT.")
     image_type = [str(v).upper() for v in _values(d, "ImageType")]
     if "LOCALIZER" in image_type or "SCOUT" in image_type:
         raise _Refusal("localizer", "A localizer (scout) is not part of a volume.")
     if "SECONDARY" in image_type[1:2]:
-        raise _Refusal("secondary_capture", "A secondary image (dose page, capture) is not part of a volume.")
+        raise _Refusal(
+            "secondary_capture", "A secondary image (dose page, capture) is not part of a volume."
+        )
     frames = int(d.get("NumberOfFrames") or 1)
     if frames != 1:
         raise _Refusal("multi_frame", f"{frames} frames in a single-frame SOP class.")
@@ -93,7 +101,9 @@ def _slice(instance: Instance, d: FileDataset) -> CtSlice:
 def _check_orientation(row: FloatArray, column: FloatArray) -> None:
     lengths = np.linalg.norm([row, column], axis=1)
     if not np.allclose(lengths, 1.0, atol=1e-3) or abs(float(row @ column)) > 1e-3:
-        raise _Refusal("bad_orientation", "ImageOrientationPatient is not two perpendicular unit vectors.")
+        raise _Refusal(
+            "bad_orientation", "ImageOrientationPatient is not two perpendicular unit vectors."
+        )
 
 
 # ------------------------------------------------------------------ attributes
@@ -141,7 +151,7 @@ def _acquired(d: FileDataset) -> float | None:
     zone = f"{sign}{offset}" if sign else str(d.get("TimezoneOffsetFromUTC") or "")
     try:
         form = "%Y%m%d%H%M%S.%f" if "." in stamp else "%Y%m%d%H%M%S"
-        when = datetime.strptime(stamp, form)  # noqa: DTZ007 - the zone follows
+        when = datetime.strptime(stamp, form)
         return _in_zone(when, zone).timestamp()
     except ValueError:
         return None
@@ -151,7 +161,9 @@ def _in_zone(when: datetime, zone: str) -> datetime:
     """Local time of this machine unless the image names its offset, as PS3.3 C.12.1.1.8 asks."""
     if len(zone) == 5 and zone[0] in "+-" and zone[1:].isdigit():
         minutes = int(zone[1:3]) * 60 + int(zone[3:])
-        return when.replace(tzinfo=timezone(timedelta(minutes=minutes if zone[0] == "+" else -minutes)))
+        return when.replace(
+            tzinfo=timezone(timedelta(minutes=minutes if zone[0] == "+" else -minutes))
+        )
     return when.astimezone(UTC)
 
 
@@ -163,14 +175,20 @@ def _hounsfield(d: FileDataset) -> Int16Array:
     rows, columns = int(d.get("Rows") or 0), int(d.get("Columns") or 0)
     if not (0 < rows <= MAX_EDGE_PIXELS and 0 < columns <= MAX_EDGE_PIXELS):
         raise _Refusal("bad_matrix", f"A matrix of {rows} × {columns} is not accepted.")
-    if int(d.get("SamplesPerPixel") or 1) != 1 or d.get("PhotometricInterpretation") not in ("MONOCHROME2",):
+    if int(d.get("SamplesPerPixel") or 1) != 1 or d.get("PhotometricInterpretation") not in (
+        "MONOCHROME2",
+    ):
         raise _Refusal("not_ct_image", "The image is not MONOCHROME2 with one sample a pixel.")
     unit = d.get("RescaleType")
     if unit not in (None, "", "HU"):
         raise _Refusal("not_hounsfield", f"RescaleType is {unit!r}, not HU.")
     slope, intercept = _rescale(d)
     stored = _stored(d, (rows, columns))
-    hu = np.rint(stored * slope + intercept) if slope != 1 or intercept % 1 else stored + int(intercept)
+    hu = (
+        np.rint(stored * slope + intercept)
+        if slope != 1 or intercept % 1
+        else stored + int(intercept)
+    )
     return np.clip(hu, -32768, 32767).astype(np.int16)
 
 
@@ -178,9 +196,13 @@ def _rescale(d: FileDataset) -> tuple[float, float]:
     try:
         slope, intercept = float(d.RescaleSlope), float(d.RescaleIntercept)
     except (AttributeError, TypeError, ValueError):
-        raise _Refusal("missing_attribute", "RescaleSlope or RescaleIntercept is missing.") from None
+        raise _Refusal(
+            "missing_attribute", "RescaleSlope or RescaleIntercept is missing."
+        ) from None
     if not np.isfinite([slope, intercept]).all() or slope == 0:
-        raise _Refusal("not_hounsfield", f"Rescale slope {slope} and intercept {intercept} make no HU.")
+        raise _Refusal(
+            "not_hounsfield", f"Rescale slope {slope} and intercept {intercept} make no HU."
+        )
     return slope, intercept
 
 
@@ -188,7 +210,11 @@ def _stored(d: FileDataset, shape: tuple[int, int]) -> Any:
     try:
         stored = d.pixel_array
     except Exception as error:  # decoders raise whatever they like
-        raise _Refusal("pixel_data_unreadable", f"The pixel data cannot be decoded ({type(error).__name__}).") from None
+        raise _Refusal(
+            "pixel_data_unreadable", f"The pixel data cannot be decoded ({type(error).__name__})."
+        ) from None
     if stored.shape != shape:
-        raise _Refusal("pixel_data_unreadable", f"Pixel data of shape {stored.shape}, expected {shape}.")
+        raise _Refusal(
+            "pixel_data_unreadable", f"Pixel data of shape {stored.shape}, expected {shape}."
+        )
     return stored.astype(np.int32)

@@ -15,12 +15,12 @@ import queue
 import signal
 import sys
 import threading
-from io import BytesIO
 from multiprocessing.queues import Queue as ProcessQueue
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
 from typing import Any
 
+from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     JPEG2000,
@@ -49,14 +49,22 @@ from monitor.model import AssociationEnded, Instance
 
 # What ``decode`` can read. Deflated is refused: a small file may unpack to gigabytes.
 TRANSFER_SYNTAXES = [
-    ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless, JPEG2000,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    JPEG2000Lossless,
+    JPEG2000,
     RLELossless,
 ]
 # Scanners push these along with the CT. They are taken and rejected with a reason, so that nothing
 # that was sent is unaccounted for.
 SOP_CLASSES = [
-    CTImageStorage, EnhancedCTImageStorage, SecondaryCaptureImageStorage, RTStructureSetStorage,
-    SegmentationStorage, XRayRadiationDoseSRStorage,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    SecondaryCaptureImageStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+    XRayRadiationDoseSRStorage,
 ]
 
 MAX_INSTANCE_BYTES = 64 * 2**20
@@ -66,7 +74,11 @@ _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND, _SUCCESS = 0xA700, 0xC000, 0x0000
 
 
 def run_listener(
-    config: ListenerConfig, blobs: Path, clock: ProcedureClock, out: ProcessQueue[Any], stop: ProcessEvent
+    config: ListenerConfig,
+    blobs: Path,
+    clock: ProcedureClock,
+    out: ProcessQueue[Any],
+    stop: ProcessEvent,
 ) -> None:
     """The process: listens until ``stop`` is set. Exit status 2 when it cannot listen."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the core decides when to stop
@@ -74,8 +86,11 @@ def run_listener(
     try:
         server.start()
     except OSError as error:
-        out.put(ListenerFailed(
-            f"cannot listen on {config.address}:{config.port} as {config.ae_title}: {error.strerror}"))
+        out.put(
+            ListenerFailed(
+                f"cannot listen on {config.address}:{config.port} as {config.ae_title}: {error.strerror}"
+            )
+        )
         out.close()
         out.join_thread()
         sys.exit(2)
@@ -98,7 +113,9 @@ class _Listener:
         self._out = out
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._associations: dict[int, tuple[int, int]] = {}  # id(assoc) → (number, instances stored)
+        self._associations: dict[
+            int, tuple[int, int]
+        ] = {}  # id(assoc) → (number, instances stored)
         self._server: Any = None
 
     def start(self) -> None:
@@ -112,12 +129,17 @@ class _Listener:
         for sop_class in SOP_CLASSES:
             ae.add_supported_context(sop_class, TRANSFER_SYNTAXES)
         self._server = ae.start_server(
-            (self._config.address, self._config.port), block=False,
+            (self._config.address, self._config.port),
+            block=False,
             evt_handlers=[
-                (evt.EVT_CONN_OPEN, self._on_connection), (evt.EVT_REQUESTED, self._on_requested),
-                (evt.EVT_C_STORE, self._on_store), (evt.EVT_RELEASED, self._on_end, [False]),
-                (evt.EVT_ABORTED, self._on_end, [True]), (evt.EVT_CONN_CLOSE, self._on_end, [True]),
-            ])
+                (evt.EVT_CONN_OPEN, self._on_connection),
+                (evt.EVT_REQUESTED, self._on_requested),
+                (evt.EVT_C_STORE, self._on_store),
+                (evt.EVT_RELEASED, self._on_end, [False]),
+                (evt.EVT_ABORTED, self._on_end, [True]),
+                (evt.EVT_CONN_CLOSE, self._on_end, [True]),
+            ],
+        )
         host, port = self._server.socket.getsockname()[:2]
         self._out.put(Listening(self._config.ae_title, host, port))
 
@@ -128,7 +150,7 @@ class _Listener:
 
     def _on_connection(self, event: evt.Event) -> None:
         """Strangers are cut off before they can say anything; half-open talk times out."""
-        address = event.address[0]
+        address = event.address[0]  # type: ignore[attr-defined]
         if not self._address_allowed(address):
             self._tell(Refused(address, "address not in listener.allowed_peers"))
             event.assoc.abort()
@@ -141,7 +163,9 @@ class _Listener:
         requestor = event.assoc.requestor
         title = str(requestor.ae_title).strip()
         if not self._peer_allowed(title, requestor.address):
-            self._tell(Refused(f"{title}@{requestor.address}", "peer not in listener.allowed_peers"))
+            self._tell(
+                Refused(f"{title}@{requestor.address}", "peer not in listener.allowed_peers")
+            )
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognized
             event.assoc.kill()
 
@@ -154,12 +178,13 @@ class _Listener:
     def _peer_allowed(self, title: str, address: str) -> bool:
         peers = self._config.allowed_peers
         return not peers or any(
-            p.ae_title in ("*", title) and p.address in ("*", address) for p in peers)
+            p.ae_title in ("*", title) and p.address in ("*", address) for p in peers
+        )
 
     # ------------------------------------------------------------------ instances
 
     def _on_store(self, event: evt.Event) -> int:
-        data = event.request.DataSet.getbuffer()
+        data = event.request.DataSet.getbuffer()  # type: ignore[union-attr]
         if len(data) > MAX_INSTANCE_BYTES:
             self._tell(Refused(event.assoc.requestor.address, f"instance of {len(data)} bytes"))
             return _CANNOT_UNDERSTAND
@@ -170,14 +195,16 @@ class _Listener:
         except queue.Full:
             return _OUT_OF_RESOURCES  # the sender still has it, and is told to send again
         except OSError as error:
-            self._tell(Refused(event.assoc.requestor.address, f"cannot keep an instance: {error.strerror}"))
+            self._tell(
+                Refused(event.assoc.requestor.address, f"cannot keep an instance: {error.strerror}")
+            )
             return _OUT_OF_RESOURCES
         self._number(event.assoc, stored=1)
         return _SUCCESS
 
     def _keep(self, event: evt.Event, data: memoryview, number: int) -> Instance:
         """The bytes as a Part 10 file, its preamble zero (CVE-2019-11687), under their own hash."""
-        meta = BytesIO()
+        meta = DicomBytesIO()
         info = event.file_meta
         write_file_meta_info(meta, info, enforce_standard=True)
         head = b"\x00" * 128 + b"DICM" + meta.getvalue()

@@ -29,22 +29,40 @@ def stack(slices: Sequence[CtSlice], volume_id: str, completed_by: str) -> CtVol
     offsets = (positions - positions[0]) @ axis
     astray = np.linalg.norm(positions - positions[0] - offsets[:, None] * axis, axis=1)
     if astray.max() > COLLINEAR_MM:
-        return Reason("slices_not_collinear",
-                      f"The slices' positions leave a straight line by {astray.max():.2f} mm.")
+        return Reason(
+            "slices_not_collinear",
+            f"The slices' positions leave a straight line by {astray.max():.2f} mm.",
+        )
     thickness = first.slice_thickness_mm or float(np.median(np.diff(offsets)))
     geometry = SliceGeometry(
-        _triple(positions[0]), _triple(first.row_direction), _triple(first.column_direction), _triple(axis),
-        first.pixel_spacing_mm[1], first.pixel_spacing_mm[0], tuple(float(o) for o in offsets),
-        thickness, *first.hu.shape)
+        _triple(positions[0]),
+        _triple(first.row_direction),
+        _triple(first.column_direction),
+        _triple(axis),
+        first.pixel_spacing_mm[1],
+        first.pixel_spacing_mm[0],
+        tuple(float(o) for o in offsets),
+        thickness,
+        *first.hu.shape,
+    )
     acquired_utc_s, reasons = _acquired(ordered)
     reasons += gap_reasons(offsets)
     hu = np.stack([s.hu for s in ordered])
     hu.setflags(write=False)
     return CtVolume(
-        volume_id, geometry, hu, first.patient_id, first.series_uid, first.frame_of_reference_uid,
-        acquired_utc_s, max(s.instance.received_utc_s for s in slices),
-        tuple(s.instance for s in ordered), completed_by,
-        Status.DEGRADED if reasons else Status.OK, tuple(reasons))
+        volume_id,
+        geometry,
+        hu,
+        first.patient_id,
+        first.series_uid,
+        first.frame_of_reference_uid,
+        acquired_utc_s,
+        max(s.instance.received_utc_s for s in slices),
+        tuple(s.instance for s in ordered),
+        completed_by,
+        Status.DEGRADED if reasons else Status.OK,
+        tuple(reasons),
+    )
 
 
 def gap_reasons(offsets_mm: FloatArray) -> list[Reason]:
@@ -55,12 +73,19 @@ def gap_reasons(offsets_mm: FloatArray) -> list[Reason]:
     if np.all(np.abs(gaps - usual) <= tolerance):
         return []
     multiples = np.rint(gaps / usual)
-    if np.all(np.abs(gaps - multiples * usual) <= tolerance * np.maximum(multiples, 1)) and multiples.min() >= 1:
+    if (
+        np.all(np.abs(gaps - multiples * usual) <= tolerance * np.maximum(multiples, 1))
+        and multiples.min() >= 1
+    ):
         at = ", ".join(str(int(i) + 1) for i in np.flatnonzero(multiples > 1))
         missing = int((multiples - 1).sum())
         return [Reason("missing_slices", f"{missing} slice(s) missing, after slice {at}.")]
-    return [Reason("variable_slice_gap",
-                   f"The distance between slices varies from {gaps.min():.2f} to {gaps.max():.2f} mm.")]
+    return [
+        Reason(
+            "variable_slice_gap",
+            f"The distance between slices varies from {gaps.min():.2f} to {gaps.max():.2f} mm.",
+        )
+    ]
 
 
 def contiguous(slices: Sequence[CtSlice]) -> bool:
@@ -76,8 +101,12 @@ def _acquired(slices: Sequence[CtSlice]) -> tuple[float, list[Reason]]:
     if times:
         return 0.5 * (min(times) + max(times)), []
     arrived = min(s.instance.received_utc_s for s in slices)
-    return arrived, [Reason("acquisition_time_missing",
-                            "The images do not say when they were acquired; their arrival is used.")]
+    return arrived, [
+        Reason(
+            "acquisition_time_missing",
+            "The images do not say when they were acquired; their arrival is used.",
+        )
+    ]
 
 
 def _triple(v: FloatArray) -> tuple[float, float, float]:

@@ -56,14 +56,18 @@ def load_structure(config: StructureConfig) -> Loaded:
     try:
         dataset = pydicom.dcmread(path)
     except (InvalidDicomError, OSError, EOFError, AttributeError, ValueError) as error:
-        raise StructureError(f"{path}: neither DICOM nor {', '.join(_VOLUME_SUFFIXES)} ({error})") from error
+        raise StructureError(
+            f"{path}: neither DICOM nor {', '.join(_VOLUME_SUFFIXES)} ({error})"
+        ) from error
     sop_class = dataset.get("SOPClassUID")
     if sop_class == RTStructureSetStorage:
         structure = _rtstruct(config, config.shape, dataset)
     elif sop_class == SegmentationStorage:
         structure = _segmentation(config, config.shape, dataset)
     else:
-        raise StructureError(f"{path}: SOP class {sop_class or 'missing'} is neither RTSTRUCT nor SEG")
+        raise StructureError(
+            f"{path}: SOP class {sop_class or 'missing'} is neither RTSTRUCT nor SEG"
+        )
     return Loaded(structure, _frame(dataset), str(dataset.get("PatientID") or "") or None)
 
 
@@ -74,7 +78,9 @@ def _ellipsoid(config: StructureConfig, shape: Ellipsoid) -> Structure:
     centre, semi = np.array(shape.centre_lps_mm), np.array(shape.semi_axes_mm)
 
     def level(grid: Grid) -> FloatArray:
-        return np.asarray((np.linalg.norm((grid.points_lps_mm() - centre) / semi, axis=-1) - 1.0) * semi.min())
+        return np.asarray(
+            (np.linalg.norm((grid.points_lps_mm() - centre) / semi, axis=-1) - 1.0) * semi.min()
+        )
 
     return _structure(config, "case", centre - semi, centre + semi, level)
 
@@ -99,18 +105,28 @@ def _structure(
 
 
 def _rtstruct(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset) -> Structure:
-    number, name = _pick(shape, {
-        int(r.ROINumber): str(r.get("ROIName") or "") for r in dataset.get("StructureSetROISequence", [])}, "ROI")
+    number, name = _pick(
+        shape,
+        {
+            int(r.ROINumber): str(r.get("ROIName") or "")
+            for r in dataset.get("StructureSetROISequence", [])
+        },
+        "ROI",
+    )
     planes = _planes(shape.path, dataset, number, name)
     points = np.concatenate([line for lines in planes.values() for line in lines])
     heights = np.array(sorted(planes))
     gap = float(np.median(np.diff(heights))) if len(heights) > 1 else 3.0
     low = np.array([*points.min(0), heights[0] - gap / 2])
     high = np.array([*points.max(0), heights[-1] + gap / 2])
-    return _structure(config, str(shape.path), low, high, lambda grid: level_between_planes(planes, grid, gap))
+    return _structure(
+        config, str(shape.path), low, high, lambda grid: level_between_planes(planes, grid, gap)
+    )
 
 
-def _planes(path: Path, dataset: pydicom.Dataset, number: int, name: str) -> dict[float, list[FloatArray]]:
+def _planes(
+    path: Path, dataset: pydicom.Dataset, number: int, name: str
+) -> dict[float, list[FloatArray]]:
     """Closed contours (n, 2) x, y by height; several in one plane cut holes into each other."""
     planes: dict[float, list[FloatArray]] = {}
     for item in dataset.get("ROIContourSequence", []):
@@ -121,9 +137,13 @@ def _planes(path: Path, dataset: pydicom.Dataset, number: int, name: str) -> dic
                 continue
             points = np.array([float(v) for v in contour.ContourData]).reshape(-1, 3)
             if not np.isfinite(points).all() or len(points) < 3:
-                raise StructureError(f"{path}: ROI {name!r}: a contour holds {len(points)} points or is not finite")
+                raise StructureError(
+                    f"{path}: ROI {name!r}: a contour holds {len(points)} points or is not finite"
+                )
             if np.ptp(points[:, 2]) > 0.02:
-                raise StructureError(f"{path}: ROI {name!r}: only contours in axial planes are read")
+                raise StructureError(
+                    f"{path}: ROI {name!r}: only contours in axial planes are read"
+                )
             planes.setdefault(round(float(points[0, 2]), 2), []).append(points[:, :2])
     if not planes:
         raise StructureError(f"{path}: ROI {name!r} has no closed planar contour")
@@ -137,12 +157,14 @@ def _pick(shape: ShapeFile, known: dict[int, str], what: str) -> tuple[int, str]
         if len(known) == 1:
             return next(iter(known.items()))
         raise StructureError(f"{shape.path}: name the {what} with roi; it holds: {listed}")
-    for same in (lambda n: n == shape.roi, lambda n: n.lower() == str(shape.roi).lower()):
-        found = [(number, name) for number, name in known.items() if same(name)]
+    for fold in (str, str.lower):
+        found = [(number, name) for number, name in known.items() if fold(name) == fold(shape.roi)]
         if len(found) == 1:
             return found[0]
         if found:
-            raise StructureError(f"{shape.path}: {what} {shape.roi!r} is ambiguous; it holds: {listed}")
+            raise StructureError(
+                f"{shape.path}: {what} {shape.roi!r} is ambiguous; it holds: {listed}"
+            )
     if shape.roi.isdigit() and int(shape.roi) in known:
         return int(shape.roi), known[int(shape.roi)]
     raise StructureError(f"{shape.path}: no {what} {shape.roi!r}; it holds: {listed}")
@@ -159,15 +181,21 @@ def _frame(dataset: pydicom.Dataset) -> str | None:
 
 
 def _segmentation(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset) -> Structure:
-    known = {int(s.SegmentNumber): str(s.get("SegmentLabel") or "") for s in dataset.get("SegmentSequence", [])}
+    known = {
+        int(s.SegmentNumber): str(s.get("SegmentLabel") or "")
+        for s in dataset.get("SegmentSequence", [])
+    }
     number, name = _pick(shape, known, "segment")
     try:
         volume = highdicom.seg.Segmentation.from_dataset(dataset).get_volume(
-            segment_numbers=[number], allow_missing_positions=True)
+            segment_numbers=[number], allow_missing_positions=True
+        )
     except Exception as error:  # highdicom raises whatever a malformed SEG leads it to
         raise StructureError(f"{shape.path}: segment {name!r} cannot be read: {error}") from error
     mask = np.asarray(volume.array, np.float32)
-    return _from_mask(config, str(shape.path), mask[..., 0] if mask.ndim == 4 else mask, np.asarray(volume.affine))
+    return _from_mask(
+        config, str(shape.path), mask[..., 0] if mask.ndim == 4 else mask, np.asarray(volume.affine)
+    )
 
 
 def _mask_volume(config: StructureConfig, shape: ShapeFile) -> Structure:
@@ -175,7 +203,9 @@ def _mask_volume(config: StructureConfig, shape: ShapeFile) -> Structure:
     try:
         image = SimpleITK.ReadImage(str(shape.path))
     except RuntimeError as error:
-        raise StructureError(f"{shape.path}: cannot be read ({str(error).strip().splitlines()[-1]})") from error
+        raise StructureError(
+            f"{shape.path}: cannot be read ({str(error).strip().splitlines()[-1]})"
+        ) from error
     array = SimpleITK.GetArrayFromImage(image)
     if array.ndim != 3:
         raise StructureError(f"{shape.path}: {array.ndim} dimensions, expected 3")
@@ -184,7 +214,9 @@ def _mask_volume(config: StructureConfig, shape: ShapeFile) -> Structure:
     mask = array != 0 if shape.roi is None else array == int(shape.roi)
     if not mask.any():
         present = ", ".join(str(v) for v in np.unique(array)[:12])
-        raise StructureError(f"{shape.path}: label {shape.roi or 'other than 0'} is not in it; it holds: {present}")
+        raise StructureError(
+            f"{shape.path}: label {shape.roi or 'other than 0'} is not in it; it holds: {present}"
+        )
     directions = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine = np.eye(4)
     affine[:3, :3] = directions[:, ::-1]  # columns for (z, y, x) indices
@@ -201,12 +233,16 @@ def _from_mask(
         raise StructureError(f"{where}: {config.name} is empty")
     first, last = np.maximum(inside.min(0) - 2, 0), np.minimum(inside.max(0) + 3, mask.shape)
     part = np.pad(mask[tuple(slice(a, b) for a, b in zip(first, last, strict=True))], 1)
-    corners = np.array(np.meshgrid(*zip(inside.min(0) - 0.5, inside.max(0) + 0.5, strict=True))).reshape(3, -1)
+    corners = np.array(
+        np.meshgrid(*zip(inside.min(0) - 0.5, inside.max(0) + 0.5, strict=True))
+    ).reshape(3, -1)
     box = index_to_lps[:3, :3] @ corners + index_to_lps[:3, 3:]
     to_index = np.linalg.inv(index_to_lps)
 
     def level(grid: Grid) -> FloatArray:
-        index = np.moveaxis(grid.points_lps_mm() @ to_index[:3, :3].T + to_index[:3, 3] - first + 1, -1, 0)
+        index = np.moveaxis(
+            grid.points_lps_mm() @ to_index[:3, :3].T + to_index[:3, 3] - first + 1, -1, 0
+        )
         return np.asarray(0.5 - ndimage.map_coordinates(part, index, order=1, mode="constant"))
 
     return _structure(config, where, box.min(1), box.max(1), level)

@@ -23,8 +23,11 @@ _FADE_MM = 15.0
 
 
 def anchored_temperature_degc(
-    temperature_degc: Float32Array, frozen_fraction: Float32Array, measured_sdf_mm: Float32Array,
-    grid: Grid, thawed_degc: float,
+    temperature_degc: Float32Array,
+    frozen_fraction: Float32Array,
+    measured_sdf_mm: Float32Array,
+    grid: Grid,
+    thawed_degc: float,
 ) -> tuple[Float32Array, float]:
     """One member's temperature with its edge moved onto the measured one, and the median shift
     along the measured edge in mm (positive: the model had too little ice; NaN: nothing to compare).
@@ -32,7 +35,9 @@ def anchored_temperature_degc(
     ``measured_sdf_mm`` is +inf without ice: then what the model froze is set to ``thawed_degc``.
     """
     if not np.isfinite(measured_sdf_mm).any():
-        return np.where(frozen_fraction > 0.5, thawed_degc, temperature_degc).astype(np.float32), float("nan")
+        return np.where(frozen_fraction > 0.5, thawed_degc, temperature_degc).astype(
+            np.float32
+        ), float("nan")
     model_sdf_mm = signed_distance_mm(0.5 - frozen_fraction, grid)
     if not np.isfinite(model_sdf_mm).any():
         return temperature_degc, float("nan")
@@ -47,7 +52,7 @@ def _moved(
     temperature_degc: Float32Array, model_sdf_mm: Float32Array, shift_mm: Float32Array, grid: Grid
 ) -> Float32Array:
     spacing_zyx = np.array(grid.spacing_mm[::-1])
-    normal = np.stack(np.gradient(model_sdf_mm, *spacing_zyx))
+    normal = np.array(np.gradient(model_sdf_mm, *spacing_zyx))
     normal /= np.maximum(np.sqrt((normal**2).sum(0)), 0.3)
     index = np.indices(temperature_degc.shape, dtype=np.float32)
     index += shift_mm * normal / spacing_zyx[:, None, None, None]

@@ -63,8 +63,10 @@ def anchor_to_scan(
     temperature = np.asarray(engine.temperature_degc(problem, state), np.float32)
     fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
     thawed_degc = problem.tissues[0].liquidus_degc + 0.1
-    moved = [anchored_temperature_degc(t, f, measured_mm, grid, thawed_degc)
-             for t, f in zip(temperature, fraction, strict=True)]
+    moved = [
+        anchored_temperature_degc(t, f, measured_mm, grid, thawed_degc)
+        for t, f in zip(temperature, fraction, strict=True)
+    ]
     anchored = engine.initial(problem, np.stack([m[0] for m in moved]), state.time_s)
     return Anchor(ice.volume_id, anchored, _disagreement(moved[0][1]))
 
@@ -80,13 +82,23 @@ def _measured_on(ice: IceSegmentation, grid: Grid) -> Float32Array:
 def _disagreement(shift_mm: float) -> tuple[Reason, ...]:
     if np.isnan(shift_mm) or abs(shift_mm) < MAX_SHIFT_MM / 2:
         return ()
-    return (Reason("forecast_disagrees",
-                   f"The measured ice edge lies {shift_mm:+.1f} mm from the predicted one."),)
+    return (
+        Reason(
+            "forecast_disagrees",
+            f"The measured ice edge lies {shift_mm:+.1f} mm from the predicted one.",
+        ),
+    )
 
 
 def make_forecast(
-    config: Config, anchor: Anchor, grid: Grid, label_zyx: npt.NDArray[np.uint8],
-    intervals: Sequence[Interval], target: Target, freeze_started_utc_s: float, engine: Engine,
+    config: Config,
+    anchor: Anchor,
+    grid: Grid,
+    label_zyx: npt.NDArray[np.uint8],
+    intervals: Sequence[Interval],
+    target: Target,
+    freeze_started_utc_s: float,
+    engine: Engine,
 ) -> Forecast:
     """Fields every ``OUTPUT_EVERY_S`` up to ``HORIZON_S`` past the anchor, and times to coverage."""
     problem = make_problem(config, grid, label_zyx, intervals)
@@ -128,7 +140,9 @@ def _nominal_degc(problem: Problem, state: State, engine: Engine) -> Float32Arra
 def _least_frozen(fraction: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> FloatArray:
     """Per member, the smallest frozen fraction at the points."""
     index = np.moveaxis(grid.to_index_zyx(points_lps_mm), -1, 0)
-    return np.array([ndimage.map_coordinates(f, index, order=1, mode="nearest").min() for f in fraction])
+    return np.array(
+        [ndimage.map_coordinates(f, index, order=1, mode="nearest").min() for f in fraction]
+    )
 
 
 def time_to_cover_s(elapsed_s: FloatArray, least_frozen: FloatArray) -> tuple[float, float] | None:

@@ -24,8 +24,10 @@ from monitor.model import Float32Array, Interval, PhaseKind
 # what the literature leaves open (physics: latent heat 140-250 kJ/kg; perfusion within a factor).
 # A plain bracket, not a calibrated interval.
 MEMBERS = Members(
-    perfusion=(1.0, 1.6, 0.6), latent_heat=(1.0, 1.15, 0.85),
-    k_frozen=(1.0, 0.9, 1.1), cooling=(1.0, 0.8, 1.2),
+    perfusion=(1.0, 1.6, 0.6),
+    latent_heat=(1.0, 1.15, 0.85),
+    k_frozen=(1.0, 0.9, 1.1),
+    cooling=(1.0, 0.8, 1.2),
 )
 
 _FAT_HU = (-160.0, -40.0)
@@ -90,5 +92,10 @@ def surface_table(
         if kind is PhaseKind.FREEZE and end_s > start_s:
             ramp_s = min(needle.type.ramp_s, end_s - start_s)
             first = body_degc if not table else 0.0
-            table += [(start_s, first), (start_s + ramp_s, cold), (end_s, cold), (end_s, float("nan"))]
+            table += [
+                (start_s, first),
+                (start_s + ramp_s, cold),
+                (end_s, cold),
+                (end_s, float("nan")),
+            ]
     return tuple(table) or ((0.0, float("nan")),)

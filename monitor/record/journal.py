@@ -48,8 +48,11 @@ class Journal:
         """One line. Raises ``RecordError`` when it cannot be kept."""
         with self._lock:
             line = {
-                "seq": self._seq + 1, "at": iso_utc(self._clock.now_utc_s()),
-                "mono_s": round(self._clock.mono_s(), 6), "kind": kind, **fields,
+                "seq": self._seq + 1,
+                "at": iso_utc(self._clock.now_utc_s()),
+                "mono_s": round(self._clock.mono_s(), 6),
+                "kind": kind,
+                **fields,
             }
             try:
                 self._file.write(json.dumps(_plain(line), allow_nan=False) + "\n")

@@ -1,5 +1,6 @@
 """The protocol's clockwork."""
 
+import itertools
 import math
 
 from hypothesis import given
@@ -11,8 +12,13 @@ from monitor.decision.protocol import Progress
 from monitor.model import PhaseKind
 
 RULES = ProtocolConfig(
-    (PhaseConfig(PhaseKind.FREEZE, 600.0), PhaseConfig(PhaseKind.THAW, 300.0),
-     PhaseConfig(PhaseKind.FREEZE, 360.0)), None)
+    (
+        PhaseConfig(PhaseKind.FREEZE, 600.0),
+        PhaseConfig(PhaseKind.THAW, 300.0),
+        PhaseConfig(PhaseKind.FREEZE, 360.0),
+    ),
+    None,
+)
 
 
 def test_nothing_begins_by_itself() -> None:
@@ -36,7 +42,9 @@ def test_phases_follow_on_time() -> None:
 def test_operator_ends_a_freeze_early_and_the_needles_know() -> None:
     progress = protocol.next_phase(protocol.next_phase(Progress(), RULES, 1000.0), RULES, 1400.0)
     assert protocol.intervals(progress, RULES, 900.0) == (
-        (PhaseKind.FREEZE, 0.0, 400.0), (PhaseKind.THAW, 400.0, 400.0 + 300.0 + 900.0))
+        (PhaseKind.FREEZE, 0.0, 400.0),
+        (PhaseKind.THAW, 400.0, 400.0 + 300.0 + 900.0),
+    )
 
 
 @given(st.lists(st.floats(0.0, 400.0), min_size=1, max_size=30))
@@ -47,5 +55,5 @@ def test_intervals_are_ordered_and_touch(steps: list[float]) -> None:
         progress = protocol.advanced(progress, RULES, now)
     found = protocol.intervals(progress, RULES, 900.0)
     assert found[0][1] == 0.0
-    assert all(a[2] == b[1] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[2] == b[1] for a, b in itertools.pairwise(found))
     assert all(math.isfinite(end) and end > start for _, start, end in found)

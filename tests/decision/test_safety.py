@@ -17,14 +17,32 @@ from monitor.model import (
 
 NAN = float("nan")
 GOOD = Assessment(
-    volume_id="v002", as_of_utc_s=1000.0, status=Status.OK, reasons=(), lesion_covered=0.9,
-    margin_covered=0.5, margin_goal_mm=5.0, min_margin_mm=-1.0, min_margin_at_lps_mm=(0, 0, 0),
-    margin_error_mm=0.6, ice_volume_ml=5.0,
-    structures=(StructureDistance("bowel", 12.0, 5.0),), time_to_margin_s=(60.0, 120.0))
+    volume_id="v002",
+    as_of_utc_s=1000.0,
+    status=Status.OK,
+    reasons=(),
+    lesion_covered=0.9,
+    margin_covered=0.5,
+    margin_goal_mm=5.0,
+    min_margin_mm=-1.0,
+    min_margin_at_lps_mm=(0, 0, 0),
+    margin_error_mm=0.6,
+    ice_volume_ml=5.0,
+    structures=(StructureDistance("bowel", 12.0, 5.0),),
+    time_to_margin_s=(60.0, 120.0),
+)
 FINE = Facts(
-    phase=Phase(PhaseKind.FREEZE, 1, 900.0, 1500.0), baseline_id="v001", needles_known=True,
-    assessment=GOOD, block=None, stale_after_s=210.0, heartbeat_age_s=0.1, intake_alive=True,
-    record_ok=True, clock_offset_s=0.0)
+    phase=Phase(PhaseKind.FREEZE, 1, 900.0, 1500.0),
+    baseline_id="v001",
+    needles_known=True,
+    assessment=GOOD,
+    block=None,
+    stale_after_s=210.0,
+    heartbeat_age_s=0.1,
+    intake_alive=True,
+    record_ok=True,
+    clock_offset_s=0.0,
+)
 
 
 def codes(facts: Facts, now: float = 1010.0) -> set[str]:
@@ -35,34 +53,61 @@ def test_silent_when_all_is_fine() -> None:
     assert codes(FINE) == set()
 
 
-@pytest.mark.parametrize(("change", "code"), [
-    ({"heartbeat_age_s": 4.0}, "core_silent"),
-    ({"heartbeat_age_s": NAN}, "core_silent"),
-    ({"intake_alive": False}, "intake_dead"),
-    ({"record_ok": False}, "record_failing"),
-    ({"fault": "ValueError"}, "core_fault"),
-    ({"baseline_id": None}, "no_baseline"),
-    ({"needles_known": False}, "needles_unknown"),
-    ({"clock_offset_s": -40.0}, "clock_offset"),
-    ({"clock_offset_s": NAN}, "clock_offset"),
-    ({"block": Block("patient_mismatch", "A", "B", 1.0)}, "patient_mismatch"),
-    ({"assessment": replace(GOOD, as_of_utc_s=700.0), "phase": Phase(PhaseKind.FREEZE, 1, 600.0, None)}, "image_stale"),
-    ({"assessment": replace(GOOD, as_of_utc_s=NAN)}, "image_stale"),
-    ({"assessment": replace(GOOD, as_of_utc_s=1100.0)}, "image_stale"),
-    ({"assessment": None, "phase": Phase(PhaseKind.FREEZE, 1, 700.0, None)}, "image_stale"),
-    ({"assessment": replace(GOOD, status=Status.DEGRADED, reasons=(Reason("edge_hidden", ""),))}, "segmentation_poor"),
-    ({"assessment": replace(GOOD, structures=(StructureDistance("bowel", 4.9, 5.0),))}, "structure_near"),
-    ({"assessment": replace(GOOD, structures=(StructureDistance("bowel", NAN, 5.0),))}, "structure_near"),
-    ({"assessment": replace(GOOD, structures=(StructureDistance("bowel", None, 5.0),))}, "structure_near"),
-    ({"assessment": replace(GOOD, margin_covered=1.0)}, "margin_reached"),
-])
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"heartbeat_age_s": 4.0}, "core_silent"),
+        ({"heartbeat_age_s": NAN}, "core_silent"),
+        ({"intake_alive": False}, "intake_dead"),
+        ({"record_ok": False}, "record_failing"),
+        ({"fault": "ValueError"}, "core_fault"),
+        ({"baseline_id": None}, "no_baseline"),
+        ({"needles_known": False}, "needles_unknown"),
+        ({"clock_offset_s": -40.0}, "clock_offset"),
+        ({"clock_offset_s": NAN}, "clock_offset"),
+        ({"block": Block("patient_mismatch", "A", "B", 1.0)}, "patient_mismatch"),
+        (
+            {
+                "assessment": replace(GOOD, as_of_utc_s=700.0),
+                "phase": Phase(PhaseKind.FREEZE, 1, 600.0, None),
+            },
+            "image_stale",
+        ),
+        ({"assessment": replace(GOOD, as_of_utc_s=NAN)}, "image_stale"),
+        ({"assessment": replace(GOOD, as_of_utc_s=1100.0)}, "image_stale"),
+        ({"assessment": None, "phase": Phase(PhaseKind.FREEZE, 1, 700.0, None)}, "image_stale"),
+        (
+            {
+                "assessment": replace(
+                    GOOD, status=Status.DEGRADED, reasons=(Reason("edge_hidden", ""),)
+                )
+            },
+            "segmentation_poor",
+        ),
+        (
+            {"assessment": replace(GOOD, structures=(StructureDistance("bowel", 4.9, 5.0),))},
+            "structure_near",
+        ),
+        (
+            {"assessment": replace(GOOD, structures=(StructureDistance("bowel", NAN, 5.0),))},
+            "structure_near",
+        ),
+        (
+            {"assessment": replace(GOOD, structures=(StructureDistance("bowel", None, 5.0),))},
+            "structure_near",
+        ),
+        ({"assessment": replace(GOOD, margin_covered=1.0)}, "margin_reached"),
+    ],
+)
 def test_each_cause_sounds_its_alarm(change: dict, code: str) -> None:
     assert code in codes(replace(FINE, **change))
 
 
 @pytest.mark.parametrize("covered", [0.9999999, NAN, None])
 def test_margin_is_not_reached_by_rounding_or_by_not_knowing(covered: float | None) -> None:
-    assert "margin_reached" not in codes(replace(FINE, assessment=replace(GOOD, margin_covered=covered)))
+    assert "margin_reached" not in codes(
+        replace(FINE, assessment=replace(GOOD, margin_covered=covered))
+    )
 
 
 def test_margin_is_not_reached_on_doubtful_ice() -> None:
@@ -85,6 +130,11 @@ def test_two_structures_are_two_alarms() -> None:
 
 
 def test_baseline_alone_raises_no_structure_alarm() -> None:
-    nothing = replace(GOOD, volume_id="v001", status=Status.INVALID, reasons=(Reason("baseline", ""),),
-                      structures=(StructureDistance("bowel", None, 5.0),))
+    nothing = replace(
+        GOOD,
+        volume_id="v001",
+        status=Status.INVALID,
+        reasons=(Reason("baseline", ""),),
+        structures=(StructureDistance("bowel", None, 5.0),),
+    )
     assert codes(replace(FINE, assessment=nothing)) == set()

@@ -15,18 +15,30 @@ from monitor.model import CtVolume, IceSegmentation, Status
 DROP_HU = 70.0
 GRID = Grid((-45.0, -45.0, -45.0), (1.0, 1.0, 1.0), (91, 91, 91))
 NEEDLE = NeedleConfig(
-    1, NeedleType("test", 1.5, 22.0, -140.0, 60.0), (0.0, 0.0, 0.0), (0.0, -80.0, 0.0), 1.0)
+    1, NeedleType("test", 1.5, 22.0, -140.0, 60.0), (0.0, 0.0, 0.0), (0.0, -80.0, 0.0), 1.0
+)
 CENTRE = np.array([0.0, -11.0, 0.0])
 SEMI_AXES = np.array([11.0, 16.0, 11.0])
 
 
 def geometry(slices: int = 48, spacing_mm: float = 2.5) -> SliceGeometry:
     return SliceGeometry(
-        (-60.0, -60.0, -58.0), (1, 0, 0), (0, 1, 0), (0, 0, 1), 0.8, 0.8,
-        tuple(spacing_mm * k for k in range(slices)), spacing_mm, 150, 150)
+        (-60.0, -60.0, -58.0),
+        (1, 0, 0),
+        (0, 1, 0),
+        (0, 0, 1),
+        0.8,
+        0.8,
+        tuple(spacing_mm * k for k in range(slices)),
+        spacing_mm,
+        150,
+        150,
+    )
 
 
-def scan(volume_id: str, ice: bool, seed: int, fat_half: bool = False, shift_hu: float = 0.0) -> CtVolume:
+def scan(
+    volume_id: str, ice: bool, seed: int, fat_half: bool = False, shift_hu: float = 0.0
+) -> CtVolume:
     """A CT volume of soft tissue at 55 HU; ice is an ellipsoid around the active zone."""
     g = geometry()
     k, j, i = np.meshgrid(np.arange(48), np.arange(150), np.arange(150), indexing="ij")
@@ -43,7 +55,9 @@ def scan(volume_id: str, ice: bool, seed: int, fat_half: bool = False, shift_hu:
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.normal(size=hu.shape), (0, 0.7, 0.7))
     hu += 12.0 * noise / noise.std() + shift_hu
-    return CtVolume(volume_id, g, np.round(hu).astype(np.int16), "P", "1.2", "1.3", 100.0, 101.0, (), "test")
+    return CtVolume(
+        volume_id, g, np.round(hu).astype(np.int16), "P", "1.2", "1.3", 100.0, 101.0, (), "test"
+    )
 
 
 def measure(ice: bool = True, fat_half: bool = False, shift_hu: float = 0.0) -> IceSegmentation:
@@ -94,7 +108,11 @@ def test_ice_hidden_in_fat_is_admitted() -> None:
 def test_without_needles_nothing_is_measured() -> None:
     baseline = make_baseline(scan("v001", False, 1), GRID)
     ice = segment_ice(scan("v002", True, 2), baseline, [], DROP_HU)
-    assert (ice.status, ice.sdf_mm, ice.reasons[-1].code) == (Status.INVALID, None, "needles_unknown")
+    assert (ice.status, ice.sdf_mm, ice.reasons[-1].code) == (
+        Status.INVALID,
+        None,
+        "needles_unknown",
+    )
 
 
 def test_ice_that_leaves_the_scan_is_said() -> None:
