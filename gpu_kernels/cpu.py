@@ -156,7 +156,7 @@ class CpuEngine:
 
     def advance(self, problem: Problem, state: State, until_s: float) -> State:
         law.check(problem)
-        run = _Run(problem, np.array(state.enthalpy_j_m3, np.float32))
+        run = _Run(problem, np.array(state.enthalpy_j_m3, np.float32, order="C"))
         for time_s, step_s in steps(state.time_s, until_s, breakpoints_s(problem)):
             run.step(time_s, step_s)
         if not np.isfinite(run.h).all():

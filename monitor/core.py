@@ -37,6 +37,7 @@ from monitor.record.journal import Journal, RecordError
 from monitor.record.store import Store
 
 _TICK_S = 0.1
+_START_GRACE_S = 60.0
 
 
 class Core:
@@ -53,7 +54,8 @@ class Core:
     ) -> None:
         self.procedure = procedure
         self.state: State = initial_state(procedure)
-        self.beat_mono_s = clock.mono_s()
+        # The engine may have to be compiled before the first beat.
+        self.beat_mono_s = clock.mono_s() + _START_GRACE_S
         self.fault: str | None = None
         self.record_ok = True
         self._engine = engine
@@ -73,12 +75,12 @@ class Core:
     ) -> None:
         """Serves messages until ``stop()`` and the inbox is empty, then ends the procedure."""
         while True:
-            busy = self._serve_acts(acts) | self._serve(inbox)
+            busy = self._serve_acts(acts) | self._serve(inbox, self._patience_s())
             self.beat_mono_s = self._clock.mono_s()
             if not busy:
                 # Only now is silence the scanner's, and not our own lag behind the queue.
                 self._tick()
-            if not busy and self.state.forecast_wanted:
+            if not busy and self.state.forecast_pending:
                 self._forecast()
             if not busy and stop():
                 break
@@ -102,9 +104,13 @@ class Core:
 
     # ------------------------------------------------------------------ what comes in
 
-    def _serve(self, inbox: ProcessQueue[Any]) -> bool:
+    def _patience_s(self) -> float:
+        """How long to wait for a message: not at all while a forecast is to be carried on."""
+        return 0.001 if self.state.forecast_pending else _TICK_S
+
+    def _serve(self, inbox: ProcessQueue[Any], patience_s: float) -> bool:
         try:
-            message = inbox.get(timeout=_TICK_S)
+            message = inbox.get(timeout=patience_s)
         except queue.Empty:
             return False
         if isinstance(message, Instance):
@@ -193,7 +199,7 @@ class Core:
     def _failed(self, event: Event, error: Exception) -> None:
         self.fault = f"{type(error).__name__} while handling {type(event).__name__}"
         if isinstance(event, ForecastDue):  # the next scan will ask again
-            self.state = replace(self.state, forecast_wanted=False)
+            self.state = replace(self.state, forecast_wanted=False, job=None)
         where = traceback.format_exception(error)[-3:]
         self.journal(
             "fault", {"event": type(event).__name__, "error": str(error), "trace": "".join(where)}

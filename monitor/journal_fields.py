@@ -68,6 +68,8 @@ def assessment_fields(a: Assessment) -> dict[str, Any]:
         **_trust(a),
         "lesion_covered": a.lesion_covered,
         "margin_covered": a.margin_covered,
+        "lesion_covered_interval": a.lesion_covered_interval,
+        "margin_covered_interval": a.margin_covered_interval,
         "margin_goal_mm": a.margin_goal_mm,
         "min_margin_mm": a.min_margin_mm,
         "min_margin_at_lps_mm": a.min_margin_at_lps_mm,

@@ -36,11 +36,22 @@ from monitor.model import (
     Reason,
     Rejected,
 )
-from monitor.prediction.forecast import Anchor, anchor_to_scan, first_anchor, make_forecast
+from monitor.prediction.forecast import (
+    Anchor,
+    Job,
+    advance_forecast,
+    anchor_to_scan,
+    begin_forecast,
+    finish_forecast,
+    first_anchor,
+)
 from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.procedure import Procedure
 
+# How long the running phase is assumed to go on beyond its planned end.
 FORECAST_HORIZON_S = 900.0
+# Forecast times computed before the queue is looked at again.
+_OUTPUTS_AT_ONCE = 4
 
 # --------------------------------------------------------------------------- events
 
@@ -62,7 +73,8 @@ class OperatorAct:
 
 @dataclass(frozen=True)
 class ForecastDue:
-    """Compute the forecast now. The runtime sends it when nothing more urgent waits."""
+    """Carry the forecast on. The runtime sends it while ``State.forecast_pending`` and nothing more
+    urgent waits."""
 
     now_utc_s: float
 
@@ -109,7 +121,12 @@ class State:
     anchor: Anchor | None = None
     forecast: Forecast | None = None
     forecast_wanted: bool = False
+    job: Job | None = None
     block: Block | None = None
+
+    @property
+    def forecast_pending(self) -> bool:
+        return self.forecast_wanted or self.job is not None
 
 
 def initial_state(procedure: Procedure) -> State:
@@ -251,11 +268,10 @@ def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
         state.volume, state.baseline, config.needles, config.organ.expected_ice_drop_hu
     )
     assessment = assess(ice, procedure.plan, None)
-    state = replace(state, ice=ice, assessment=assessment, forecast_wanted=True)
-    return state, [
-        Line("ice_segmented", segmentation_fields(ice)),
-        Line("assessment", assessment_fields(assessment)),
-    ]
+    state, outputs = _skipped(replace(state, ice=ice, assessment=assessment, forecast_wanted=True))
+    outputs.append(Line("ice_segmented", segmentation_fields(ice)))
+    outputs.append(Line("assessment", assessment_fields(assessment)))
+    return state, outputs
 
 
 # --------------------------------------------------------------------------- time and operator
@@ -284,7 +300,8 @@ def _moved_on(
     phase = protocol.phase(progress, procedure.config.protocol)
     fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
     wanted = state.anchor is not None and phase.kind is not PhaseKind.ENDED
-    return replace(state, progress=progress, forecast_wanted=wanted), [Line("phase", fields)]
+    state, outputs = _skipped(replace(state, progress=progress, forecast_wanted=wanted))
+    return state, [*outputs, Line("phase", fields)]
 
 
 def _operator(
@@ -319,22 +336,43 @@ def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State
 
 
 def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
-    state = replace(state, forecast_wanted=False)
-    label_zyx, begun = state.label_zyx, state.progress.started_utc_s
-    if state.anchor is None or label_zyx is None or not begun:
+    """A stretch of the forecast: it is begun anew when one is wanted, else carried on."""
+    if state.forecast_wanted:
+        return _begin_forecast(state, procedure, engine), []
+    if state.job is None:
         return state, []
-    anchor = _anchored(state, state.anchor, label_zyx, procedure, engine)
-    intervals, grid = _intervals(state, procedure), procedure.prediction_grid
-    forecast = make_forecast(
-        procedure.config, anchor, grid, label_zyx, intervals, procedure.target, begun[0], engine
-    )
-    state = replace(state, anchor=anchor, forecast=forecast)
+    job = advance_forecast(state.job, engine, _OUTPUTS_AT_ONCE)
+    if not job.done:
+        return replace(state, job=job), []
+    begun = state.progress.started_utc_s
+    forecast = finish_forecast(job, procedure.config, begun[0], engine)
+    state = replace(state, job=None, forecast=forecast)
     outputs: list[Output] = [Line("forecast", forecast_fields(forecast))]
     if state.ice is not None and forecast.from_volume_id == state.ice.volume_id:
         assessment = assess(state.ice, procedure.plan, forecast)
         state = replace(state, assessment=assessment)
         outputs.append(Line("assessment", assessment_fields(assessment)))
     return state, outputs
+
+
+def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State:
+    state = replace(state, forecast_wanted=False, job=None)
+    label_zyx = state.label_zyx
+    if state.anchor is None or label_zyx is None or not state.progress.started_utc_s:
+        return state
+    anchor = _anchored(state, state.anchor, label_zyx, procedure, engine)
+    grid = procedure.prediction_grid
+    problem = make_problem(procedure.config, grid, label_zyx, _intervals(state, procedure))
+    job = begin_forecast(problem, anchor, grid, procedure.target)
+    return replace(state, anchor=anchor, job=job)
+
+
+def _skipped(state: State) -> tuple[State, list[Output]]:
+    """A forecast overtaken by a newer scan or phase is dropped, and that is said."""
+    if state.job is None:
+        return state, []
+    fields = {"from_volume_id": state.job.anchor.volume_id}
+    return replace(state, job=None), [Line("forecast_skipped", fields)]
 
 
 def _anchored(

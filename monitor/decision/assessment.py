@@ -30,6 +30,10 @@ from monitor.model import (
 )
 
 
+# 90 % of a normal distribution lie within this many standard deviations.
+_TWO_SIDED_90 = 1.645
+
+
 @dataclass(frozen=True)
 class Plan:
     """What has to freeze and what must not, as points."""
@@ -54,6 +58,9 @@ def assess(ice: IceSegmentation, plan: Plan, forecast: Forecast | None) -> Asses
     margin_depth_mm = -_ice_distance_mm(ice, plan.lesion_and_margin.points_lps_mm)
     margin_covered = min(lesion_covered, _covered(margin_depth_mm, plan.lesion_and_margin.weights))
     has_ice = bool(np.isfinite(depth_mm).all())
+    spread_mm = _TWO_SIDED_90 * ice.edge_error_mm
+    lesion_interval = _interval(depth_mm, plan.lesion.weights, spread_mm)
+    margin_interval = _interval(margin_depth_mm, plan.lesion_and_margin.weights, spread_mm)
     at = plan.lesion.points_lps_mm[worst_point]
     return Assessment(
         volume_id=ice.volume_id,
@@ -69,6 +76,11 @@ def assess(ice: IceSegmentation, plan: Plan, forecast: Forecast | None) -> Asses
         ice_volume_ml=ice.volume_ml,
         structures=tuple(_structure_distance(ice, s) for s in plan.structures),
         time_to_margin_s=_time_to_margin_s(ice, forecast),
+        lesion_covered_interval=lesion_interval,
+        margin_covered_interval=(
+            min(lesion_interval[0], margin_interval[0]),
+            min(lesion_interval[1], margin_interval[1]),
+        ),
     )
 
 
@@ -127,6 +139,11 @@ def _covered(depth_mm: FloatArray, weights: FloatArray) -> float:
     if np.all(depth_mm >= 0):
         return 1.0
     return float(np.clip(1.0 - uncovered, 0.0, np.nextafter(1.0, 0.0)))
+
+
+def _interval(depth_mm: FloatArray, weights: FloatArray, spread_mm: float) -> tuple[float, float]:
+    """Coverage if the whole edge lay that much further in, or out."""
+    return _covered(depth_mm - spread_mm, weights), _covered(depth_mm + spread_mm, weights)
 
 
 def _ice_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray) -> FloatArray:

@@ -16,6 +16,8 @@ from monitor.model import Alarm, Assessment, Phase, PhaseKind, Priority, Status
 
 # The core beats several times a second; this long without a beat it hangs.
 SILENT_AFTER_S = 3.0
+# A scan may be stamped this far ahead by a clock that is not quite ours.
+_CLOCK_SLACK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -107,15 +109,13 @@ def _set_up(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str
 
 
 def _stale(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
-    """While freezing, the newest scan, or the freeze's start before there is one, must be young."""
+    """While freezing, the newest image must be young; before there is any, the freeze itself."""
     if f.phase.kind is not PhaseKind.FREEZE:
         return
-    times = [f.phase.started_utc_s if f.phase.started_utc_s is not None else math.nan]
-    if f.assessment:
-        times.append(f.assessment.as_of_utc_s)
-    # max() would drop a NaN or keep it by position.
-    age_s = now - (max(times) if all(map(math.isfinite, times)) else math.nan)
-    if not -5.0 <= age_s <= f.stale_after_s:
+    started = f.phase.started_utc_s
+    newest = f.assessment.as_of_utc_s if f.assessment else started
+    age_s = math.nan if newest is None else now - newest
+    if not -_CLOCK_SLACK_S <= age_s <= f.stale_after_s:
         yield "image_stale", Priority.MEDIUM, {"age_s": f"{age_s:.0f}"}
 
 

@@ -7,8 +7,7 @@ change: the same anchor gives the same forecast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from gpu_kernels.engine import Engine, Problem, State
 from monitor.config import Config
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import resample
-from monitor.model import Float32Array, Forecast, IceSegmentation, Interval, Reason, Status
+from monitor.model import Float32Array, Forecast, IceSegmentation, Reason, Status
 from monitor.prediction.anchor import MAX_SHIFT_MM, anchored_temperature_degc
 from monitor.prediction.setup import make_problem
 
@@ -90,40 +89,68 @@ def _disagreement(shift_mm: float) -> tuple[Reason, ...]:
     )
 
 
-def make_forecast(
-    config: Config,
-    anchor: Anchor,
-    grid: Grid,
-    label_zyx: npt.NDArray[np.uint8],
-    intervals: Sequence[Interval],
-    target: Target,
-    freeze_started_utc_s: float,
-    engine: Engine,
+@dataclass(frozen=True)
+class Job:
+    """A forecast being computed, a few outputs at a time, so that a new scan never waits for it."""
+
+    problem: Problem
+    grid: Grid
+    target: Target
+    anchor: Anchor
+    state: State
+    times_s: tuple[float, ...]
+    nominal_degc: tuple[Float32Array, ...] = ()
+    worst_lesion: tuple[FloatArray, ...] = ()
+    worst_margin: tuple[FloatArray, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        return len(self.nominal_degc) == len(self.times_s)
+
+
+def begin_forecast(problem: Problem, anchor: Anchor, grid: Grid, target: Target) -> Job:
+    """Outputs every ``OUTPUT_EVERY_S`` from the anchor to ``HORIZON_S`` past it."""
+    times = anchor.state.time_s + np.arange(0.0, HORIZON_S + 1.0, OUTPUT_EVERY_S)
+    return Job(problem, grid, target, anchor, anchor.state, tuple(float(t) for t in times))
+
+
+def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
+    """The job with up to ``outputs`` more times computed."""
+    first = len(job.nominal_degc)
+    for time_s in job.times_s[first : first + outputs]:
+        state = engine.advance(job.problem, job.state, time_s)
+        nominal = np.asarray(engine.temperature_degc(job.problem, state)[0], np.float32)
+        fraction = np.asarray(engine.frozen_fraction(job.problem, state), np.float32)
+        lesion = _least_frozen(fraction, job.grid, job.target.lesion_lps_mm)
+        margin = _least_frozen(fraction, job.grid, job.target.margin_lps_mm)
+        job = replace(
+            job,
+            state=state,
+            nominal_degc=(*job.nominal_degc, nominal),
+            worst_lesion=(*job.worst_lesion, lesion),
+            worst_margin=(*job.worst_margin, margin),
+        )
+    return job
+
+
+def finish_forecast(
+    job: Job, config: Config, freeze_started_utc_s: float, engine: Engine
 ) -> Forecast:
-    """Fields every ``OUTPUT_EVERY_S`` up to ``HORIZON_S`` past the anchor, and times to coverage."""
-    problem = make_problem(config, grid, label_zyx, intervals)
-    state = anchor.state
-    times_s = state.time_s + np.arange(0.0, HORIZON_S + 1.0, OUTPUT_EVERY_S)
-    nominal, worst_lesion, worst_margin = [], [], []
-    for time_s in times_s:
-        state = engine.advance(problem, state, float(time_s))
-        nominal.append(_nominal_degc(problem, state, engine))
-        fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
-        worst_lesion.append(_least_frozen(fraction, grid, target.lesion_lps_mm))
-        worst_margin.append(_least_frozen(fraction, grid, target.margin_lps_mm))
-    elapsed_s = times_s - times_s[0]
+    """The forecast of a job that is done."""
+    elapsed_s = np.array(job.times_s) - job.times_s[0]
+    reasons = job.anchor.reasons
     return Forecast(
-        from_volume_id=anchor.volume_id,
-        start_utc_s=freeze_started_utc_s + float(times_s[0]),
-        grid=grid,
-        times_utc_s=tuple(freeze_started_utc_s + float(t) for t in times_s),
-        temperature_degc=np.stack(nominal),
+        from_volume_id=job.anchor.volume_id,
+        start_utc_s=freeze_started_utc_s + job.times_s[0],
+        grid=job.grid,
+        times_utc_s=tuple(freeze_started_utc_s + t for t in job.times_s),
+        temperature_degc=np.stack(job.nominal_degc),
         edge_degc=edge_degc(config),
-        time_to_lesion_s=time_to_cover_s(elapsed_s, np.array(worst_lesion)),
-        time_to_margin_s=time_to_cover_s(elapsed_s, np.array(worst_margin)),
+        time_to_lesion_s=time_to_cover_s(elapsed_s, np.array(job.worst_lesion)),
+        time_to_margin_s=time_to_cover_s(elapsed_s, np.array(job.worst_margin)),
         engine=engine.name,
-        status=Status.DEGRADED if anchor.reasons else Status.OK,
-        reasons=anchor.reasons,
+        status=Status.DEGRADED if reasons else Status.OK,
+        reasons=reasons,
     )
 
 
@@ -131,10 +158,6 @@ def edge_degc(config: Config) -> float:
     """Where half of the organ's water is frozen: the middle of its mushy zone."""
     tissue = config.organ.tissue
     return 0.5 * (tissue.solidus_degc + tissue.liquidus_degc)
-
-
-def _nominal_degc(problem: Problem, state: State, engine: Engine) -> Float32Array:
-    return np.asarray(engine.temperature_degc(problem, state)[0], np.float32)
 
 
 def _least_frozen(fraction: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> FloatArray:
