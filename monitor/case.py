@@ -59,12 +59,13 @@ def _read(path: Path) -> dict[str, Any]:
 def _config(root: Table, path: Path, errors: list[str]) -> Config:
     organ = _organ(root)
     patient = root.table("patient")
-    patient_id = patient.text("id")
+    # Images without a PatientID can be followed only by a case that says so: id = "".
+    patient_id = "" if patient.raw("id") == "" else patient.text("id")
     listener = _listener(root.table("listener"))
     config = Config(
         path=path,
         patient_id=patient_id,
-        patient_label=patient.text("label", patient_id or "?"),
+        patient_label=patient.text("label", patient_id or "unidentified"),
         frame_of_reference_uid=patient.text("frame_of_reference_uid")
         if patient.has("frame_of_reference_uid")
         else None,

@@ -35,6 +35,8 @@ from monitor.model import (
     PhaseKind,
     Reason,
     Rejected,
+    Status,
+    worst,
 )
 from monitor.prediction.forecast import (
     Anchor,
@@ -194,8 +196,13 @@ def _volume(
 ) -> tuple[State, list[Output]]:
     """A complete volume: the baseline, or a scan to measure. On the monitor's clock from here on."""
     offset_s, reason = _clock_offset(state, volume)
+    if not procedure.config.patient_id:
+        reason = (*reason, Reason("patient_unidentified", "The case names no patient."))
     volume = replace(
-        volume, acquired_utc_s=volume.acquired_utc_s + offset_s, reasons=volume.reasons + reason
+        volume,
+        acquired_utc_s=volume.acquired_utc_s + offset_s,
+        status=worst(volume.status, Status.DEGRADED if reason else Status.OK),
+        reasons=volume.reasons + reason,
     )
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
     state = replace(state, clock_offset_s=offset_s)

@@ -47,6 +47,8 @@ def stack(slices: Sequence[CtSlice], volume_id: str, completed_by: str) -> CtVol
     )
     acquired_utc_s, reasons = _acquired(ordered)
     reasons += gap_reasons(offsets)
+    if not first.series_uid:
+        reasons.append(Reason("series_uid_missing", "The images name no series."))
     hu = np.stack([s.hu for s in ordered])
     hu.setflags(write=False)
     return CtVolume(

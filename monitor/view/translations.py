@@ -117,6 +117,8 @@ _EN: dict[str, str] = {
     "reason.margin_outside_scan": "part of the margin was not scanned",
     "reason.forecast_disagrees": "measured and predicted ice disagree",
     "reason.clock_offset": "scanner clock differs",
+    "reason.patient_unidentified": "the case names no patient",
+    "reason.series_uid_missing": "the images name no series",
     "reason.incomplete": "the scan is incomplete",
 }
 
@@ -218,6 +220,8 @@ _FR: dict[str, str] = {
     "reason.margin_outside_scan": "une partie de la marge n'a pas été scannée",
     "reason.forecast_disagrees": "glace mesurée et glace prédite ne concordent pas",
     "reason.clock_offset": "horloge du scanner décalée",
+    "reason.patient_unidentified": "aucun patient indiqué",
+    "reason.series_uid_missing": "les images ne nomment aucune série",
     "reason.incomplete": "CT incomplet",
 }
 

@@ -1,0 +1,31 @@
+"""Fixtures shared by all tests. What needs real CT or DCMTK skips visibly, with the reason."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def ct_data() -> Path:
+    """The folder of public CT series, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("ICEBALL_CT_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no public CT in {folder}; set ICEBALL_CT_DATA to a folder that holds it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> dict[str, str]:
+    """Paths of DCMTK's tools, and an environment in which they do not wait for Nagle."""
+    os.environ["TCP_NODELAY"] = "1"
+    found = {name: shutil.which(name) for name in ("storescu", "dcmsend", "echoscu", "storescp")}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        pytest.skip(f"DCMTK is not installed ({', '.join(missing)}): apt-get install dcmtk")
+    return {name: str(path) for name, path in found.items()}
