@@ -9,25 +9,20 @@ Invariant: every slice given ends in exactly one volume (its latest revision) or
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from monitor.intake.stacking import contiguous, stack
-from monitor.model import AssociationEnded, CtSlice, CtVolume, Reason, Rejected
+from monitor.intake import passes
+from monitor.intake.passes import Pass
+from monitor.intake.stacking import stack
+from monitor.model import AssociationEnded, CtSlice, CtVolume, FloatArray, Reason, Rejected
 
 Outcome = CtVolume | Rejected
 
-_IDLE_FLOOR_S, _IDLE_CEILING_S = 0.5, 10.0
-# One slice may be the first of a pass sent image by image.
-_LONELY_IDLE_S = 5.0
-# An association that carried fewer slices of a pass is one of many.
-_SERIES_AT_LEAST = 4
-# Slices of one pass are acquired within this; scans are minutes apart.
-_PASS_SPAN_S = 60.0
 # Completed passes whose pixels are kept for a late slice.
 _REVISABLE = 2
+# Completed passes whose positions are remembered, as what to expect of the next.
+_REMEMBERED = 20
 
 
 @dataclass(frozen=True)
@@ -39,28 +34,21 @@ class Expectation:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """The slices of one sweep so far. ``number`` is given at its first completion."""
-
-    group: Hashable
-    slices: tuple[CtSlice, ...]
-    complete: bool = False
-    number: int | None = None
-    revision: int = 0
-
-
-@dataclass(frozen=True)
 class AssemblyState:
+    """``passes``: the last touched last. ``seen``: the hash of each instance that is in a pass or a
+    volume, by SOP Instance UID, in buckets by its last two characters, so that remembering one
+    more stays cheap. ``history``: places of completed passes, by number."""
+
     expectation: Expectation
     passes: tuple[Pass, ...] = ()
-    seen: Mapping[str, str] = field(default_factory=dict)
-    history: frozenset[frozenset[Hashable]] = frozenset()
+    seen: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    history: Mapping[int, FloatArray] = field(default_factory=dict)
     volumes: int = 0
 
     @property
     def pending(self) -> int:
         """Slices received that are in no volume yet."""
-        return sum(len(p.slices) for p in self.passes if not p.complete)
+        return sum(len(p.slices) - p.settled for p in self.passes)
 
 
 def initial(expectation: Expectation) -> AssemblyState:
@@ -69,9 +57,8 @@ def initial(expectation: Expectation) -> AssemblyState:
 
 def with_frame(state: AssemblyState, frame_of_reference_uid: str) -> AssemblyState:
     """From the baseline on, only its frame of reference is accepted."""
-    return replace(
-        state, expectation=replace(state.expectation, frame_of_reference_uid=frame_of_reference_uid)
-    )
+    expectation = replace(state.expectation, frame_of_reference_uid=frame_of_reference_uid)
+    return replace(state, expectation=expectation)
 
 
 # ------------------------------------------------------------------ events
@@ -79,23 +66,19 @@ def with_frame(state: AssemblyState, frame_of_reference_uid: str) -> AssemblySta
 
 def add_slice(state: AssemblyState, new: CtSlice) -> tuple[AssemblyState, list[Outcome]]:
     """A decoded slice."""
-    refusal = _refusal(state, new)
+    refusal = _of_others(state, new) or _known(state, new)
     if refusal:
         return state, [refusal]
-    state = replace(state, seen={**state.seen, new.instance.sop_instance_uid: new.instance.sha256})
-    outcomes: list[Outcome] = []
-    current = _current(state, new)
-    if current is not None and _begins_next(current, new):
-        if not current.complete:
-            state, outcomes = _complete(state, current, "next_pass")
-        current = None
-    grown = (
-        Pass(_group(new), (new,))
-        if current is None
-        else replace(current, slices=(*current.slices, new), complete=False)
-    )
-    state = _put(state, current, grown)
-    if _expected_count_reached(state, grown):
+    state = _remember(state, new)
+    home = next((p for p in reversed(state.passes) if passes.belongs(new, p)), None)
+    if home is None:
+        state, outcomes = _end_before(state, new)
+        grown = Pass((new,))
+    else:
+        outcomes = []
+        grown = replace(home, slices=(*home.slices, new))
+    state = _put(state, home, grown)
+    if passes.expected_count_reached(grown, list(state.history.values())):
         state, more = _complete(state, grown, "expected_count")
         outcomes += more
     return state, outcomes
@@ -105,123 +88,70 @@ def association_ended(
     state: AssemblyState, ended: AssociationEnded
 ) -> tuple[AssemblyState, list[Outcome]]:
     """A peer has said all it wanted to, unless it was cut off."""
-    outcomes: list[Outcome] = []
-    for p in _open(state):
-        carried = sum(s.instance.association_id == ended.association_id for s in p.slices)
-        whole = carried >= _SERIES_AT_LEAST or (p.revision > 0 and carried > 0)
-        if whole and not ended.aborted and contiguous(p.slices):
-            state, more = _complete(state, p, "association_end")
-            outcomes += more
-    return state, outcomes
+    if ended.aborted:
+        return state, []
+    whole = [p for p in _open(state) if passes.association_was_whole(p, ended.association_id)]
+    return _complete_all(state, whole, "association_end")
 
 
 def tick(state: AssemblyState, mono_s: float) -> tuple[AssemblyState, list[Outcome]]:
     """Time has passed, and nothing waits to be added."""
-    outcomes: list[Outcome] = []
-    for p in _open(state):
-        if mono_s - max(s.instance.received_mono_s for s in p.slices) > idle_limit_s(p):
-            state, more = _complete(state, p, "idle")
-            outcomes += more
-    return state, outcomes
+    silent = [
+        p for p in _open(state) if mono_s - passes.last_arrival_mono_s(p) > passes.idle_limit_s(p)]
+    return _complete_all(state, silent, "idle")
 
 
 def finish(state: AssemblyState) -> tuple[AssemblyState, list[Outcome]]:
     """The procedure ends: what is pending becomes a volume or a rejection now."""
-    outcomes: list[Outcome] = []
-    for p in _open(state):
-        state, more = _complete(state, p, "end")
-        outcomes += more
-    return state, outcomes
+    return _complete_all(state, _open(state), "end")
 
 
-# ------------------------------------------------------------------ rules
+# ------------------------------------------------------------------ admission
 
 
-def _refusal(state: AssemblyState, new: CtSlice) -> Rejected | None:
+def _of_others(state: AssemblyState, s: CtSlice) -> Rejected | None:
     wanted = state.expectation
-    if new.patient_id != wanted.patient_id:
-        return _mismatch(new, "patient_mismatch", "patient", wanted.patient_id, new.patient_id)
+    if s.patient_id != wanted.patient_id:
+        return _mismatch(s, "patient_mismatch", "patient", wanted.patient_id, s.patient_id)
     frame = wanted.frame_of_reference_uid
-    if frame is not None and new.frame_of_reference_uid != frame:
-        return _mismatch(
-            new,
-            "frame_of_reference_mismatch",
-            "frame of reference",
-            frame,
-            new.frame_of_reference_uid,
-        )
-    known = state.seen.get(new.instance.sop_instance_uid)
-    if known == new.instance.sha256:
-        return Rejected(
-            new.instance, Reason("duplicate_instance", "The same instance was received before.")
-        )
-    if known is not None:
-        return Rejected(
-            new.instance,
-            Reason("uid_reused", "Another instance came under the same SOP Instance UID."),
-        )
+    if frame is not None and s.frame_of_reference_uid != frame:
+        code, what = "frame_of_reference_mismatch", "frame of reference"
+        return _mismatch(s, code, what, frame, s.frame_of_reference_uid)
     return None
 
 
-def _mismatch(new: CtSlice, code: str, what: str, expected: str, received: str) -> Rejected:
+def _mismatch(s: CtSlice, code: str, what: str, expected: str, received: str) -> Rejected:
     text = f"Expected {what} {expected!r}, received {received!r}."
-    return Rejected(new.instance, Reason(code, text), (expected, received))
+    return Rejected(s.instance, Reason(code, text), (expected, received))
 
 
-def _group(s: CtSlice) -> Hashable:
-    """What all slices of a pass share. AcquisitionNumber does not: it varies per slice on GE."""
-    directions = tuple(np.round([*s.row_direction, *s.column_direction], 4).tolist())
-    return (
-        s.series_uid,
-        s.frame_of_reference_uid,
-        directions,
-        s.hu.shape,
-        s.pixel_spacing_mm,
-        s.kernel,
-        s.image_type,
-    )
+def _known(state: AssemblyState, new: CtSlice) -> Rejected | None:
+    uid = new.instance.sop_instance_uid
+    known = state.seen.get(uid[-2:], {}).get(uid)
+    if known is None:
+        return None
+    if known == new.instance.sha256:
+        reason = Reason("duplicate_instance", "The same instance was received before.")
+    else:
+        reason = Reason("uid_reused", "Another instance came under the same SOP Instance UID.")
+    return Rejected(new.instance, reason)
 
 
-def _place(s: CtSlice) -> Hashable:
-    return tuple(np.round(s.position_lps_mm, 2).tolist())
+def _remember(state: AssemblyState, new: CtSlice) -> AssemblyState:
+    uid = new.instance.sop_instance_uid
+    bucket = {**state.seen.get(uid[-2:], {}), uid: new.instance.sha256}
+    return replace(state, seen={**state.seen, uid[-2:]: bucket})
 
 
-def _places(p: Pass) -> frozenset[Hashable]:
-    return frozenset(_place(s) for s in p.slices)
+def _forget(state: AssemblyState, rejected: Iterable[CtSlice]) -> AssemblyState:
+    """What was rejected may be sent again, in better company."""
+    seen = dict(state.seen)
+    for uid in (s.instance.sop_instance_uid for s in rejected):
+        seen[uid[-2:]] = {u: sha for u, sha in seen[uid[-2:]].items() if u != uid}
+    return replace(state, seen=seen)
 
 
-def _current(state: AssemblyState, new: CtSlice) -> Pass | None:
-    group = _group(new)
-    return next((p for p in reversed(state.passes) if p.group == group), None)
-
-
-def _begins_next(current: Pass, new: CtSlice) -> bool:
-    """A position that recurs, or an acquisition minutes later, is another sweep."""
-    if _place(new) in _places(current):
-        return True
-    stamps = [s.acquired_utc_s for s in current.slices if s.acquired_utc_s is not None]
-    return (
-        bool(stamps)
-        and new.acquired_utc_s is not None
-        and not (min(stamps) - _PASS_SPAN_S <= new.acquired_utc_s <= max(stamps) + _PASS_SPAN_S)
-    )
-
-
-def _expected_count_reached(state: AssemblyState, p: Pass) -> bool:
-    if len(p.slices) == p.slices[-1].images_in_acquisition:
-        return True
-    return p.revision == 0 and len(p.slices) >= _SERIES_AT_LEAST and _places(p) in state.history
-
-
-def idle_limit_s(p: Pass) -> float:
-    """Silence after which a pass is over: three times the 95th percentile of its arrival gaps."""
-    if len(p.slices) < 2:
-        return _LONELY_IDLE_S
-    gaps = np.diff(np.sort([s.instance.received_mono_s for s in p.slices]))
-    return float(np.clip(3.0 * np.percentile(gaps, 95), _IDLE_FLOOR_S, _IDLE_CEILING_S))
-
-
-# ------------------------------------------------------------------ state
+# ------------------------------------------------------------------ completion
 
 
 def _open(state: AssemblyState) -> list[Pass]:
@@ -233,23 +163,50 @@ def _put(state: AssemblyState, old: Pass | None, new: Pass) -> AssemblyState:
     return replace(state, passes=(*kept, new))
 
 
+def _end_before(state: AssemblyState, new: CtSlice) -> tuple[AssemblyState, list[Outcome]]:
+    """The first slice of a sweep ends those before it in the same group."""
+    over = [
+        p for p in _open(state) if passes.alike(p.slices[0], new) and passes.follows(new, p)]
+    return _complete_all(state, over, "next_pass")
+
+
+def _complete_all(
+    state: AssemblyState, over: Iterable[Pass], by: str
+) -> tuple[AssemblyState, list[Outcome]]:
+    outcomes: list[Outcome] = []
+    for p in over:
+        state, more = _complete(state, p, by)
+        outcomes += more
+    return state, outcomes
+
+
 def _complete(state: AssemblyState, p: Pass, by: str) -> tuple[AssemblyState, list[Outcome]]:
-    """The pass as a volume, or each of its slices rejected."""
-    number = p.number or state.volumes + 1
-    revision = p.revision + 1
+    """The pass as a volume, or each of its new slices rejected."""
+    # The baseline may have set the frame of reference since these slices were let in.
+    strangers = [r for s in p.slices[p.settled:] if (r := _of_others(state, s))]
+    if strangers:
+        return _dissolve(state, p), [*strangers]
+    number, revision = p.number or state.volumes + 1, p.revision + 1
     name = f"v{number:03d}" if revision == 1 else f"v{number:03d}r{revision}"
     volume = stack(p.slices, name, by)
     if isinstance(volume, Reason):
-        kept = tuple(q for q in state.passes if q is not p)
-        return replace(state, passes=kept), [Rejected(s.instance, volume) for s in p.slices]
-    done = replace(p, complete=True, number=number, revision=revision)
-    state = _put(state, p, done)
-    state = replace(state, volumes=max(state.volumes, number), history=state.history | {_places(p)})
-    return _forget(state), [volume]
+        return _dissolve(state, p), [Rejected(s.instance, volume) for s in p.slices[p.settled:]]
+    state = _put(state, p, Pass(p.slices, len(p.slices), number, revision))
+    history = {**state.history, number: p.places_lps_mm()}
+    recent = dict(sorted(history.items())[-_REMEMBERED:])
+    state = replace(state, volumes=max(state.volumes, number), history=recent)
+    return _drop_old(state), [volume]
 
 
-def _forget(state: AssemblyState) -> AssemblyState:
+def _dissolve(state: AssemblyState, p: Pass) -> AssemblyState:
+    """Takes the new slices out again; what is in a volume already stays as it was."""
+    state = _forget(state, p.slices[p.settled:])
+    if p.settled:
+        return _put(state, p, replace(p, slices=p.slices[:p.settled]))
+    return replace(state, passes=tuple(q for q in state.passes if q is not p))
+
+
+def _drop_old(state: AssemblyState) -> AssemblyState:
     """Drops the pixels of passes too old for a late slice."""
-    done = [p for p in state.passes if p.complete]
-    old = {id(p) for p in done[:-_REVISABLE]}
+    old = {id(p) for p in [p for p in state.passes if p.complete][:-_REVISABLE]}
     return replace(state, passes=tuple(p for p in state.passes if id(p) not in old))

@@ -17,98 +17,105 @@ COLLINEAR_MM = 0.05
 
 
 def stack(slices: Sequence[CtSlice], volume_id: str, completed_by: str) -> CtVolume | Reason:
-    """The volume of parallel slices in any order, ascending along their normal."""
+    """The volume of parallel slices in any order, ascending along their normal. CT fluoroscopy
+    makes volumes of two slices; one alone has no extent along its normal."""
     if len(slices) < 2:
-        return Reason("single_slice", "A single slice makes no volume.")
-    first = slices[0]
-    normal = np.cross(first.row_direction, first.column_direction)
-    ordered = sorted(slices, key=lambda s: float(s.position_lps_mm @ normal))
+        code = "incomplete_at_end" if completed_by == "end" else "single_slice"
+        return Reason(code, "A single slice makes no volume.")
+    ordered = sorted(slices, key=_height_mm)
+    geometry = _geometry(ordered)
+    if isinstance(geometry, Reason):
+        return geometry
+    first = ordered[0]
+    acquired_utc_s, reasons = _acquired(slices)
+    reasons += gap_reasons(np.array(geometry.slice_offsets_mm))
+    hu = np.stack([s.hu for s in ordered])
+    hu.setflags(write=False)
+    return CtVolume(
+        volume_id=volume_id,
+        geometry=geometry,
+        hu=hu,
+        patient_id=first.patient_id,
+        series_uid=first.series_uid,
+        frame_of_reference_uid=first.frame_of_reference_uid,
+        acquired_utc_s=acquired_utc_s,
+        last_received_utc_s=max(s.instance.received_utc_s for s in slices),
+        instances=tuple(s.instance for s in ordered),
+        completed_by=completed_by,
+        status=Status.DEGRADED if reasons else Status.OK,
+        reasons=tuple(reasons),
+    )
+
+
+def _height_mm(s: CtSlice) -> float:
+    """Along the normal, which is row × column direction: the same for all slices of a pass."""
+    return float(s.position_lps_mm @ np.cross(s.row_direction, s.column_direction))
+
+
+def _geometry(ordered: Sequence[CtSlice]) -> SliceGeometry | Reason:
+    first = ordered[0]
     positions = np.stack([s.position_lps_mm for s in ordered])
     span = positions[-1] - positions[0]
     axis = span / np.linalg.norm(span)
     offsets = (positions - positions[0]) @ axis
-    astray = np.linalg.norm(positions - positions[0] - offsets[:, None] * axis, axis=1)
-    if astray.max() > COLLINEAR_MM:
-        return Reason(
-            "slices_not_collinear",
-            f"The slices' positions leave a straight line by {astray.max():.2f} mm.",
-        )
-    thickness = first.slice_thickness_mm or float(np.median(np.diff(offsets)))
-    geometry = SliceGeometry(
-        _triple(positions[0]),
-        _triple(first.row_direction),
-        _triple(first.column_direction),
-        _triple(axis),
-        first.pixel_spacing_mm[1],
-        first.pixel_spacing_mm[0],
-        tuple(float(o) for o in offsets),
-        thickness,
-        *first.hu.shape,
-    )
-    acquired_utc_s, reasons = _acquired(ordered)
-    reasons += gap_reasons(offsets)
-    if not first.series_uid:
-        reasons.append(Reason("series_uid_missing", "The images name no series."))
-    hu = np.stack([s.hu for s in ordered])
-    hu.setflags(write=False)
-    return CtVolume(
-        volume_id,
-        geometry,
-        hu,
-        first.patient_id,
-        first.series_uid,
-        first.frame_of_reference_uid,
-        acquired_utc_s,
-        max(s.instance.received_utc_s for s in slices),
-        tuple(s.instance for s in ordered),
-        completed_by,
-        Status.DEGRADED if reasons else Status.OK,
-        tuple(reasons),
+    astray = np.linalg.norm(positions - positions[0] - offsets[:, None] * axis, axis=1).max()
+    lowest_rise = np.diff([_height_mm(s) for s in ordered]).min()
+    if not astray <= COLLINEAR_MM or not lowest_rise > 0:
+        return Reason("slices_not_collinear",
+                      f"The slices' positions leave a straight line by {astray:.2f} mm.")
+    # The thickest, since it bounds the gaps that are honestly filled.
+    thicknesses = [s.slice_thickness_mm for s in ordered if s.slice_thickness_mm is not None]
+    return SliceGeometry(
+        origin_lps_mm=_triple(positions[0]),
+        row_direction=_triple(first.row_direction),
+        column_direction=_triple(first.column_direction),
+        slice_axis=_triple(axis),
+        column_spacing_mm=first.pixel_spacing_mm[1],
+        row_spacing_mm=first.pixel_spacing_mm[0],
+        slice_offsets_mm=tuple(float(o) for o in offsets),
+        slice_thickness_mm=max(thicknesses, default=_usual(np.diff(offsets))),
+        rows=first.hu.shape[0],
+        columns=first.hu.shape[1],
     )
 
 
 def gap_reasons(offsets_mm: FloatArray) -> list[Reason]:
     """Whether the slices are evenly spaced, have holes, or neither."""
     gaps = np.diff(offsets_mm)
-    usual = float(np.median(gaps))
+    usual = _usual(gaps)
     tolerance = max(0.02, 0.01 * usual)
     if np.all(np.abs(gaps - usual) <= tolerance):
         return []
     multiples = np.rint(gaps / usual)
-    if (
-        np.all(np.abs(gaps - multiples * usual) <= tolerance * np.maximum(multiples, 1))
-        and multiples.min() >= 1
-    ):
+    whole = np.abs(gaps - multiples * usual) <= tolerance * np.maximum(multiples, 1)
+    if whole.all() and multiples.min() >= 1:
         at = ", ".join(str(int(i) + 1) for i in np.flatnonzero(multiples > 1))
         missing = int((multiples - 1).sum())
         return [Reason("missing_slices", f"{missing} slice(s) missing, after slice {at}.")]
-    return [
-        Reason(
-            "variable_slice_gap",
-            f"The distance between slices varies from {gaps.min():.2f} to {gaps.max():.2f} mm.",
-        )
-    ]
+    between = f"from {gaps.min():.2f} to {gaps.max():.2f} mm"
+    return [Reason("variable_slice_gap", f"The distance between slices varies {between}.")]
 
 
 def contiguous(slices: Sequence[CtSlice]) -> bool:
     """Whether no hole shows between the slices so far."""
-    normal = np.cross(slices[0].row_direction, slices[0].column_direction)
-    gaps = np.diff(np.sort([float(s.position_lps_mm @ normal) for s in slices]))
-    return bool(len(gaps)) and float(gaps.max()) <= 1.5 * float(np.median(gaps))
+    gaps = np.diff(np.sort([_height_mm(s) for s in slices]))
+    return bool(len(gaps)) and float(gaps.max()) <= 1.5 * _usual(gaps)
+
+
+def _usual(gaps_mm: FloatArray) -> float:
+    """The lower median: half of the gaps or more are as wide, and it is one of them."""
+    return float(np.sort(gaps_mm)[(len(gaps_mm) - 1) // 2])
 
 
 def _acquired(slices: Sequence[CtSlice]) -> tuple[float, list[Reason]]:
-    """The middle of the acquisition; the first arrival when the images do not say."""
+    """The middle of the acquisition: half-way from the first to the last slice's stamp. Where no
+    image says when it was acquired, the arrival of the first."""
     times = [s.acquired_utc_s for s in slices if s.acquired_utc_s is not None]
     if times:
         return 0.5 * (min(times) + max(times)), []
     arrived = min(s.instance.received_utc_s for s in slices)
-    return arrived, [
-        Reason(
-            "acquisition_time_missing",
-            "The images do not say when they were acquired; their arrival is used.",
-        )
-    ]
+    text = "The images do not say when they were acquired; their arrival is used."
+    return arrived, [Reason("acquisition_time_missing", text)]
 
 
 def _triple(v: FloatArray) -> tuple[float, float, float]:
