@@ -1,0 +1,80 @@
+"""Times to coverage, needle tables, and a forecast that grows ice where the needles are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpu_kernels.cpu import CpuEngine
+from monitor.case import load_case
+from monitor.config import Config
+from monitor.geometry import Grid
+from monitor.imaging.distance import sample
+from monitor.model import PhaseKind
+from monitor.prediction.forecast import (
+    Target,
+    advance_forecast,
+    begin_forecast,
+    finish_forecast,
+    first_anchor,
+    time_to_cover_s,
+)
+from monitor.prediction.setup import make_problem, surface_table
+
+GRID = Grid((-34.0, -34.0, -34.0), (2.0, 2.0, 2.0), (35, 35, 35))
+FREEZE = ((PhaseKind.FREEZE, 0.0, 1500.0),)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    text = """
+        patient = { id = "P" }
+        organ = { preset = "abdominal_wall" }
+        lesion = { centre_lps_mm = [0, 0, 0], radius_mm = 6 }
+        needle = [{ number = 1, type = "icesphere_1_5", tip_lps_mm = [0, 11, 0], entry_lps_mm = [0, -80, 0] }]
+    """
+    path = tmp_path / "case.toml"
+    path.write_text("\n".join(line.strip() for line in text.splitlines()), encoding="utf-8")
+    return load_case(path)
+
+
+def test_time_to_cover() -> None:
+    elapsed = np.array([0.0, 30.0, 60.0])
+    least = np.array([[0.0, 0.0, 0.0], [0.25, 0.0, 0.0], [0.75, 1.0, 0.1]])
+    assert time_to_cover_s(elapsed, least) == (45.0, np.inf)
+    assert time_to_cover_s(elapsed, least[:, :2]) == (45.0, 45.0)
+    assert time_to_cover_s(elapsed, least[:, 2:]) is None
+    assert time_to_cover_s(elapsed, np.ones((3, 1))) == (0.0, 0.0)
+
+
+def test_needles_are_driven_in_freezes_only(config: Config) -> None:
+    table = surface_table(config.needles[0], (
+        (PhaseKind.FREEZE, 0.0, 600.0), (PhaseKind.THAW, 600.0, 900.0), (PhaseKind.FREEZE, 900.0, 1800.0)))
+    times = [t for t, _ in table]
+    assert times == sorted(times)
+    assert table[0] == (0.0, 37.0)
+    assert np.isnan(dict(table)[600.0])
+    assert dict(table)[960.0] == -140.0
+
+
+def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
+    engine = CpuEngine()
+    label = np.zeros(GRID.shape_zyx, np.uint8)
+    problem = make_problem(config, GRID, label, FREEZE)
+    points = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [-6.0, 0.0, 0.0], [0.0, 0.0, 6.0]])
+    target = Target(points, points * 2.0)
+    job = begin_forecast(problem, first_anchor(config, GRID, label, engine), GRID, target)
+    while not job.done:
+        job = advance_forecast(job, engine, 5)
+    forecast = finish_forecast(job, config, 1000.0, engine)
+    assert (forecast.times_utc_s[0], forecast.times_utc_s[-1]) == (1000.0, 1900.0)
+    volumes = [(t < forecast.edge_degc).sum() for t in forecast.temperature_degc]
+    assert volumes == sorted(volumes)
+    assert 3.0 < volumes[20] * 0.008 < 25.0  # ml after ten minutes of one needle
+    low, high = forecast.time_to_lesion_s
+    assert 20.0 < low < high < 600.0
+    assert forecast.time_to_margin_s is None or forecast.time_to_margin_s[0] > low
+    centre = sample(forecast.temperature_degc[20], GRID, points, np.nan)
+    assert (centre < forecast.edge_degc).all()
