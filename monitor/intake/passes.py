@@ -49,14 +49,13 @@ class Pass:
 
 def alike(a: CtSlice, b: CtSlice) -> bool:
     """Whether two slices can be of one sweep. AcquisitionNumber does not tell: it varies per slice
-    on GE. Nor do the values of ImageType after the third, which are each maker's own
-    (PS3.3 C.7.6.1.1.2)."""
+    on GE."""
     return (
         a.series_uid == b.series_uid
         and a.frame_of_reference_uid == b.frame_of_reference_uid
         and a.hu.shape == b.hu.shape
         and a.kernel == b.kernel
-        and a.image_type[:3] == b.image_type[:3]
+        and a.image_type == b.image_type
         and bool(np.allclose(a.pixel_spacing_mm, b.pixel_spacing_mm, rtol=0.0, atol=1e-4))
         and bool(np.allclose(a.row_direction, b.row_direction, rtol=0.0, atol=1e-3))
         and bool(np.allclose(a.column_direction, b.column_direction, rtol=0.0, atol=1e-3))

@@ -29,6 +29,8 @@ def stack(slices: Sequence[CtSlice], volume_id: str, completed_by: str) -> CtVol
     first = ordered[0]
     acquired_utc_s, reasons = _acquired(slices)
     reasons += gap_reasons(np.array(geometry.slice_offsets_mm))
+    if not first.series_uid:
+        reasons.append(Reason("series_uid_missing", "The images name no series."))
     hu = np.stack([s.hu for s in ordered])
     hu.setflags(write=False)
     return CtVolume(
