@@ -141,6 +141,7 @@ class Core:
                 "path": instance.path,
                 "association_id": instance.association_id,
                 "calling_ae_title": instance.calling_ae_title,
+                "received_mono_s": instance.received_mono_s,
             },
         )
         self.handle(decode(instance, self._store.record))

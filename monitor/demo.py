@@ -7,7 +7,9 @@ RTSTRUCT, as a planning system would have written them.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from monitor.view.timeline import Series, save_timeline
 
 SCENARIO = "abdominal_wall_endometriosis"
 # 22 minutes of procedure in about 3.
@@ -170,41 +174,66 @@ def _end(monitor: subprocess.Popen[bytes]) -> None:
 
 def _summary(options: DemoOptions, record: Path, say: Callable[[str], None]) -> None:
     """Each scan as measured, beside the simulator's truth, which the monitor never saw."""
-    measured: dict[str, dict[str, Any]] = {}
-    for line in read_journal(record / "journal.jsonl"):
-        if line["kind"] == "assessment" and line["lesion_covered"] is not None:
-            measured[line["volume_id"]] = line
-    truth_file = options.out / "truth" / "truth.json"
-    truth = json.loads(truth_file.read_text())["scans"][1:] if truth_file.exists() else []
+    pairs = list(_pairs(options, record))
     rows = [
-        "scan   lesion covered    lesion + margin   minimal margin    ice volume   status",
+        "scan   lesion covered    lesion + margin   minimal margin    ice volume        status",
         "       measured (true)   measured (true)   measured (true)   measured (true)",
+        *(_row(a, true) for a, true in pairs),
     ]
-    for (volume_id, a), true in zip(
-        measured.items(), truth or [None] * len(measured), strict=False
-    ):
-        rows.append(_row(volume_id, a, true))
     text = "\n".join(rows)
     (options.out / "summary.txt").write_text(text + "\n", encoding="utf-8")
+    _timeline(options.out / "summary.png", options.scenario, pairs)
     say(text)
     say(
-        f"Screens:  {record / 'screens'}\nSummary:  {options.out / 'summary.txt'}\n"
+        f"Screens:  {record / 'screens'}\nSummary:  {options.out / 'summary.txt'}, summary.png\n"
         f"Journal:  {record / 'journal.jsonl'}\nResearch software: it informs, it never decides."
     )
 
 
-def _row(volume_id: str, a: dict[str, Any], true: dict[str, Any] | None) -> str:
+def _pairs(
+    options: DemoOptions, record: Path
+) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """The last assessment of each scan and the truth of the same scan, by its order."""
+    measured = {
+        line["volume_id"]: line
+        for line in read_journal(record / "journal.jsonl")
+        if line["kind"] == "assessment"
+    }
+    file = options.out / "truth" / "truth.json"
+    truth = json.loads(file.read_text(encoding="utf-8"))["scans"] if file.exists() else []
+    for assessment, true in itertools.zip_longest(list(measured.values()), truth):
+        if assessment is not None and assessment["lesion_covered"] is not None:
+            yield assessment, true
+
+
+def _row(a: dict[str, Any], true: dict[str, Any] | None) -> str:
     def pair(name: str, scale: float, unit: str) -> str:
-        got = a[name]
-        want = true.get(name) if true else None
-        shown = "—" if got is None else f"{scale * got:.1f}"
-        return f"{shown} ({'—' if want is None else f'{scale * want:.1f}'}) {unit}".ljust(18)
+        numbers = [x.get(name) if x else None for x in (a, true)]
+        got, want = ("—" if v is None else f"{scale * v:.1f}" for v in numbers)
+        return f"{got} ({want}) {unit}".ljust(18)
 
     return (
-        f"{volume_id:6} "
+        f"{a['volume_id']:7}"
         + pair("lesion_covered", 100, "%")
         + pair("margin_covered", 100, "%")
         + pair("min_margin_mm", 1, "mm")
         + pair("ice_volume_ml", 1, "ml")
         + a["status"]
     )
+
+
+def _timeline(
+    path: Path, scenario: str, pairs: list[tuple[dict[str, Any], dict[str, Any] | None]]
+) -> None:
+    def values(of: int, name: str, scale: float) -> list[float]:
+        found = [(pair[of] or {}).get(name) for pair in pairs]
+        return [math.nan if v is None else scale * v for v in found]
+
+    minutes = values(1, "time_s", 1 / 60) if pairs and pairs[0][1] else list(range(len(pairs)))
+    titles = (
+        ("lesion_covered", "Lesion covered, %", 100.0),
+        ("min_margin_mm", "Minimal margin, mm", 1.0),
+        ("ice_volume_ml", "Ice volume, ml", 1.0),
+    )
+    plots = [Series(t, minutes, values(0, n, k), values(1, n, k)) for n, t, k in titles]
+    save_timeline(path, f"{scenario}: measured and true", plots)

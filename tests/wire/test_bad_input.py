@@ -1,0 +1,114 @@
+"""What goes wrong in a room: each gets a clear message, and nothing is lost."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.wire.live import LiveProcess, sphere_case
+
+from monitor.cli import main
+
+
+def run_live(case: Path, record: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--headless", "--record", str(record)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+
+
+def test_missing_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["live", str(tmp_path / "none.toml"), "--headless", "--record", str(tmp_path / "r")]) == 2
+    assert "none.toml: cannot be read" in capsys.readouterr().err
+
+
+def test_malformed_case_names_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = tmp_path / "case.toml"
+    case.write_text('[patient]\nid = "A\n', encoding="utf-8")
+    assert main(["check", str(case)]) == 2
+    error = capsys.readouterr().err
+    assert "not TOML" in error
+    assert "line 2" in error
+
+
+def test_unreadable_rtstruct(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.dcm").write_bytes(b"\x00" * 200)
+    case = tmp_path / "case.toml"
+    case.write_text(
+        '[patient]\nid = "A"\n[organ]\npreset = "liver"\n[lesion]\nfile = "plan.dcm"\nroi = "GTV"\n', encoding="utf-8")
+    assert main(["check", str(case)]) == 2
+    assert "plan.dcm" in capsys.readouterr().err
+
+
+def test_port_in_use(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        case = sphere_case(tmp_path, "A", (0.0, 0.0, 0.0))
+        case.write_text(case.read_text().replace("port = 0", f"port = {port}"), encoding="utf-8")
+        done = run_live(case, tmp_path / "record")
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr + done.stdout
+    assert '"listener_failed"' in (tmp_path / "record" / "journal.jsonl").read_text()
+
+
+def test_a_record_is_not_written_over(tmp_path: Path) -> None:
+    case = sphere_case(tmp_path, "A", (0.0, 0.0, 0.0))
+    with LiveProcess(case, tmp_path / "record"):
+        pass
+    before = (tmp_path / "record" / "journal.jsonl").read_bytes()
+    done = run_live(case, tmp_path / "record")
+    assert done.returncode == 2
+    assert "recorded there already" in done.stderr
+    assert (tmp_path / "record" / "journal.jsonl").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first two scans of the demo's procedure, as DICOM files."""
+    out = tmp_path_factory.mktemp("rendered")
+    subprocess.run(
+        [sys.executable, "-m", "scanner_sim.cli", "render", "abdominal_wall_endometriosis", "--out", str(out),
+         "--scans", "2"], check=True, capture_output=True)
+    return out
+
+
+def without_needles(text: str) -> str:
+    kept, skipping = [], False
+    for line in text.splitlines():
+        skipping = line.startswith("[[needle]]") or (skipping and not line.startswith("["))
+        if not skipping:
+            kept.append(line)
+    return "\n".join(kept).replace("port = 11112", "port = 0") + "\n"
+
+
+def test_scans_before_the_needles_are_known_are_measured_once_they_are(
+    rendered: Path, dcmtk: dict[str, str], tmp_path: Path
+) -> None:
+    whole = (rendered / "case.toml").read_text(encoding="utf-8").replace("port = 11112", "port = 0")
+    case = tmp_path / "case.toml"
+    case.write_text(without_needles(whole), encoding="utf-8")
+    (tmp_path / "rtstruct.dcm").write_bytes((rendered / "rtstruct.dcm").read_bytes())
+    with LiveProcess(case, tmp_path / "record", "--clock-speed", "100") as live:
+        live.wait(lambda lines: {"no_baseline", "needles_unknown"} <= {x.get("code") for x in lines})
+        for number in range(2):
+            files = sorted((rendered / f"scan_{number:03d}").iterdir())
+            subprocess.run(
+                [dcmtk["storescu"], "-aec", "ICEBALL", "127.0.0.1", str(live.port), *map(str, files)],
+                check=True, capture_output=True)
+            live.wait(lambda lines, n=number: len([x for x in lines if x["kind"] == "volume_completed"]) > n)
+            if number == 0:
+                live.wait(lambda lines: [x for x in lines if x["kind"] == "phase"])
+        refused = live.wait(lambda lines: [x for x in lines if x["kind"] == "ice_segmented"])[-1]
+        assert (refused["status"], refused["volume_ml"]) == ("INVALID", None)
+        assert "needles_unknown" in [r["code"] for r in refused["reasons"]]
+        case.write_text("nonsense", encoding="utf-8")
+        live.type("reload")
+        live.wait(lambda lines: [x for x in lines if x["kind"] == "operator" and "refused" in x])
+        case.write_text(whole, encoding="utf-8")
+        live.type("reload")
+        measured = live.wait(
+            lambda lines: [x for x in lines if x["kind"] == "assessment" and x["lesion_covered"]])[-1]
+        assert measured["lesion_covered"] == pytest.approx(0.64, abs=0.05)

@@ -1,0 +1,81 @@
+"""The whole loop: scanner simulator and monitor as separate processes over loopback DICOM."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.wire.live import unaccounted
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo procedure at high speed, without a display."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    subprocess.run(
+        [sys.executable, "-m", "monitor.cli", "demo", "--headless", "--speed", "30", "--out", str(out)],
+        check=True, capture_output=True, timeout=280)
+    return out
+
+
+def journal(demo: Path) -> list[dict]:
+    return [json.loads(x) for x in (demo / "record" / "journal.jsonl").read_text().splitlines()]
+
+
+def of_kind(demo: Path, kind: str) -> list[dict]:
+    return [x for x in journal(demo) if x["kind"] == kind]
+
+
+def truth(demo: Path) -> list[dict]:
+    return json.loads((demo / "truth" / "truth.json").read_text())["scans"]
+
+
+def test_every_slice_is_accounted_for(demo: Path) -> None:
+    lines = journal(demo)
+    assert [x["seq"] for x in lines] == list(range(1, len(lines) + 1))
+    assert len(of_kind(demo, "instance_received")) == 40 * len(truth(demo))
+    assert not of_kind(demo, "instance_rejected")
+    assert unaccounted(lines) == 0
+    assert not of_kind(demo, "fault")
+    assert lines[-1]["kind"] == "procedure_ended"
+
+
+def test_the_final_scan_agrees_with_the_truth(demo: Path) -> None:
+    final, true = of_kind(demo, "assessment")[-1], truth(demo)[-1]
+    assert final["volume_id"] == f"v{len(truth(demo)):03d}"
+    assert final["lesion_covered"] == pytest.approx(true["lesion_covered"], abs=0.03)
+    assert final["min_margin_mm"] == pytest.approx(true["min_margin_mm"], abs=2.0)
+
+
+def test_every_scan_agrees_with_the_truth(demo: Path) -> None:
+    measured = {x["volume_id"]: x for x in of_kind(demo, "assessment") if x["lesion_covered"] is not None}
+    assert len(measured) == len(truth(demo)) - 1
+    for a, true in zip(measured.values(), truth(demo)[1:], strict=True):
+        assert a["lesion_covered"] == pytest.approx(true["lesion_covered"], abs=0.03)
+        assert a["min_margin_mm"] == pytest.approx(true["min_margin_mm"], abs=2.0)
+        assert a["margin_covered"] <= a["lesion_covered"]
+        assert (a["lesion_covered"] < 1) == (a["min_margin_mm"] < 0)
+        # A structure may be said nearer than it is; a monitor that says farther is dangerous.
+        for s in a["structures"]:
+            assert s["distance_mm"] < true["structures"][s["name"]] + 1.5
+
+
+def test_the_protocol_ran_and_forecasts_followed_the_scans(demo: Path) -> None:
+    phases = [(x["phase"], x["cycle"]) for x in of_kind(demo, "phase")]
+    assert phases == [("freeze", 1), ("thaw", 1), ("freeze", 2), ("ended", 2)]
+    forecasts = of_kind(demo, "forecast")
+    assert len({x["from_volume_id"] for x in forecasts} - {None}) >= 5
+    first = next(x for x in of_kind(demo, "assessment") if x["time_to_margin_s"])
+    low, high = first["time_to_margin_s"]
+    assert 0 <= low <= high <= 900
+
+
+def test_one_picture_per_scan_and_a_summary(demo: Path) -> None:
+    screens = {p.name for p in (demo / "record" / "screens").glob("*.png")}
+    expected = {f"screen_v{n:03d}.png" for n in range(1, len(truth(demo)) + 1)}
+    assert expected | {"screen_final.png"} <= screens
+    assert "lesion covered" in (demo / "summary.txt").read_text()
+    assert (demo / "summary.png").stat().st_size > 10_000
