@@ -96,6 +96,7 @@ class Engine(Protocol):
     caches. Raises ``ValueError`` naming what is wrong with a problem."""
 
     name: str
+    why: str  # one sentence: why this engine runs
 
     def initial(
         self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0

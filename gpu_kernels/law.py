@@ -7,14 +7,13 @@ functions. Invariant: temperature and frozen fraction are continuous and monoton
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_kernels.engine import Problem, Tissue
+from gpu_kernels.engine import Problem
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -124,15 +123,15 @@ def enthalpy(
 
 
 def stable_step_s(problem: Problem, parameters: Table, sink_per_s: float) -> float:
-    """The longest stable explicit Euler step: Gershgorin's bound on the heat operator and the
-    needles' strongest sink. A face conducts at most twice its worse half."""
+    """The longest stable explicit Euler step: Gershgorin's bound on the heat operator plus
+    ``sink_per_s``, that of the needles. A face conducts at most twice its worse half."""
     inverse_square = float(sum((1e3 / d) ** 2 for d in problem.spacing_mm))
     k_own = np.maximum(parameters.k_frozen, parameters.k_unfrozen)
     k_face = np.minimum(2.0 * k_own, k_own.max())
+    # In the mushy zone the latent heat makes T(H) flatter than either branch.
     per_c = np.maximum(parameters.per_cf, parameters.per_cu)
-    # Below this temperature slope the mushy zone's latent heat only slows the answer down.
     rate = (4.0 * k_face * inverse_square + parameters.perfusion) * per_c
-    return 2.0 / (float(rate.max()) + 2.0 * sink_per_s)
+    return 2.0 / (float(rate.max()) + sink_per_s)
 
 
 def rkl1(stages: int) -> tuple[FloatArray, FloatArray, float]:
@@ -145,67 +144,6 @@ def rkl1(stages: int) -> tuple[FloatArray, FloatArray, float]:
 
 def stages_for(step_s: float, euler_s: float) -> int:
     """The fewest stages that keep a step of ``step_s`` stable: step ≤ euler·(s² + s)/2; odd, which
-    damps the highest modes."""
+    damps the highest modes, and no fewer than 3."""
     s = int(np.ceil(0.5 * (np.sqrt(1.0 + 8.0 * step_s / euler_s) - 1.0)))
     return max(3, s + 1 - s % 2)
-
-
-# ------------------------------------------------------------------ validation
-
-
-def check(problem: Problem) -> None:
-    """Raises ``ValueError`` naming what is wrong."""
-    label = problem.label_zyx
-    if label.ndim != 3 or min(label.shape) < 3:
-        raise ValueError(
-            f"label_zyx: expected three dimensions of at least 3 voxels, got {label.shape}"
-        )
-    if not problem.tissues or int(label.max()) >= len(problem.tissues):
-        raise ValueError(
-            f"label_zyx: label {int(label.max())} but {len(problem.tissues)} tissue(s)"
-        )
-    if not all(np.isfinite(d) and d > 0 for d in problem.spacing_mm):
-        raise ValueError(f"spacing_mm: expected positive numbers, got {problem.spacing_mm}")
-    if problem.boundary not in ("fixed", "insulated"):
-        raise ValueError(f'boundary: expected "fixed" or "insulated", got {problem.boundary!r}')
-    for tissue in problem.tissues:
-        _check_tissue(tissue)
-    m = problem.members
-    for name in ("perfusion", "latent_heat", "k_frozen", "cooling"):
-        values = getattr(m, name)
-        if len(values) != len(m) or not all(np.isfinite(v) and v >= 0 for v in values):
-            raise ValueError(f"members.{name}: expected {len(m)} numbers ≥ 0, got {values}")
-    for i, needle in enumerate(problem.needles):
-        if abs(float(np.linalg.norm(needle.direction)) - 1.0) > 1e-6:
-            raise ValueError(
-                f"needles[{i}].direction: expected a unit vector, got {needle.direction}"
-            )
-        if not 0.0 <= needle.duty <= 1.0:
-            raise ValueError(f"needles[{i}].duty: expected 0..1, got {needle.duty}")
-        if not (needle.diameter_mm > 0 and needle.active_length_mm > 0):
-            raise ValueError(f"needles[{i}]: expected positive diameter_mm and active_length_mm")
-        times = [t for t, _ in needle.surface_degc]
-        if not times or any(b < a for a, b in itertools.pairwise(times)):
-            raise ValueError(f"needles[{i}].surface_degc: expected ascending times, got {times}")
-
-
-def _check_tissue(tissue: Tissue) -> None:
-    positive = (
-        "rho_kg_m3",
-        "c_unfrozen_j_kg_k",
-        "c_frozen_j_kg_k",
-        "k_unfrozen_w_m_k",
-        "k_frozen_w_m_k",
-    )
-    for name in positive:
-        value = getattr(tissue, name)
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(
-                f"tissue {tissue.name}: {name}: expected a positive number, got {value}"
-            )
-    for name in ("latent_heat_j_kg", "perfusion_per_s", "metabolic_w_m3"):
-        value = getattr(tissue, name)
-        if not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"tissue {tissue.name}: {name}: expected a number ≥ 0, got {value}")
-    if not tissue.solidus_degc < tissue.liquidus_degc:
-        raise ValueError(f"tissue {tissue.name}: solidus_degc must lie below liquidus_degc")

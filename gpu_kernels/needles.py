@@ -5,7 +5,10 @@ the grid. Instead each short piece of the shaft draws heat through a Gaussian ke
 temperature through the same kernel. For a line source in a uniform medium the kernel-averaged
 temperature T~ and the shaft's T_p are then related by q' = 2πk(T~ − T_p)/ln(r_eq/r_p) with
 r_eq = 2σ·exp(−γ/2), since ⟨ln r⟩ over a plane Gaussian of variance 2σ² per axis is
-½(ln 4σ² − γ) (an immersed form of Peaceman's well model, SPE J. 1978).
+½(ln 4σ² − γ) (an immersed form of Peaceman's well model, SPE J. 1978). The 7-point stencil's own
+Green function is deeper by (q'/2πk)·Σ_i d_i²·⅜(1 − n_i²)²/24σ² for a needle along n, which
+``r_eq_mm`` takes into account (leading term of the stencil's symbol, averaged over the needle's
+normal plane): with σ = d that is 2–3 % of the draw.
 Invariant: the weights of every piece sum to 1, wherever the needle lies.
 """
 
@@ -19,11 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_kernels.engine import Needle, Problem
+from gpu_kernels.law import Table
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
 _EULER_GAMMA = 0.5772156649015329
-_PIECES_PER_SIGMA = 2.0
+# Pieces a σ apart make a line of Gaussians that ripples by 2·exp(−2π²) of its mean.
+_PIECES_PER_SIGMA = 1.0
 _REACH_SIGMA = 3.5
 
 
@@ -31,7 +36,7 @@ _REACH_SIGMA = 3.5
 class Shafts:
     """Pieces of all shafts. ``start`` (pieces + 1,) delimits each piece's ``voxel`` (flat index) and
     ``weight``; ``needle`` is the piece's needle; ``metre`` its length; ``shape`` is 2π/ln(r_eq/r_p)
-    times the needle's duty."""
+    times the needle's duty. ``may_change`` (voxels,) is False where the boundary holds."""
 
     start: npt.NDArray[np.int64]
     voxel: npt.NDArray[np.int64]
@@ -39,7 +44,7 @@ class Shafts:
     needle: npt.NDArray[np.int64]
     metre: FloatArray
     shape: FloatArray
-    sink_per_w_m_k: float
+    may_change: npt.NDArray[np.bool_]
 
 
 def sigma_mm(problem: Problem, needle: Needle) -> float:
@@ -47,18 +52,22 @@ def sigma_mm(problem: Problem, needle: Needle) -> float:
     return max(max(problem.spacing_mm), 0.75 * needle.diameter_mm)
 
 
+def r_eq_mm(problem: Problem, needle: Needle) -> float:
+    """The radius at which a line's steady temperature equals the kernel-averaged one."""
+    sigma = sigma_mm(problem, needle)
+    across = 1.0 - np.square(needle.direction)
+    stencil = float(np.sum(np.square(problem.spacing_mm) * 0.375 * across**2)) / (24.0 * sigma**2)
+    return float(2.0 * sigma * np.exp(-_EULER_GAMMA / 2.0 - stencil))
+
+
 def shafts(problem: Problem) -> Shafts:
     """The pieces of a problem's needles; those outside the grid draw nothing."""
     starts, voxels, weights, owners, lengths, shapes = [0], [], [], [], [], []
-    densest = 0.0
     for number, needle in enumerate(problem.needles):
         sigma = sigma_mm(problem, needle)
-        r_eq_mm = 2.0 * sigma * np.exp(-_EULER_GAMMA / 2.0)
-        factor = needle.duty * 2.0 * np.pi / np.log(r_eq_mm / (0.5 * needle.diameter_mm))
-        count = max(1, int(np.ceil(needle.active_length_mm * _PIECES_PER_SIGMA / sigma)))
-        length_mm = needle.active_length_mm / count
-        for i in range(count):
-            centre = np.array(needle.tip_mm) + (i + 0.5) * length_mm * np.array(needle.direction)
+        log = np.log(r_eq_mm(problem, needle) / (0.5 * needle.diameter_mm))
+        centres, length_mm = _pieces(needle, sigma)
+        for centre in centres:
             voxel, weight = _kernel(problem, centre, sigma)
             if not len(voxel):
                 continue
@@ -67,29 +76,60 @@ def shafts(problem: Problem) -> Shafts:
             starts.append(starts[-1] + len(voxel))
             owners.append(number)
             lengths.append(length_mm / 1e3)
-            shapes.append(factor)
-        # Strongest relative sink: the kernel's density on the axis of a long line.
-        densest += factor / (4.0 * np.pi * (sigma / 1e3) ** 2)
+            shapes.append(needle.duty * 2.0 * np.pi / log)
     return Shafts(
         np.array(starts, np.int64),
         np.concatenate(voxels) if voxels else np.zeros(0, np.int64),
         np.concatenate(weights) if weights else np.zeros(0),
         np.array(owners, np.int64),
-        np.array(lengths),
-        np.array(shapes),
-        float(densest),
+        np.array(lengths, float),
+        np.array(shapes, float),
+        _may_change(problem),
     )
+
+
+def sink_per_s(problem: Problem, parameters: Table, s: Shafts) -> float:
+    """A bound on the rate at which needles change a voxel's temperature: the row sum of the draw's
+    matrix (a piece's weights sum to 1). The kernel keeps it below the grid's own conduction rate,
+    so that the stiff sink needs no implicit step."""
+    if not len(s.voxel):
+        return 0.0
+    per_entry = np.repeat(s.shape * s.metre, np.diff(s.start)) * s.weight
+    touched, place = np.unique(s.voxel, return_inverse=True)
+    density_per_m = np.bincount(place, per_entry) / (float(np.prod(problem.spacing_mm)) / 1e9)
+    tissue = np.unique(problem.label_zyx.ravel()[touched])
+    k = np.maximum(parameters.k_frozen, parameters.k_unfrozen)[:, tissue].max()
+    per_c = np.maximum(parameters.per_cf, parameters.per_cu)[:, tissue].max()
+    return float(density_per_m.max() * k * per_c * max(problem.members.cooling))
+
+
+def _pieces(needle: Needle, sigma: float) -> tuple[FloatArray, float]:
+    """The centres (piece, xyz) of a needle's pieces and their length."""
+    count = max(1, int(np.ceil(needle.active_length_mm * _PIECES_PER_SIGMA / sigma)))
+    length_mm = needle.active_length_mm / count
+    along_mm = (np.arange(count) + 0.5) * length_mm
+    return np.array(needle.tip_mm) + along_mm[:, None] * np.array(needle.direction), length_mm
+
+
+def _may_change(problem: Problem) -> npt.NDArray[np.bool_]:
+    free = np.ones(problem.label_zyx.shape, bool)
+    if problem.boundary == "fixed":
+        free[:] = False
+        free[1:-1, 1:-1, 1:-1] = True
+    return free.ravel()
 
 
 def _kernel(
     problem: Problem, centre_mm: FloatArray, sigma: float
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Flat indices and normalised Gaussian weights of the voxels around a point."""
+    """Flat indices and normalised Gaussian weights of the voxels around a point inside the grid."""
     nz, ny, nx = problem.label_zyx.shape
     axes = []
     for c, o, d, n in zip(
         centre_mm, problem.origin_mm, problem.spacing_mm, (nx, ny, nz), strict=True
     ):
+        if not -0.5 <= (c - o) / d <= n - 0.5:
+            return np.zeros(0, np.int64), np.zeros(0)
         low = int(np.ceil((c - _REACH_SIGMA * sigma - o) / d))
         high = int(np.floor((c + _REACH_SIGMA * sigma - o) / d))
         index = np.arange(max(low, 0), min(high, n - 1) + 1)
@@ -97,15 +137,12 @@ def _kernel(
     (ix, wx), (iy, wy), (iz, wz) = axes
     weight = (wz[:, None, None] * wy[None, :, None] * wx[None, None, :]).ravel()
     voxel = ((iz[:, None, None] * ny + iy[None, :, None]) * nx + ix[None, None, :]).ravel()
-    total = weight.sum()
-    if not total > 0:
-        return np.zeros(0, np.int64), np.zeros(0)
-    return voxel.astype(np.int64), weight / total
+    return voxel.astype(np.int64), weight / weight.sum()
 
 
 def surface_degc(needle: Needle, time_s: float) -> float:
     """The shaft's temperature at a time: linear between entries, held after the last, NaN where the
-    needle is not driven (also before its first entry)."""
+    needle is not driven (also before its first entry). An entry before a NaN one holds until it."""
     table = needle.surface_degc
     if time_s < table[0][0]:
         return float("nan")

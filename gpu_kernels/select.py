@@ -16,13 +16,16 @@ class EngineUnavailable(RuntimeError):
 
 
 def open_engine(choice: str) -> Engine:
-    """The engine by name. ``auto`` is the CPU engine in this version, which has no GPU engine."""
-    if choice in ("auto", "cpu"):
+    """The engine by name; ``engine.why`` says why this one. ``auto`` is the CPU engine in this
+    version, which has no GPU engine."""
+    if choice == "auto":
+        return CpuEngine(why="auto: this version has no GPU engine, so the CPU engine runs")
+    if choice == "cpu":
         return CpuEngine()
     if choice == "reference":
         return ReferenceEngine()
     if choice == "gpu":
-        raise EngineUnavailable("engine gpu: this version has no GPU engine yet; use --engine cpu")
+        raise EngineUnavailable("engine gpu: not part of this version; use --engine cpu")
     raise EngineUnavailable(f"engine {choice!r}: expected one of {', '.join(CHOICES)}")
 
 

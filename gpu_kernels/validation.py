@@ -1,0 +1,137 @@
+"""Problems and states that no engine should start on. Units as in ``engine``.
+
+Invariant: every test asks "proved fine?" and negates it, so that NaN fails; the ``ValueError`` names
+the field.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpu_kernels.engine import Blood, FloatArray, Members, Needle, Problem, State, Tissue
+from gpu_kernels.needles import r_eq_mm, sigma_mm
+
+_UNIT_ERROR = 1e-4
+
+
+def check(problem: Problem) -> None:
+    """Raises ``ValueError`` naming what is wrong with a problem."""
+    _check_grid(problem)
+    if not problem.tissues or int(problem.label_zyx.max()) >= len(problem.tissues):
+        highest = int(problem.label_zyx.max())
+        raise ValueError(f"label_zyx: label {highest} but {len(problem.tissues)} tissue(s)")
+    if problem.boundary not in ("fixed", "insulated"):
+        raise ValueError(f'boundary: expected "fixed" or "insulated", got {problem.boundary!r}')
+    for i, tissue in enumerate(problem.tissues):
+        _check_tissue(f"tissues[{i}] ({tissue.name})", tissue)
+    _check_blood(problem.blood)
+    _check_members(problem.members)
+    for i, needle in enumerate(problem.needles):
+        _check_needle(f"needles[{i}]", needle, problem)
+
+
+def check_state(problem: Problem, state: State, until_s: float) -> None:
+    """Raises ``ValueError`` when a state does not belong to a problem or time would run back."""
+    if not (math.isfinite(state.time_s) and math.isfinite(until_s) and until_s >= state.time_s):
+        raise ValueError(f"until_s: expected a time from {state.time_s} s on, got {until_s}")
+    shape = (len(problem.members), *problem.label_zyx.shape)
+    h = state.enthalpy_j_m3
+    if h.shape != shape or h.dtype.kind != "f":
+        raise ValueError(
+            f"state.enthalpy_j_m3: expected floats of shape {shape}, got {h.dtype} {h.shape}"
+        )
+    if not np.isfinite(h).all():
+        raise ValueError("state.enthalpy_j_m3: not finite")
+
+
+def check_temperature(problem: Problem, t: FloatArray) -> None:
+    """Raises ``ValueError`` when an initial temperature does not fit a problem."""
+    grid = problem.label_zyx.shape
+    if t.shape not in ((), grid, (len(problem.members), *grid)):
+        raise ValueError(f"temperature_degc: expected a number or {grid} voxels, got {t.shape}")
+    if not np.isfinite(t).all():
+        raise ValueError("temperature_degc: not finite")
+
+
+def _check_grid(problem: Problem) -> None:
+    label = problem.label_zyx
+    if label.ndim != 3 or min(label.shape) < 3 or label.dtype != np.uint8:
+        raise ValueError(
+            f"label_zyx: expected uint8, at least 3×3×3 voxels, got {label.dtype} {label.shape}"
+        )
+    _check_numbers("spacing_mm", problem.spacing_mm, 3, above=0.0)
+    _check_numbers("origin_mm", problem.origin_mm, 3)
+
+
+def _check_tissue(where: str, tissue: Tissue) -> None:
+    for name in ("rho_kg_m3", "c_unfrozen_j_kg_k", "c_frozen_j_kg_k"):
+        _check_numbers(f"{where}.{name}", (getattr(tissue, name),), 1, above=0.0)
+    for name in ("k_unfrozen_w_m_k", "k_frozen_w_m_k"):
+        _check_numbers(f"{where}.{name}", (getattr(tissue, name),), 1, above=0.0)
+    for name in ("latent_heat_j_kg", "perfusion_per_s", "metabolic_w_m3"):
+        _check_numbers(f"{where}.{name}", (getattr(tissue, name),), 1, least=0.0)
+    _check_numbers(f"{where}.solidus_degc", (tissue.solidus_degc,), 1)
+    _check_numbers(f"{where}.liquidus_degc", (tissue.liquidus_degc,), 1)
+    if not tissue.solidus_degc < tissue.liquidus_degc:
+        raise ValueError(f"{where}.solidus_degc: must lie below liquidus_degc")
+
+
+def _check_blood(blood: Blood) -> None:
+    _check_numbers("blood.degc", (blood.degc,), 1)
+    _check_numbers("blood.rho_kg_m3", (blood.rho_kg_m3,), 1, above=0.0)
+    _check_numbers("blood.c_j_kg_k", (blood.c_j_kg_k,), 1, above=0.0)
+
+
+def _check_members(members: Members) -> None:
+    if len(members) == 0:
+        raise ValueError("members.perfusion: expected at least one member")
+    for name in ("perfusion", "latent_heat", "cooling"):
+        _check_numbers(f"members.{name}", getattr(members, name), len(members), least=0.0)
+    _check_numbers("members.k_frozen", members.k_frozen, len(members), above=0.0)
+
+
+def _check_needle(where: str, needle: Needle, problem: Problem) -> None:
+    _check_numbers(f"{where}.tip_mm", needle.tip_mm, 3)
+    _check_numbers(f"{where}.direction", needle.direction, 3)
+    if not abs(math.hypot(*needle.direction) - 1.0) <= _UNIT_ERROR:
+        raise ValueError(f"{where}.direction: expected a unit vector, got {needle.direction}")
+    _check_numbers(f"{where}.diameter_mm", (needle.diameter_mm,), 1, above=0.0)
+    _check_numbers(f"{where}.active_length_mm", (needle.active_length_mm,), 1, above=0.0)
+    if not 0.0 <= needle.duty <= 1.0:
+        raise ValueError(f"{where}.duty: expected 0..1, got {needle.duty}")
+    if not r_eq_mm(problem, needle) > 0.5 * needle.diameter_mm:
+        sigma = sigma_mm(problem, needle)
+        raise ValueError(f"{where}.diameter_mm: too thick for a kernel of {sigma:g} mm")
+    _check_table(f"{where}.surface_degc", needle.surface_degc)
+
+
+def _check_table(where: str, table: Sequence[tuple[float, float]]) -> None:
+    times = [t for t, _ in table]
+    ascending = all(a <= b for a, b in itertools.pairwise(times))
+    if not (times and ascending and all(math.isfinite(t) for t in times)):
+        raise ValueError(f"{where}: expected ascending times, got {times}")
+    for _, degc in table:
+        if not (math.isnan(degc) or -273.15 <= degc <= 1000.0):
+            raise ValueError(f"{where}: expected °C or NaN (not driven), got {degc}")
+
+
+def _check_numbers(
+    where: str,
+    values: Sequence[float],
+    count: int,
+    above: float = -math.inf,
+    least: float = -math.inf,
+) -> None:
+    fine = len(values) == count and all(
+        math.isfinite(v) and v > above and v >= least for v in values
+    )
+    if not fine:
+        kind = (
+            f" > {above:g}" if above > -math.inf else f" ≥ {least:g}" if least > -math.inf else ""
+        )
+        shown = values[0] if count == 1 and len(values) == 1 else tuple(values)
+        raise ValueError(f"{where}: expected {count} finite number(s){kind}, got {shown}")
