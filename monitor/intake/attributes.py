@@ -111,7 +111,9 @@ def acquired_utc_s(d: Dataset) -> float | None:
 
 
 def _joined(d: Dataset, date: str, time: str) -> str:
-    day, clock = text(d, date), text(d, time).replace(":", "")
+    day, clock = text(d, date), text(d, time)
+    if re.match(r"\d\d:\d\d(:\d\d|$)", clock):
+        clock = clock.replace(":", "")
     return day + clock if len(day) == 8 and clock else ""
 
 
