@@ -18,18 +18,26 @@ _SAMPLE_MM = 0.15
 def level_between_planes(
     planes: Mapping[float, Sequence[FloatArray]], grid: Grid, gap_mm: float
 ) -> FloatArray:
-    """The shape between contours: per-plane signed distances, interpolated along z. The body ends
-    half a slice beyond its last contour, and where a plane in between has none."""
+    """The shape between contours: per-plane signed distances, interpolated along z. Beyond its last
+    contour, and where a plane in between has none, the body tapers to an end half a slice away: a
+    flat lid would add corners that no lesion has, and find the smallest margin there."""
     heights = np.array(sorted(planes))
     distances = [plane_distance_mm(planes[h], grid) for h in heights]
     stack: list[tuple[float, FloatArray]] = []
     for i, (height, distance) in enumerate(zip(heights, distances, strict=True)):
         if i == 0 or heights[i] - heights[i - 1] > 1.5 * gap_mm:
-            stack.append((height - gap_mm, np.abs(distance)))
+            stack.append((height - gap_mm, _end(distance)))
         stack.append((float(height), distance))
         if i == len(heights) - 1 or heights[i + 1] - heights[i] > 1.5 * gap_mm:
-            stack.append((height + gap_mm, np.abs(distance)))
+            stack.append((height + gap_mm, _end(distance)))
     return _interpolated(stack, grid)
+
+
+def _end(distance: FloatArray) -> FloatArray:
+    """The plane one slice beyond an end, outside everywhere. Linear interpolation towards it ends a
+    point of depth δ after ½√(δ/D) of a slice, D the depth of the deepest: half an ellipsoid."""
+    depth = np.maximum(-distance, 0.0)
+    return np.where(distance < 0, 2.0 * np.sqrt(depth.max() * depth) - depth, distance)
 
 
 def _interpolated(stack: list[tuple[float, FloatArray]], grid: Grid) -> FloatArray:
