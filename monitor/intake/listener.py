@@ -232,7 +232,7 @@ class Listener:
         digest = hashlib.sha256(head)
         digest.update(data)
         name = f"{digest.hexdigest()}.dcm"
-        _write(self._blobs / name, head, data)
+        _write(self._blobs / name, head, data, self._limits.durable)
         return Instance(
             sha256=digest.hexdigest(),
             path=f"{self._blobs.name}/{name}",
@@ -284,7 +284,7 @@ def _head(sop_class: str, sop_instance: str, syntax: str) -> bytes:
     return b"\x00" * 128 + b"DICM" + buffer.getvalue()
 
 
-def _write(path: Path, head: bytes, data: memoryview) -> None:
+def _write(path: Path, head: bytes, data: memoryview, durable: bool) -> None:
     """Whole and on the disk, or not at all."""
     part = path.with_suffix(f".{threading.get_ident()}.part")
     try:
@@ -292,7 +292,8 @@ def _write(path: Path, head: bytes, data: memoryview) -> None:
             file.write(head)
             file.write(data)
             file.flush()
-            os.fdatasync(file.fileno())
+            if durable:
+                os.fdatasync(file.fileno())
         os.replace(part, path)
     except OSError:
         part.unlink(missing_ok=True)

@@ -17,7 +17,8 @@ _CHUNK = 1 << 18
 @dataclass(frozen=True)
 class Limits:
     """What one peer may take. ``hello_s``: until its A-ASSOCIATE; ``idle_s``: between messages of
-    an association; ``pdu_s``: for one PDU. ``connections`` are open at once from one address."""
+    an association; ``pdu_s``: for one PDU. ``connections`` are open at once from one address.
+    ``durable``: an acknowledged instance survives a power cut (fsync, some 2 ms each)."""
 
     instance_bytes: int = 64 * 2**20
     message_bytes: int = 256 * 2**20
@@ -28,6 +29,7 @@ class Limits:
     associations: int = 24
     connections: int = 16
     queue_s: float = 1.0
+    durable: bool = True
 
 
 def guard(association: Any, limits: Limits) -> None:

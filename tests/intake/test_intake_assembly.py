@@ -124,6 +124,15 @@ def test_a_part_that_was_revised_is_no_pattern_for_the_next() -> None:
     assert [len(v.instances) for v in volumes(outcomes)] == [8]
 
 
+def test_a_shorter_scan_is_no_pattern_for_a_longer_one() -> None:
+    state = START
+    for scan, count in enumerate([5, 8]):
+        slices = series(count, name=f"{scan}-", series=f"S{scan}", mono_s=60.0 * scan)
+        state, _ = assembly.tick(feed(state, slices)[0], 60.0 * scan + 9.0)
+    state, outcomes = feed(state, series(8, name="b", series="S9", mono_s=200.0))
+    assert [len(v.instances) for v in volumes(outcomes)] == [8]
+
+
 def test_a_recurring_position_begins_the_next_pass() -> None:
     state, _ = feed(START, series(5))
     state, outcomes = feed(state, series(5, name="b", mono_s=1.0))

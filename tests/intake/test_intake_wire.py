@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def test_a_disk_error_is_told_to_the_sender(tmp_path: Path) -> None:
     assert "cannot keep" in running.of(Refused)[0].reason
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_identifiers_never_become_paths(tmp_path: Path) -> None:
     dataset = ct_dataset()
     dataset.SOPInstanceUID = "../../../tmp/evil"
@@ -170,17 +172,22 @@ _HALF = {
 }
 
 
-@pytest.mark.parametrize("said", _HALF.values(), ids=_HALF.keys())
-def test_half_open_connections_are_closed(tmp_path: Path, said: bytes) -> None:
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     limits = Limits(hello_s=0.5, pdu_s=0.5, connections=4)
-    with listening(tmp_path, limits=limits) as running:
-        peers = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(4)]
-        for peer in peers:
-            peer.settimeout(5)
-            peer.sendall(said)
-        for peer in peers:
-            _wait_closed(peer)
-        _wait_until_served(running)
+    with listening(tmp_path_factory.mktemp("impatient"), limits=limits) as running:
+        yield running
+
+
+@pytest.mark.parametrize("said", _HALF.values(), ids=_HALF.keys())
+def test_half_open_connections_are_closed(impatient: Running, said: bytes) -> None:
+    peers = [socket.create_connection(("127.0.0.1", impatient.port)) for _ in range(4)]
+    for peer in peers:
+        peer.settimeout(5)
+        peer.sendall(said)
+    for peer in peers:
+        _wait_closed(peer)
+    _wait_until_served(impatient)
 
 
 def test_a_peer_that_stops_inside_its_data_is_closed_and_its_association_reported(
