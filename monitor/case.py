@@ -159,7 +159,9 @@ def _needle(t: Table) -> NeedleConfig:
 
 def _needle_type(name: str, types: dict[str, Any]) -> NeedleType:
     t = Table(
-        types.get(name, next(iter(types.values()))), f"presets/needles.toml: {name}", errors := list[str]()
+        types.get(name, next(iter(types.values()))),
+        f"presets/needles.toml: {name}",
+        errors := list[str](),
     )
     found = NeedleType(
         name,
@@ -287,7 +289,9 @@ def organ_preset(name: str) -> OrganPreset:
 
 def tissue_preset(name: str) -> TissueConfig:
     """A tissue by name, from presets/tissues.toml."""
-    t = Table(_preset("tissues").get(name, {}), f"presets/tissues.toml: {name}", errors := list[str]())
+    t = Table(
+        _preset("tissues").get(name, {}), f"presets/tissues.toml: {name}", errors := list[str]()
+    )
     tissue = TissueConfig(
         name=name,
         rho_kg_m3=t.number("rho_kg_m3", 100.0, 3000.0),

@@ -31,8 +31,16 @@ def main() -> None:
         run("scanner_sim.cli", "render", SCENARIO, "--out", str(out))
         case = out / "case.toml"
         case.write_text(case.read_text().replace("port = 11112", "port = 0"))
-        command = module("monitor.cli", "live", str(case), "--headless", "--record", str(out / "record"),
-                         "--clock-speed", "60")
+        command = module(
+            "monitor.cli",
+            "live",
+            str(case),
+            "--headless",
+            "--record",
+            str(out / "record"),
+            "--clock-speed",
+            "60",
+        )
         live = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         try:
             report(measure(out))
@@ -54,19 +62,31 @@ def measure(out: Path) -> list[dict[str, Any]]:
 
 
 def report(lines: list[dict[str, Any]]) -> None:
-    received = {x["sop_instance_uid"]: x["received_mono_s"] for x in lines if x["kind"] == "instance_received"}
+    received = {
+        x["sop_instance_uid"]: x["received_mono_s"]
+        for x in lines
+        if x["kind"] == "instance_received"
+    }
     seconds, forecasts = [], []
     for volume in (x for x in lines if x["kind"] == "volume_completed"):
         last = max(received[u] for u in volume["sop_instance_uids"])
-        mine = [x for x in lines if x.get("volume_id") == volume["volume_id"] and x["kind"] == "assessment"]
+        mine = [
+            x
+            for x in lines
+            if x.get("volume_id") == volume["volume_id"] and x["kind"] == "assessment"
+        ]
         measured = [x for x in mine if x["lesion_covered"] is not None]
         if measured:
             seconds.append(measured[0]["mono_s"] - last)
             forecasts += [x["mono_s"] - last for x in measured[1:2]]
     print(f"scans measured: {len(seconds)}")
-    print(f"last slice -> assessment, s: median {statistics.median(seconds):.2f}, worst {max(seconds):.2f}")
+    print(
+        f"last slice -> assessment, s: median {statistics.median(seconds):.2f}, worst {max(seconds):.2f}"
+    )
     if forecasts:
-        print(f"last slice -> assessment with the new forecast, s: median {statistics.median(forecasts):.2f}")
+        print(
+            f"last slice -> assessment with the new forecast, s: median {statistics.median(forecasts):.2f}"
+        )
 
 
 def wait(record: Path, kind: str, count: int) -> list[dict[str, Any]]:

@@ -29,7 +29,6 @@ from monitor.model import (
     worst,
 )
 
-
 # 90 % of a normal distribution lie within this many standard deviations.
 _TWO_SIDED_90 = 1.645
 

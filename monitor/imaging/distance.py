@@ -1,12 +1,14 @@
 """Sub-voxel signed distances on patient-aligned grids. Millimetres, arrays (z, y, x), LPS points.
 
-The distance is measured to foot points on the zero level, found by linear interpolation in the
-voxels beside it, and not to voxel centres: an ordinary distance transform of a mask is off by half
-a voxel. Invariant: the sign is that of the level; negative is inside.
+The distance is measured to foot points on the zero level of the trilinear field and not to voxel
+centres: an ordinary distance transform of a mask is off by half a voxel. Each voxel starts at the
+foot of the nearest border voxel, takes over a neighbour's if that is nearer, and slides along the
+surface to its own foot. Invariant: the sign is that of the level; negative is inside.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,23 @@ from monitor.geometry import Grid
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Float32Array = npt.NDArray[np.float32]
+IndexArray = npt.NDArray[np.intp]
 
-_BAND_MM = 8.0
+_BAND_MM = 8.0  # margins are read within it: here each voxel finds its very own foot
+_SLIDES = 2
+_CHUNK = 1 << 15  # voxels at a time: what belongs to them stays in the processor's cache
+_STEEPEST = 1e6  # stands for an infinite level, so that its crossings stay defined
+
+
+@dataclass(frozen=True)
+class _Feet:
+    """Points of the zero level, one for each border voxel: positions (n, 3) in z, y, x mm from
+    voxel 0, unit normals pointing out, and the level's slope along them, per mm."""
+
+    points_mm: FloatArray
+    normals: FloatArray
+    slopes: FloatArray
+    tree: Any  # scipy's cKDTree of the positions
 
 
 def signed_distance_mm(level: FloatArray, grid: Grid) -> Float32Array:
@@ -30,59 +47,162 @@ def signed_distance_mm(level: FloatArray, grid: Grid) -> Float32Array:
     inside = level < 0
     if inside.all() or not inside.any():
         return np.full(level.shape, -np.inf if inside.all() else np.inf, np.float32)
-    spacing_zyx = np.array(grid.spacing_mm[::-1])
+    spacing_zyx = np.array(grid.spacing_mm[::-1], np.float32)
+    level = np.clip(level, -_STEEPEST, _STEEPEST).astype(np.float32)
     border = _border(inside)
-    feet_mm, normals = _feet(np.asarray(level, np.float64), border, spacing_zyx)
+    feet = _feet(level, border, spacing_zyx)
+    carried = _carried(border, spacing_zyx)
+    distance = np.empty(level.size, np.float32)
+    for first in range(0, level.size, _CHUNK):
+        voxels = np.arange(first, min(first + _CHUNK, level.size))
+        distance[voxels] = _distance_mm(voxels, carried, level, feet, spacing_zyx)
+    return np.where(inside, -1, 1).astype(np.float32) * distance.reshape(level.shape)
+
+
+def _carried(border: npt.NDArray[np.bool_], spacing_zyx: FloatArray) -> npt.NDArray[np.int32]:
+    """For each voxel the number of the nearest border voxel, and so of a foot that is near."""
     nearest = ndimage.distance_transform_edt(
         ~border, sampling=spacing_zyx, return_distances=False, return_indices=True
     )
-    number = np.zeros(level.shape, np.int32)
-    number[border] = np.arange(len(feet_mm))
-    number = _closest_foot(number[tuple(nearest)], feet_mm, spacing_zyx)
-    distance = _to_surface_mm(number, feet_mm, normals, spacing_zyx)
-    return np.where(inside, -distance, distance).astype(np.float32)
+    number = np.zeros(border.shape, np.int32)
+    number[border] = np.arange(np.count_nonzero(border))
+    return np.asarray(number[tuple(nearest)])
 
 
-def _closest_foot(
-    number: npt.NDArray[np.int32], feet_mm: Float32Array, spacing_zyx: FloatArray
+def _distance_mm(
+    voxels: IndexArray,
+    carried: npt.NDArray[np.int32],
+    level: Float32Array,
+    feet: _Feet,
+    spacing_zyx: FloatArray,
+) -> FloatArray:
+    """Distance of each voxel to its own foot; beyond the band to the nearest foot there is."""
+    index = np.stack(np.unravel_index(voxels, level.shape), -1)
+    points_mm = index.astype(np.float32) * spacing_zyx
+    number = _slid(points_mm, carried.ravel()[voxels], carried, feet, spacing_zyx)
+    number = _searched(points_mm, number, feet, spacing_zyx)
+    distance = _apart_mm(points_mm, number, feet)
+    near = np.flatnonzero(distance < _BAND_MM)
+    if len(near):
+        own = _nearest_among_neighbours(
+            index[near], points_mm[near], number[near], carried, feet, spacing_zyx
+        )
+        distance[near] = _to_surface_mm(points_mm[near], own, level, feet, spacing_zyx)
+    return distance
+
+
+def _apart_mm(
+    points_mm: FloatArray, number: npt.NDArray[np.int32], feet: _Feet
+) -> FloatArray:
+    offset = points_mm - feet.points_mm[number]
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", offset, offset)))
+
+
+def _slid(
+    points_mm: FloatArray,
+    number: npt.NDArray[np.int32],
+    carried: npt.NDArray[np.int32],
+    feet: _Feet,
+    spacing_zyx: FloatArray,
 ) -> npt.NDArray[np.int32]:
-    """The foot of the nearest border voxel is not always the nearest foot: within ``_BAND_MM``,
-    where margins are read, the nearest one is searched for."""
-    near = np.flatnonzero(_squared_mm2(number, feet_mm, spacing_zyx) < _BAND_MM**2)
-    points = np.stack(np.unravel_index(near, number.shape), -1) * spacing_zyx
-    best = number.copy()
-    best.flat[near] = cKDTree(feet_mm).query(points.astype(np.float32), workers=-1)[1]
-    return best
+    """A nearer foot, twice, where there is one. The nearest border voxel is one that sticks out
+    of the staircase, and may lie several voxels aside of the point: drop the point on the tangent
+    plane of its foot and take the foot carried there."""
+    number = number.copy()
+    rows = np.arange(len(number))
+    last = np.array(carried.shape) - 1
+    for _ in range(_SLIDES):
+        mine, here = number[rows], points_mm[rows]
+        offset = here - feet.points_mm[mine]
+        normals = feet.normals[mine]
+        along = np.einsum("ij,ij->i", offset, normals)
+        squared = np.einsum("ij,ij->i", offset, offset)
+        aside = squared - along**2 > (0.6 * float(spacing_zyx.min())) ** 2
+        rows, here, mine, squared = rows[aside], here[aside], mine[aside], squared[aside]
+        dropped = here - along[aside, None] * normals[aside]
+        cell = np.clip(np.rint(dropped / spacing_zyx).astype(np.intp), 0, last)
+        other = carried[tuple(cell.T)]
+        nearer = _apart_mm(here, other, feet) ** 2 < squared
+        rows = rows[nearer]
+        number[rows] = other[nearer]
+    return number
 
 
-def _squared_mm2(
-    number: npt.NDArray[np.int32], feet_mm: Float32Array, spacing_zyx: FloatArray
-) -> Float32Array:
-    squared = np.zeros(number.shape, np.float32)
+def _nearest_among_neighbours(
+    index: IndexArray,
+    points_mm: FloatArray,
+    number: npt.NDArray[np.int32],
+    carried: npt.NDArray[np.int32],
+    feet: _Feet,
+    spacing_zyx: FloatArray,
+) -> npt.NDArray[np.int32]:
+    """Between two surfaces the nearest border voxel may belong to the farther one; one of the six
+    neighbours then carries a foot of the nearer."""
+    best, best_mm = number, _apart_mm(points_mm, number, feet)
     for axis in range(3):
-        shape = [-1 if a == axis else 1 for a in range(3)]
-        here = (np.arange(number.shape[axis]) * spacing_zyx[axis]).astype(np.float32).reshape(shape)
-        squared += (here - feet_mm[:, axis][number]) ** 2
-    return squared
+        for step in (-1, 1):
+            moved = index.copy()
+            moved[:, axis] = np.clip(moved[:, axis] + step, 0, carried.shape[axis] - 1)
+            other = carried[tuple(moved.T)]
+            changed = np.flatnonzero(other != best)
+            apart_mm = _apart_mm(points_mm[changed], other[changed], feet)
+            nearer = apart_mm < best_mm[changed]
+            changed = changed[nearer]
+            best = best.copy()
+            best[changed] = other[changed]
+            best_mm[changed] = apart_mm[nearer]
+    return _searched(points_mm, best, feet, spacing_zyx)
+
+
+def _searched(
+    points_mm: FloatArray, number: npt.NDArray[np.int32], feet: _Feet, spacing_zyx: FloatArray
+) -> npt.NDArray[np.int32]:
+    """The nearest foot of all, for the few points whose foot still lies well aside of them: where
+    the surface curves strongly, dropping on a tangent plane leads nowhere nearer."""
+    offset = points_mm - feet.points_mm[number]
+    along = np.einsum("ij,ij->i", offset, feet.normals[number])
+    aside = np.einsum("ij,ij->i", offset, offset) - along**2
+    rows = np.flatnonzero(aside > (0.8 * float(spacing_zyx.max())) ** 2)
+    number = number.copy()
+    number[rows] = feet.tree.query(points_mm[rows])[1]
+    return number
 
 
 def _to_surface_mm(
+    points_mm: FloatArray,
     number: npt.NDArray[np.int32],
-    feet_mm: Float32Array,
-    normals: Float32Array,
+    level: Float32Array,
+    feet: _Feet,
     spacing_zyx: FloatArray,
-) -> Float32Array:
-    """Distance of every voxel to the surface at its foot: to the tangent plane while the foot is
-    about underneath (feet sample the surface once a voxel), else to the foot itself."""
-    squared = _squared_mm2(number, feet_mm, spacing_zyx)
-    along = np.zeros(number.shape, np.float32)
-    for axis in range(3):
-        shape = [-1 if a == axis else 1 for a in range(3)]
-        here = (np.arange(number.shape[axis]) * spacing_zyx[axis]).astype(np.float32).reshape(shape)
-        along += (here - feet_mm[:, axis][number]) * normals[:, axis][number]
-    sideways_squared = squared - along * along
-    near_plane = sideways_squared < np.float32((1.2 * max(spacing_zyx)) ** 2)
-    return np.where(near_plane, np.abs(along), np.sqrt(squared))
+) -> FloatArray:
+    """Distance to the surface under each point: feet sample it about once a voxel, so the point is
+    dropped on the tangent plane of its foot and from there pulled onto the zero level."""
+    normals = feet.normals[number]
+    offset = points_mm - feet.points_mm[number]
+    along = (offset * normals).sum(-1, keepdims=True)
+    sideways_squared = (offset**2).sum(-1) - along[:, 0] ** 2
+    dropped = points_mm - along * normals
+    pulled = _pulled(dropped, normals, feet.slopes[number], level, spacing_zyx)
+    # Too far sideways the tangent plane has left the surface (an edge, a tip): the foot it is.
+    under = sideways_squared < (1.2 * float(spacing_zyx.max())) ** 2
+    own = np.where(under[:, None], pulled, feet.points_mm[number])
+    return np.asarray(np.linalg.norm(points_mm - own, axis=-1))
+
+
+def _pulled(
+    points_mm: FloatArray,
+    normals: FloatArray,
+    slopes: FloatArray,
+    level: Float32Array,
+    spacing_zyx: FloatArray,
+) -> FloatArray:
+    """Points moved along their normals onto the zero level: one Newton step, at most half a voxel
+    (a kink's slope could throw a point far)."""
+    index = points_mm / spacing_zyx
+    here = ndimage.map_coordinates(level, index.T, order=1, mode="nearest")
+    here[np.any((index < 0) | (index > np.array(level.shape) - 1), axis=1)] = 0.0
+    most = 0.5 * float(spacing_zyx.max())
+    return points_mm - np.clip(here / slopes, -most, most)[:, None] * normals
 
 
 def _border(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -97,46 +217,44 @@ def _border(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return border
 
 
-def _feet(
-    level: npt.NDArray[np.float64], border: npt.NDArray[np.bool_], spacing_zyx: FloatArray
-) -> tuple[Float32Array, Float32Array]:
-    """For each border voxel its foot on the zero level (z, y, x in mm from voxel 0) and the unit
-    normal there: the plane through the zero crossings on its axes, so that a steep or kinked level
-    does not throw the foot away as dividing by a gradient would."""
+def _feet(level: Float32Array, border: npt.NDArray[np.bool_], spacing_zyx: FloatArray) -> _Feet:
+    """For each border voxel its foot on the zero level. The first guess is the plane through the
+    zero crossings on its axes: dividing by the smooth gradient alone would throw the foot away
+    where the level is steep or kinked."""
     index = np.argwhere(border)
-    inverse = np.zeros((len(index), 3))
-    centre = level[border]
+    crossing, smooth = _gradients(level, index, spacing_zyx)
+    slopes = np.linalg.norm(crossing, axis=1)
+    points_mm = index * spacing_zyx - (level[border] / slopes**2)[:, None] * crossing
+    # In a layer one voxel thin the central difference vanishes or turns: it is no normal there.
+    length = np.linalg.norm(smooth, axis=1)
+    usable = (smooth * crossing).sum(1) > 0.5 * slopes * length
+    normals = np.where(usable[:, None], smooth, crossing)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    points_mm = _pulled(points_mm.astype(np.float32), normals, slopes, level, spacing_zyx)
+    return _Feet(points_mm, normals, slopes, cKDTree(points_mm))
+
+
+def _gradients(
+    level: Float32Array, index: IndexArray, spacing_zyx: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """At border voxels, per mm: the gradient with the steeper one-sided difference on each axis
+    that crosses zero and the central one elsewhere; and the central one throughout."""
+    crossing = np.zeros((len(index), 3), np.float32)
+    smooth = np.zeros((len(index), 3), np.float32)
+    centre = level[tuple(index.T)]
     for axis in range(3):
+        ends, steps, steepest = [], [], np.zeros(len(index), np.float32)
         for step in (-1, 1):
             other = index.copy()
             other[:, axis] = np.clip(other[:, axis] + step, 0, level.shape[axis] - 1)
             beyond = level[tuple(other.T)]
-            crosses = (centre < 0) != (beyond < 0)
-            gap = np.where(crosses, centre - beyond, 1.0)
-            along_mm = np.maximum(centre / gap, 1e-6) * spacing_zyx[axis]
-            # A plane that cuts the axes at a, b, c lies at 1/√(1/a² + 1/b² + 1/c²).
-            candidate = np.where(crosses, step / along_mm, 0.0)
-            stronger = np.abs(candidate) > np.abs(inverse[:, axis])
-            inverse[:, axis] = np.where(stronger, candidate, inverse[:, axis])
-    length = np.linalg.norm(inverse, axis=1, keepdims=True)
-    feet_mm = index * spacing_zyx + inverse / length**2
-    return feet_mm.astype(np.float32), _normals(level, index, spacing_zyx)
-
-
-def _normals(
-    level: npt.NDArray[np.float64], index: npt.NDArray[np.intp], spacing_zyx: FloatArray
-) -> Float32Array:
-    """Unit gradients at voxels, by central differences."""
-    gradient = np.zeros((len(index), 3))
-    for axis in range(3):
-        ends = []
-        for step in (-1, 1):
-            other = index.copy()
-            other[:, axis] = np.clip(other[:, axis] + step, 0, level.shape[axis] - 1)
-            ends.append(level[tuple(other.T)])
-        gradient[:, axis] = (ends[1] - ends[0]) / spacing_zyx[axis]
-    length = np.linalg.norm(gradient, axis=1, keepdims=True)
-    return (gradient / np.maximum(length, 1e-12)).astype(np.float32)
+            slope = np.where((centre < 0) != (beyond < 0), step * (beyond - centre), 0.0)
+            steepest = np.where(np.abs(slope) > np.abs(steepest), slope, steepest)
+            ends.append(beyond)
+            steps.append(other[:, axis])
+        smooth[:, axis] = (ends[1] - ends[0]) / np.maximum(steps[1] - steps[0], 1)
+        crossing[:, axis] = np.where(steepest != 0, steepest, smooth[:, axis])
+    return crossing / spacing_zyx, smooth / spacing_zyx
 
 
 def sample(field: FloatArray, grid: Grid, points_lps_mm: FloatArray, outside: float) -> FloatArray:

@@ -30,7 +30,9 @@ def plan(margin_mm: float = 5.0, lesion_mm: float = 6.0) -> Plan:
     far = Grid((40.0, -8.0, -8.0), (0.5, 0.5, 0.5), (33, 33, 33))
     bowel = Structure("bowel", Role.CRITICAL, near, ball(near, (20, 0, 0), 4.0), 5.0)
     nerve = Structure("nerve", Role.CRITICAL, far, ball(far, (48, 0, 0), 4.0), 5.0)
-    return Plan(body(lesion), body(around, grow_mm=margin_mm), (body(bowel), body(nerve)), margin_mm)
+    return Plan(
+        body(lesion), body(around, grow_mm=margin_mm), (body(bowel), body(nerve)), margin_mm
+    )
 
 
 PLAN = plan()
@@ -38,8 +40,15 @@ PLAN = plan()
 
 def ice(centre: tuple[float, float, float], radius_mm: float, **changes: object) -> IceSegmentation:
     made = IceSegmentation(
-        "v002", 100.0, GRID, ball(GRID, centre, radius_mm), np.ones(GRID.shape_zyx, bool),
-        4 / 3 * np.pi * radius_mm**3 / 1000, 0.5, 0.9)
+        "v002",
+        100.0,
+        GRID,
+        ball(GRID, centre, radius_mm),
+        np.ones(GRID.shape_zyx, bool),
+        4 / 3 * np.pi * radius_mm**3 / 1000,
+        0.5,
+        0.9,
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -65,7 +74,9 @@ def test_ice_inside_a_structure_is_negative() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.tuples(*[st.floats(-8, 8)] * 3), st.floats(3.0, 20.0), st.floats(0.0, 3.0),
+    st.tuples(*[st.floats(-8, 8)] * 3),
+    st.floats(3.0, 20.0),
+    st.floats(0.0, 3.0),
 )
 def test_invariants(centre: tuple[float, float, float], radius_mm: float, less_mm: float) -> None:
     a = assess(ice(centre, radius_mm), PLAN, None)
@@ -92,19 +103,33 @@ def holed(name: str) -> np.ndarray:
     return known
 
 
-@pytest.mark.parametrize("change", [
-    {"status": Status.INVALID, "reasons": (Reason("needles_unknown", ""),), "sdf_mm": None},
-    {"status": Status.INVALID, "reasons": (Reason("x", ""),)},
-    {"volume_ml": float("nan")},
-    {"edge_error_mm": float("nan")},
-    {"acquired_utc_s": float("nan")},
-    {"sdf_mm": np.where(np.arange(61) == 20, np.nan, ball(GRID, (0, 0, 0), 9.0)).astype(np.float32)},
-    {"known": holed("lesion")},
-], ids=["refused", "invalid", "volume", "error", "time", "sdf", "unseen lesion"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": Status.INVALID, "reasons": (Reason("needles_unknown", ""),), "sdf_mm": None},
+        {"status": Status.INVALID, "reasons": (Reason("x", ""),)},
+        {"volume_ml": float("nan")},
+        {"edge_error_mm": float("nan")},
+        {"acquired_utc_s": float("nan")},
+        {
+            "sdf_mm": np.where(np.arange(61) == 20, np.nan, ball(GRID, (0, 0, 0), 9.0)).astype(
+                np.float32
+            )
+        },
+        {"known": holed("lesion")},
+    ],
+    ids=["refused", "invalid", "volume", "error", "time", "sdf", "unseen lesion"],
+)
 def test_what_is_not_proved_is_not_shown(change: dict) -> None:
     a = assess(ice((0, 0, 0), 15.0, **change), PLAN, None)
     assert a.status is Status.INVALID
-    values = (a.lesion_covered, a.margin_covered, a.min_margin_mm, a.ice_volume_ml, a.time_to_margin_s)
+    values = (
+        a.lesion_covered,
+        a.margin_covered,
+        a.min_margin_mm,
+        a.ice_volume_ml,
+        a.time_to_margin_s,
+    )
     assert values == (None,) * 5
     assert all(s.distance_mm is None for s in a.structures)
 

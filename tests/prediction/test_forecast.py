@@ -50,8 +50,14 @@ def test_time_to_cover() -> None:
 
 
 def test_needles_are_driven_in_freezes_only(config: Config) -> None:
-    table = surface_table(config.needles[0], (
-        (PhaseKind.FREEZE, 0.0, 600.0), (PhaseKind.THAW, 600.0, 900.0), (PhaseKind.FREEZE, 900.0, 1800.0)))
+    table = surface_table(
+        config.needles[0],
+        (
+            (PhaseKind.FREEZE, 0.0, 600.0),
+            (PhaseKind.THAW, 600.0, 900.0),
+            (PhaseKind.FREEZE, 900.0, 1800.0),
+        ),
+    )
     times = [t for t, _ in table]
     assert times == sorted(times)
     assert table[0] == (0.0, 37.0)

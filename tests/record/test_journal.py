@@ -36,8 +36,12 @@ def test_lines_are_numbered_stamped_and_finite(tmp_path: Path) -> None:
 
 def test_many_threads_leave_no_gap(tmp_path: Path) -> None:
     journal = Journal(tmp_path, CLOCK)
-    threads = [threading.Thread(target=lambda: [journal.write("instance_received", n=n) for n in range(50)])
-               for _ in range(4)]
+    threads = [
+        threading.Thread(
+            target=lambda: [journal.write("instance_received", n=n) for n in range(50)]
+        )
+        for _ in range(4)
+    ]
     for t in threads:
         t.start()
     for t in threads:
@@ -62,7 +66,10 @@ def test_quarantine_keeps_bytes_and_reason(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "ab.dcm").write_bytes(b"image")
     where = store.quarantine(rejected("blobs/ab.dcm", "localizer"))
     assert (tmp_path / where).read_bytes() == b"image"
-    assert json.loads((tmp_path / where).with_suffix(".json").read_text()) == {"code": "localizer", "text": "why"}
+    assert json.loads((tmp_path / where).with_suffix(".json").read_text()) == {
+        "code": "localizer",
+        "text": "why",
+    }
     assert not list((tmp_path / "blobs").iterdir())
 
 

@@ -14,7 +14,9 @@ from typing import Any
 START_S, ANSWER_S, END_S = 60.0, 60.0, 60.0
 
 
-def sphere_case(folder: Path, patient_id: str, centre: tuple[float, ...], needles: bool = False) -> Path:
+def sphere_case(
+    folder: Path, patient_id: str, centre: tuple[float, ...], needles: bool = False
+) -> Path:
     """A minimal case: a 10 mm sphere as the lesion, a free port."""
     lines = [
         f'[patient]\nid = "{patient_id}"\n[organ]\npreset = "liver"\n[lesion]',
@@ -37,14 +39,29 @@ class LiveProcess:
     def __init__(self, case: Path, record: Path, *options: str) -> None:
         self.record = record
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "monitor.cli", "live", str(case), "--headless", "--record", str(record),
-             *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [
+                sys.executable,
+                "-m",
+                "monitor.cli",
+                "live",
+                str(case),
+                "--headless",
+                "--record",
+                str(record),
+                *options,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         self.output = ""
         self.port = 0
 
     def __enter__(self) -> LiveProcess:
-        self.port = self.wait(lambda lines: next((x for x in lines if x["kind"] == "listening"), None), START_S)["port"]
+        self.port = self.wait(
+            lambda lines: next((x for x in lines if x["kind"] == "listening"), None), START_S
+        )["port"]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,7 +82,11 @@ class LiveProcess:
         path = self.record / "journal.jsonl"
         if not path.exists():
             return []
-        whole = [x for x in path.read_text(encoding="utf-8").splitlines(keepends=True) if x.endswith("\n")]
+        whole = [
+            x
+            for x in path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if x.endswith("\n")
+        ]
         lines = [json.loads(x) for x in whole]
         return [x for x in lines if kind is None or x["kind"] == kind]
 
@@ -82,17 +103,23 @@ class LiveProcess:
         if self.process.poll() is not None:
             raise AssertionError(f"iceball live ended:\n{self.process.communicate()[0]}")
         kinds = [(x["kind"], x.get("reason", x.get("code"))) for x in self.journal()][-20:]
-        raise AssertionError(f"nothing of the kind in the journal after {limit_s:.0f} s; last: {kinds}")
+        raise AssertionError(
+            f"nothing of the kind in the journal after {limit_s:.0f} s; last: {kinds}"
+        )
 
     def wait_accounted(self, count: int) -> None:
         """Until ``count`` instances have been received and each has ended somewhere."""
-        self.wait(lambda lines: len([x for x in lines if x["kind"] == "instance_received"]) >= count)
+        self.wait(
+            lambda lines: len([x for x in lines if x["kind"] == "instance_received"]) >= count
+        )
         self.wait(lambda lines: unaccounted(lines) == 0)
 
 
 def unaccounted(lines: list[dict[str, Any]]) -> int:
     """Instances received that are neither in a volume nor rejected."""
     received = [x["sop_instance_uid"] for x in lines if x["kind"] == "instance_received"]
-    in_volumes = {u for x in lines if x["kind"] == "volume_completed" for u in x["sop_instance_uids"]}
+    in_volumes = {
+        u for x in lines if x["kind"] == "volume_completed" for u in x["sop_instance_uids"]
+    }
     rejected = [x["sop_instance_uid"] for x in lines if x["kind"] == "instance_rejected"]
     return len(received) - len(in_volumes) - len(rejected)

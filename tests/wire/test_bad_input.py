@@ -8,18 +8,32 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.wire.live import LiveProcess, sphere_case
 
 from monitor.cli import main
+from tests.wire.live import LiveProcess, sphere_case
 
 
 def run_live(case: Path, record: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--headless", "--record", str(record)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "monitor.cli",
+        "live",
+        str(case),
+        "--headless",
+        "--record",
+        str(record),
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
+    )
 
 
 def test_missing_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["live", str(tmp_path / "none.toml"), "--headless", "--record", str(tmp_path / "r")]) == 2
+    assert (
+        main(["live", str(tmp_path / "none.toml"), "--headless", "--record", str(tmp_path / "r")])
+        == 2
+    )
     assert "none.toml: cannot be read" in capsys.readouterr().err
 
 
@@ -36,7 +50,9 @@ def test_unreadable_rtstruct(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "plan.dcm").write_bytes(b"\x00" * 200)
     case = tmp_path / "case.toml"
     case.write_text(
-        '[patient]\nid = "A"\n[organ]\npreset = "liver"\n[lesion]\nfile = "plan.dcm"\nroi = "GTV"\n', encoding="utf-8")
+        '[patient]\nid = "A"\n[organ]\npreset = "liver"\n[lesion]\nfile = "plan.dcm"\nroi = "GTV"\n',
+        encoding="utf-8",
+    )
     assert main(["check", str(case)]) == 2
     assert "plan.dcm" in capsys.readouterr().err
 
@@ -70,8 +86,20 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first two scans of the demo's procedure, as DICOM files."""
     out = tmp_path_factory.mktemp("rendered")
     subprocess.run(
-        [sys.executable, "-m", "scanner_sim.cli", "render", "abdominal_wall_endometriosis", "--out", str(out),
-         "--scans", "2"], check=True, capture_output=True)
+        [
+            sys.executable,
+            "-m",
+            "scanner_sim.cli",
+            "render",
+            "abdominal_wall_endometriosis",
+            "--out",
+            str(out),
+            "--scans",
+            "2",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return out
 
 
@@ -92,13 +120,28 @@ def test_scans_before_the_needles_are_known_are_measured_once_they_are(
     case.write_text(without_needles(whole), encoding="utf-8")
     (tmp_path / "rtstruct.dcm").write_bytes((rendered / "rtstruct.dcm").read_bytes())
     with LiveProcess(case, tmp_path / "record", "--clock-speed", "100") as live:
-        live.wait(lambda lines: {"no_baseline", "needles_unknown"} <= {x.get("code") for x in lines})
+        live.wait(
+            lambda lines: {"no_baseline", "needles_unknown"} <= {x.get("code") for x in lines}
+        )
         for number in range(2):
             files = sorted((rendered / f"scan_{number:03d}").iterdir())
             subprocess.run(
-                [dcmtk["storescu"], "-aec", "ICEBALL", "127.0.0.1", str(live.port), *map(str, files)],
-                check=True, capture_output=True)
-            live.wait(lambda lines, n=number: len([x for x in lines if x["kind"] == "volume_completed"]) > n)
+                [
+                    dcmtk["storescu"],
+                    "-aec",
+                    "ICEBALL",
+                    "127.0.0.1",
+                    str(live.port),
+                    *map(str, files),
+                ],
+                check=True,
+                capture_output=True,
+            )
+            live.wait(
+                lambda lines, n=number: (
+                    len([x for x in lines if x["kind"] == "volume_completed"]) > n
+                )
+            )
             if number == 0:
                 live.wait(lambda lines: [x for x in lines if x["kind"] == "phase"])
         refused = live.wait(lambda lines: [x for x in lines if x["kind"] == "ice_segmented"])[-1]
@@ -110,5 +153,6 @@ def test_scans_before_the_needles_are_known_are_measured_once_they_are(
         case.write_text(whole, encoding="utf-8")
         live.type("reload")
         measured = live.wait(
-            lambda lines: [x for x in lines if x["kind"] == "assessment" and x["lesion_covered"]])[-1]
+            lambda lines: [x for x in lines if x["kind"] == "assessment" and x["lesion_covered"]]
+        )[-1]
         assert measured["lesion_covered"] == pytest.approx(0.64, abs=0.05)

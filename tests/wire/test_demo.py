@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.wire.live import unaccounted
 
 
@@ -16,8 +17,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo procedure at high speed, without a display."""
     out = tmp_path_factory.mktemp("demo") / "out"
     subprocess.run(
-        [sys.executable, "-m", "monitor.cli", "demo", "--headless", "--speed", "30", "--out", str(out)],
-        check=True, capture_output=True, timeout=280)
+        [
+            sys.executable,
+            "-m",
+            "monitor.cli",
+            "demo",
+            "--headless",
+            "--speed",
+            "30",
+            "--out",
+            str(out),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=280,
+    )
     return out
 
 
@@ -51,7 +65,9 @@ def test_the_final_scan_agrees_with_the_truth(demo: Path) -> None:
 
 
 def test_every_scan_agrees_with_the_truth(demo: Path) -> None:
-    measured = {x["volume_id"]: x for x in of_kind(demo, "assessment") if x["lesion_covered"] is not None}
+    measured = {
+        x["volume_id"]: x for x in of_kind(demo, "assessment") if x["lesion_covered"] is not None
+    }
     assert len(measured) == len(truth(demo)) - 1
     for a, true in zip(measured.values(), truth(demo)[1:], strict=True):
         assert a["lesion_covered"] == pytest.approx(true["lesion_covered"], abs=0.03)
