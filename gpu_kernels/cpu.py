@@ -1,4 +1,4 @@
-"""The CPU engine: numba, float32, RKL1 super-time-stepping. SI units, °C, (member, z, y, x).
+"""The CPU engine: numba, float32, RKL2 super-time-stepping. SI units, °C, (member, z, y, x).
 
 Invariant: same answer as the reference engine within the parity tests' tolerance. Calls from
 several threads wait for each other: numba's workqueue layer aborts the process when entered twice.
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_kernels import law
-from gpu_kernels.cpu_kernels import PLANES, super_step
+from gpu_kernels.cpu_kernels import PLANES, first_rate, super_step
 from gpu_kernels.engine import FloatArray, Problem, State
 from gpu_kernels.fields import fraction_of, initial_enthalpy, start_enthalpy, temperature_of
 from gpu_kernels.needles import Shafts, breakpoints_s, shafts, sink_per_s, surface_degc
-from gpu_kernels.stepping import steps
+from gpu_kernels.stepping import per_latent, step_s
 
 Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 class CpuEngine:
-    """RKL1 with as many stages as each step needs."""
+    """RKL2, the step bounded by how fast the front moves, with as many stages as it needs."""
 
     name = "cpu"
 
@@ -42,8 +42,9 @@ class CpuEngine:
     def advance(self, problem: Problem, state: State, until_s: float) -> State:
         run = _Run(problem, start_enthalpy(problem, state, until_s, np.float32))
         with _ONE_AT_A_TIME:
-            for time_s, step_s in steps(state.time_s, until_s, breakpoints_s(problem)):
-                run.step(time_s, step_s)
+            time_s = state.time_s
+            while until_s - time_s > 1e-9:
+                time_s += run.step(time_s, until_s)
         if not np.isfinite(run.h).all():
             raise FloatingPointError("cpu engine: the enthalpy is no longer finite")
         return State(until_s, run.h)
@@ -62,7 +63,9 @@ class _Run:
         table = law.table(problem)
         members, nz, ny, nx = h.shape
         planes = h.reshape(members * nz, ny * nx)
-        self.problem, self.planes, self.older = problem, planes, np.zeros_like(planes)
+        self.problem, self.planes = problem, planes
+        self.rate, self.a, self.b = (np.zeros_like(planes) for _ in range(3))
+        self.breakpoints_s, self.per_latent = breakpoints_s(problem), _float32(per_latent(table))
         self.shape = h.shape
         self.shafts = shafts(problem)
         self.euler_s = 0.95 * law.stable_step_s(
@@ -74,31 +77,36 @@ class _Run:
             nx,
             label.ravel(),
             *runs(label.reshape(nz, ny * nx)),
-            np.ascontiguousarray(table.stacked(), np.float32),
-            np.array([(1e3 / d) ** 2 for d in problem.spacing_mm], np.float32),
+            _float32(table.stacked()),
+            _float32([(1e3 / d) ** 2 for d in problem.spacing_mm]),
             np.float32(problem.blood.degc),
             problem.boundary == "fixed",
             np.zeros((workers, PLANES, (ny + 1) * nx), np.float32),
         )
         self.sinks = _sinks(problem, self.shafts)
 
-    def step(self, time_s: float, step_s: float) -> None:
-        """One RKL1 step; stage j takes the needles at t + τ(j² − j)/(s² + s)."""
-        s = law.stages_for(step_s, self.euler_s)
-        mu, nu, w1 = law.rkl1(s)
-        mu[1], nu[1] = 1.0, 0.0
-        j = np.arange(1, s + 1)
-        at_s = time_s + step_s * (j * j - j) / (s * s + s)
-        self.planes, self.older = super_step(
-            self.planes,
-            self.older,
-            *self.tissue,
-            mu[1:].astype(np.float32),
-            nu[1:].astype(np.float32),
-            (mu[1:] * w1 * step_s).astype(np.float32),
-            *self.sinks,
-            self._surfaces(at_s),
+    def step(self, time_s: float, until_s: float) -> float:
+        """One step towards ``until_s``; returns its length."""
+        drive = self._surfaces(np.array([time_s]))[0]
+        fastest = first_rate(
+            self.planes, self.rate, self.per_latent, drive, *self.tissue, *self.sinks
         )
+        tau = step_s(time_s, until_s, self.breakpoints_s, float(fastest), self.euler_s)
+        c = law.rkl2(law.stages_for(tau, self.euler_s))
+        stages = [c.mu, c.nu, c.rest, c.rate * tau, c.rate0 * tau]
+        new, spare = super_step(
+            self.planes,
+            self.rate,
+            self.a,
+            self.b,
+            np.float32(c.first * tau),
+            _float32(np.stack(stages, axis=1)),
+            self._surfaces(time_s + tau * c.at),
+            *self.tissue,
+            *self.sinks,
+        )
+        self.planes, self.a, self.b = new, spare, self.planes
+        return tau
 
     @property
     def h(self) -> Float32Array:
@@ -109,6 +117,10 @@ class _Run:
         per_needle = [[surface_degc(n, float(t)) for n in self.problem.needles] for t in at_s]
         table = np.array(per_needle, float).reshape(len(at_s), -1)
         return np.ascontiguousarray(table[:, self.shafts.needle])
+
+
+def _float32(values: npt.ArrayLike) -> Float32Array:
+    return np.ascontiguousarray(values, np.float32)
 
 
 def runs(label: npt.NDArray[np.uint8]) -> tuple[IntArray, IntArray, IntArray]:

@@ -2,7 +2,7 @@
 
 The tissue law is ``law``'s own functions, compiled. One pass a stage: each worker owns a range of
 planes, works out temperature, conductivity and source of the next plane into its own scratch, and
-takes every face's flux once. So a stage moves 12 bytes a voxel and makes three divisions.
+takes every face's flux once. So a stage moves 20 bytes a voxel and makes three divisions.
 A plane is one long row, and labels come as runs along it, since a loop over one tissue vectorises
 and a look-up per voxel does not. Invariant: a stage reads one array and writes another, and no
 worker writes where another does.
@@ -89,26 +89,32 @@ def _flux(  # pragma: no cover - compiled
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True)
-def _update(  # pragma: no cover - compiled
-    h: Any, out: Any, x0: Any, x1: Any, y0: Any, y1: Any, z0: Any, z1: Any, s: Any,
-    mu: Any, nu: Any, scale: Any,
-) -> None:  # fmt: skip
-    """out ← μ·h + ν·out + scale·(what the six faces and the source bring)."""
-    for i in range(h.size):
-        rate = x1[i] - x0[i] + y1[i] - y0[i] + z1[i] - z0[i] + s[i]
-        out[i] = mu * h[i] + nu * out[i] + scale * rate
+def _gather(  # pragma: no cover - compiled
+    s: Any, x0: Any, x1: Any, y0: Any, y1: Any, z0: Any, z1: Any
+) -> None:
+    """What the six faces bring, onto the source."""
+    for i in range(s.size):
+        s[i] += x1[i] - x0[i] + y1[i] - y0[i] + z1[i] - z0[i]
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True)
-def _plane(  # pragma: no cover - compiled
-    h: Any, out: Any, nx: Any, here: Any, above: Any, z0: Any, z1: Any, x0: Any, y0: Any,
-    per_square: Any, mu: Any, nu: Any, scale: Any,
-) -> None:  # fmt: skip
-    """One plane, as one long row: y's neighbour is ``nx`` further on. ``here`` and ``above`` are
-    this plane's and the next one's T, K, S, ``z0`` the flux over the lower faces; ``x0`` and ``y0``
-    are zero where they start. Loops write one array each: with more, LLVM gives up proving that
-    they do not overlap and does not vectorise."""
-    n = h.size
+def _combine(  # pragma: no cover - compiled
+    h: Any, out: Any, rate: Any, h0: Any, rate0: Any, c: Any
+) -> None:
+    """out ← the stage's sum, ``c`` its coefficients."""
+    mu, nu, rest, now, before = c[0], c[1], c[2], c[3], c[4]
+    for i in range(h.size):
+        out[i] = mu * h[i] + nu * out[i] + rest * h0[i] + now * rate[i] + before * rate0[i]
+
+
+@njit(fastmath=_FAST, error_model="numpy", nogil=True)
+def _rate(  # pragma: no cover - compiled
+    n: Any, nx: Any, here: Any, above: Any, z0: Any, z1: Any, x0: Any, y0: Any, per_square: Any
+) -> Any:
+    """∂H/∂t of one plane, as one long row: y's neighbour is ``nx`` further on. ``here`` and ``above``
+    are this plane's and the next one's T, k, S, ``z0`` the flux over the lower faces; ``x0`` and
+    ``y0`` are zero where they start. Loops write one array each: with more, LLVM gives up proving
+    that they do not overlap and does not vectorise."""
     t, k = here[_T, :n], here[_K, :n]
     x1, y1 = x0[1:], y0[nx:]
     _flux(t, k, t[1:], k[1:], per_square[0], x1)
@@ -116,13 +122,16 @@ def _plane(  # pragma: no cover - compiled
         x0[end] = 0.0
     _flux(t, k, t[nx:], k[nx:], per_square[1], y1)
     _flux(t, k, above[_T, :n], above[_K, :n], per_square[2], z1)
-    _update(h, out, x0, x1, y0, y1, z0, z1, here[_S, :n], mu, nu, scale)
+    rate = here[_S, :n]
+    _gather(rate, x0, x1, y0, y1, z0, z1)
+    return rate
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True)
 def _slab(  # pragma: no cover - compiled
-    first: Any, last: Any, h: Any, out: Any, run_start: Any, run_end: Any, run_label: Any, par: Any,
-    per_square: Any, blood: Any, mu: Any, nu: Any, scale: Any, fixed: Any, nx: Any, planes: Any,
+    first: Any, last: Any, h: Any, out: Any, h0: Any, rate0: Any, c: Any, run_start: Any,
+    run_end: Any, run_label: Any, par: Any, per_square: Any, blood: Any, fixed: Any, nx: Any,
+    planes: Any,
 ) -> None:  # fmt: skip
     """One stage on planes ``first`` to ``last`` of all members' planes, away from the needles."""
     nz, n = run_start.size - 1, h.shape[1]
@@ -141,21 +150,21 @@ def _slab(  # pragma: no cover - compiled
             _thermal(h[plane + 1], z + 1, run_start, run_end, run_label, par[m], blood, above)
         else:
             above = here
-        _plane(h[plane], out[plane], nx, here, above, z0, z1, planes[_FLUX_X], planes[_FLUX_Y],
-               per_square, mu, nu, scale)  # fmt: skip
+        rate = _rate(n, nx, here, above, z0, z1, planes[_FLUX_X], planes[_FLUX_Y], per_square)
         if fixed:
-            _hold_rim(h[plane], out[plane], nx, z == 0 or z == nz - 1)
+            _still_rim(rate, nx, z == 0 or z == nz - 1)
+        _combine(h[plane], out[plane], rate, h0[plane], rate0[plane], c)
 
 
 @njit(nogil=True)
-def _hold_rim(h: Any, out: Any, nx: Any, whole: Any) -> None:  # pragma: no cover - compiled
+def _still_rim(rate: Any, nx: Any, whole: Any) -> None:  # pragma: no cover - compiled
     if whole:
-        out[:] = h
+        rate[:] = 0.0
         return
-    n = h.size
-    out[:nx], out[n - nx :] = h[:nx], h[n - nx :]
+    n = rate.size
+    rate[:nx], rate[n - nx :] = 0.0, 0.0
     for i in range(0, n, nx):
-        out[i], out[i + nx - 1] = h[i], h[i + nx - 1]
+        rate[i], rate[i + nx - 1] = 0.0, 0.0
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True)
@@ -188,24 +197,65 @@ def _draw(  # pragma: no cover - compiled
 
 
 @njit(parallel=True, cache=True, fastmath=_FAST, error_model="numpy", nogil=True)
-def super_step(  # pragma: no cover - compiled
-    h: Any, older: Any, nx: Any, label: Any, run_start: Any, run_end: Any, run_label: Any, par: Any,
-    per_square: Any, blood: Any, fixed: Any, planes: Any, mu: Any, nu: Any, scale: Any,
-    touched: Any, start: Any, place: Any, weight: Any, free: Any, strength: Any, surface: Any,
+def first_rate(  # pragma: no cover - compiled
+    h: Any, rate: Any, per_latent: Any, surface: Any, nx: Any, label: Any, run_start: Any,
+    run_end: Any, run_label: Any, par: Any, per_square: Any, blood: Any, fixed: Any, planes: Any,
+    touched: Any, start: Any, place: Any, weight: Any, free: Any, strength: Any,
 ) -> Any:  # fmt: skip
-    """One super-time-step of ``len(mu)`` stages on ``h`` (member·z, y·x), stage j with
-    ``surface[j]`` (piece,). Returns the new enthalpy and the other buffer: the two arrays given, in
-    one order or the other."""
+    """∂H/∂t of ``h`` (member·z, y·x) into ``rate``; returns its largest size per latent heat."""
+    members, workers, nz = par.shape[0], planes.shape[0], run_start.size - 1
+    total = h.shape[0]
+    c = np.array([0.0, 0.0, 0.0, 1.0, 0.0], np.float32)
+    for w in prange(workers):
+        _slab(w * total // workers, (w + 1) * total // workers, h, rate, h, h, c, run_start,
+              run_end, run_label, par, per_square, blood, fixed, nx, planes[w])  # fmt: skip
+    by_member, rate_by_member = h.reshape((members, -1)), rate.reshape((members, -1))
+    for m in prange(members):
+        _draw(by_member[m], rate_by_member[m], label, par[m], touched, start, place, weight,
+              free, strength[m], surface, np.float32(1.0))  # fmt: skip
+    fastest = np.zeros(total, np.float32)
+    for plane in prange(total):
+        m, z = plane // nz, plane % nz
+        fastest[plane] = _fastest(rate[plane], z, run_start, run_end, run_label, per_latent[m])
+    return fastest.max()
+
+
+@njit(fastmath=_FAST, error_model="numpy", nogil=True)
+def _fastest(  # pragma: no cover - compiled
+    rate: Any, z: Any, run_start: Any, run_end: Any, run_label: Any, per_latent: Any
+) -> Any:
+    x0, fastest = 0, np.float32(0.0)
+    for run in range(run_start[z], run_start[z + 1]):
+        most = np.float32(0.0)
+        for r in rate[x0 : run_end[run]]:
+            most = max(most, abs(r))
+        fastest = max(fastest, most * per_latent[run_label[run]])
+        x0 = run_end[run]
+    return fastest
+
+
+@njit(parallel=True, cache=True, fastmath=_FAST, error_model="numpy", nogil=True)
+def super_step(  # pragma: no cover - compiled
+    h: Any, rate: Any, a: Any, b: Any, first: Any, c: Any, surface: Any, nx: Any, label: Any,
+    run_start: Any, run_end: Any, run_label: Any, par: Any, per_square: Any, blood: Any, fixed: Any,
+    planes: Any, touched: Any, start: Any, place: Any, weight: Any, free: Any, strength: Any,
+) -> Any:  # fmt: skip
+    """One super-time-step from ``h`` (member·z, y·x) and its ``rate``: the first stage with factor
+    ``first``, then one per row of ``c`` with its row of ``surface`` (piece,). Returns the new
+    enthalpy and the other buffer: ``a`` and ``b``, in one order or the other."""
     members, workers = par.shape[0], planes.shape[0]
     total = h.shape[0]
-    for j in range(mu.size):
+    for plane in prange(total):
+        for i in range(h.shape[1]):
+            a[plane, i] = h[plane, i] + first * rate[plane, i]
+        b[plane] = h[plane]
+    for j in range(len(c)):
         for w in prange(workers):
-            _slab(w * total // workers, (w + 1) * total // workers, h, older,
-                  run_start, run_end, run_label, par, per_square, blood,
-                  mu[j], nu[j], scale[j], fixed, nx, planes[w])  # fmt: skip
-        by_member, older_by_member = h.reshape((members, -1)), older.reshape((members, -1))
+            _slab(w * total // workers, (w + 1) * total // workers, a, b, h, rate, c[j], run_start,
+                  run_end, run_label, par, per_square, blood, fixed, nx, planes[w])  # fmt: skip
+        a_by_member, b_by_member = a.reshape((members, -1)), b.reshape((members, -1))
         for m in prange(members):
-            _draw(by_member[m], older_by_member[m], label, par[m], touched, start, place,
-                  weight, free, strength[m], surface[j], scale[j])  # fmt: skip
-        h, older = older, h
-    return h, older
+            _draw(a_by_member[m], b_by_member[m], label, par[m], touched, start, place, weight,
+                  free, strength[m], surface[j], c[j, 3])  # fmt: skip
+        a, b = b, a
+    return a, b

@@ -134,16 +134,39 @@ def stable_step_s(problem: Problem, parameters: Table, sink_per_s: float) -> flo
     return 2.0 / (float(rate.max()) + sink_per_s)
 
 
-def rkl1(stages: int) -> tuple[FloatArray, FloatArray, float]:
-    """Coefficients μ_j, ν_j (index j, from 2) and w₁ of the s-stage first-order Runge-Kutta-Legendre
-    scheme (Meyer, Balsara & Aslam, J. Comput. Phys. 2014, eq. 12-16)."""
-    j = np.arange(stages + 1, dtype=float)
-    j[0] = 1.0
-    return (2.0 * j - 1.0) / j, (1.0 - j) / j, 2.0 / (stages**2 + stages)
+@dataclass(frozen=True)
+class Stages:
+    """Coefficients of the stages j = 2..s of a super-time-step τ, each (s − 1,), after
+    Y₁ = Y₀ + first·τ·M₀: Y_j = mu·Y_{j−1} + nu·Y_{j−2} + rest·Y₀ + rate·τ·M(Y_{j−1}) + rate0·τ·M₀,
+    M(Y_{j−1}) at time t + at·τ."""
+
+    first: float
+    mu: FloatArray
+    nu: FloatArray
+    rest: FloatArray
+    rate: FloatArray
+    rate0: FloatArray
+    at: FloatArray
+
+
+def rkl2(s: int) -> Stages:
+    """The s-stage second-order Runge-Kutta-Legendre scheme (Meyer, Balsara & Aslam, J. Comput. Phys.
+    257 (2014) 594, eq. 16-18). Its error at the front is an eighth of RKL1's at equal work."""
+    w = 4.0 / (s * s + s - 2.0)
+    j = np.arange(s + 1, dtype=float)
+    b = np.full(s + 1, 1.0 / 3.0)
+    b[3:] = (j[3:] ** 2 + j[3:] - 2.0) / (2.0 * j[3:] * (j[3:] + 1.0))
+    now, before, earlier = slice(2, s + 1), slice(1, s), slice(0, s - 1)
+    mu = (2.0 * j[now] - 1.0) / j[now] * b[now] / b[before]
+    nu = -(j[now] - 1.0) / j[now] * b[now] / b[earlier]
+    at = (j**2 + j - 2.0) / (s * s + s - 2.0)
+    at[1] = w / 3.0
+    rate = mu * w
+    return Stages(w / 3.0, mu, nu, 1.0 - mu - nu, rate, -(1.0 - b[before]) * rate, at[before])
 
 
 def stages_for(step_s: float, euler_s: float) -> int:
-    """The fewest stages that keep a step of ``step_s`` stable: step ≤ euler·(s² + s)/2; odd, which
-    damps the highest modes, and no fewer than 3."""
-    s = int(np.ceil(0.5 * (np.sqrt(1.0 + 8.0 * step_s / euler_s) - 1.0)))
+    """The fewest stages that keep a step of ``step_s`` stable: step ≤ euler·(s² + s − 2)/4; odd,
+    which damps the highest modes, and no fewer than 3."""
+    s = int(np.ceil(0.5 * (np.sqrt(9.0 + 16.0 * step_s / euler_s) - 1.0)))
     return max(3, s + 1 - s % 2)

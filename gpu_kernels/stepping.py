@@ -1,32 +1,52 @@
 """How far to step. Seconds of problem time.
 
-Invariant: a step never crosses a change in the needles' drive, and steps are short right after one,
-when the field changes fast, long later.
+The error of a super-time-step sits at the freezing front, where conductivity and heat capacity jump:
+a step may move the front by a share of a voxel only. So before each step the engine evaluates
+∂H/∂t and lets no voxel gain or lose more than ``MOST_LATENT`` of its latent heat. Right after the
+needles change, when nothing moves yet, the time since then bounds the step instead.
+Invariant: a step never crosses a change in the needles' drive or the time asked for; it depends on
+the field and on time only, not on where earlier calls stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import numpy as np
 
-# A step may grow to this share of the time since the needles last changed ...
-_GROWTH = 0.12
+from gpu_kernels.engine import FloatArray
+from gpu_kernels.law import Table
+
+# Measured against a fine run, three tissues, 2 mm, 120 s of freezing: 0.2 → ice volume off by 0.05 %,
+# temperature by 0.04 °C rms; 0.4 → 0.1 %, 0.17 °C; 0.6 → 0.1 %, 0.4 °C.
+MOST_LATENT = 0.4
+# Water-poor tissue has little latent heat and no front worth following.
+_LEAST_LATENT_SHARE = 0.15
+_GROWTH = 0.25
 _SHORTEST_S = 1.5
-# ... and no longer: with it P1 of the benchmark stays within 0.1 mm of the converged radii.
-_LONGEST_S = 15.0
+_LONGEST_S = 30.0
+_SAME_S = 1e-9
 
 
-def steps(
-    start_s: float, until_s: float, breakpoints_s: list[float]
-) -> Iterator[tuple[float, float]]:
-    """(time, step) from ``start_s`` to ``until_s``."""
-    time_s = start_s
-    while until_s - time_s > 1e-9:
-        past = [b for b in breakpoints_s if b <= time_s + 1e-9]
-        ahead = [b for b in breakpoints_s if b > time_s + 1e-9]
-        since = time_s - past[-1] if past else 0.0
-        step = min(max(_GROWTH * since, _SHORTEST_S), _LONGEST_S)
-        end = min(until_s, ahead[0]) if ahead else until_s
-        if end - time_s < 1.5 * step:
-            step = end - time_s
-        yield time_s, step
-        time_s += step
+def per_latent(parameters: Table) -> FloatArray:
+    """1/J per m³, (member, tissue): what the largest |∂H/∂t| is weighed with."""
+    latent = parameters.latent
+    return 1.0 / np.maximum(latent, _LEAST_LATENT_SHARE * latent.max(axis=1, keepdims=True))
+
+
+def step_s(
+    time_s: float,
+    until_s: float,
+    breakpoints_s: list[float],
+    fastest_per_s: float,
+    euler_s: float,
+) -> float:
+    """The next step. ``fastest_per_s`` is the largest |∂H/∂t| as a share of latent heat; below two
+    Euler steps nothing is gained, since three stages are the fewest."""
+    past = [b for b in breakpoints_s if b <= time_s + _SAME_S]
+    ahead = [b for b in breakpoints_s if time_s + _SAME_S < b < until_s]
+    end_s = ahead[0] if ahead else until_s
+    longest_s = _LONGEST_S
+    if past:
+        longest_s = min(max(_GROWTH * (time_s - past[-1]), _SHORTEST_S), _LONGEST_S)
+    error_s = MOST_LATENT / max(fastest_per_s, 1e-12)
+    step = max(min(longest_s, error_s), 2.0 * euler_s)
+    return (end_s - time_s) / max(1.0, np.ceil((end_s - time_s) / step - 1e-6))
