@@ -23,7 +23,7 @@ Float32Array = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
 
 _BAND_MM = 8.0  # margins are read within it: here each voxel finds its very own foot
-_SLIDES = 2
+_SLIDES = 3
 _CHUNK = 1 << 15  # voxels at a time: what belongs to them stays in the processor's cache
 _STEEPEST = 1e6  # stands for an infinite level, so that its crossings stay defined
 
@@ -80,9 +80,8 @@ def _distance_mm(
     index = np.stack(np.unravel_index(voxels, level.shape), -1)
     points_mm = index.astype(np.float32) * spacing_zyx
     number = _slid(points_mm, carried.ravel()[voxels], carried, feet, spacing_zyx)
-    number = _searched(points_mm, number, feet, spacing_zyx)
     distance = _apart_mm(points_mm, number, feet)
-    near = np.flatnonzero(distance < _BAND_MM)
+    near = np.flatnonzero(distance < _BAND_MM + float(spacing_zyx.max()))
     if len(near):
         own = _nearest_among_neighbours(
             index[near], points_mm[near], number[near], carried, feet, spacing_zyx
@@ -91,9 +90,7 @@ def _distance_mm(
     return distance
 
 
-def _apart_mm(
-    points_mm: FloatArray, number: npt.NDArray[np.int32], feet: _Feet
-) -> FloatArray:
+def _apart_mm(points_mm: FloatArray, number: npt.NDArray[np.int32], feet: _Feet) -> FloatArray:
     offset = points_mm - feet.points_mm[number]
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", offset, offset)))
 
