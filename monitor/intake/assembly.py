@@ -97,7 +97,8 @@ def association_ended(
 def tick(state: AssemblyState, mono_s: float) -> tuple[AssemblyState, list[Outcome]]:
     """Time has passed, and nothing waits to be added."""
     silent = [
-        p for p in _open(state) if mono_s - passes.last_arrival_mono_s(p) > passes.idle_limit_s(p)]
+        p for p in _open(state) if mono_s - passes.last_arrival_mono_s(p) > passes.idle_limit_s(p)
+    ]
     return _complete_all(state, silent, "idle")
 
 
@@ -165,8 +166,7 @@ def _put(state: AssemblyState, old: Pass | None, new: Pass) -> AssemblyState:
 
 def _end_before(state: AssemblyState, new: CtSlice) -> tuple[AssemblyState, list[Outcome]]:
     """The first slice of a sweep ends those before it in the same group."""
-    over = [
-        p for p in _open(state) if passes.alike(p.slices[0], new) and passes.follows(new, p)]
+    over = [p for p in _open(state) if passes.alike(p.slices[0], new) and passes.follows(new, p)]
     return _complete_all(state, over, "next_pass")
 
 
@@ -183,14 +183,14 @@ def _complete_all(
 def _complete(state: AssemblyState, p: Pass, by: str) -> tuple[AssemblyState, list[Outcome]]:
     """The pass as a volume, or each of its new slices rejected."""
     # The baseline may have set the frame of reference since these slices were let in.
-    strangers = [r for s in p.slices[p.settled:] if (r := _of_others(state, s))]
+    strangers = [r for s in p.slices[p.settled :] if (r := _of_others(state, s))]
     if strangers:
         return _dissolve(state, p), [*strangers]
     number, revision = p.number or state.volumes + 1, p.revision + 1
     name = f"v{number:03d}" if revision == 1 else f"v{number:03d}r{revision}"
     volume = stack(p.slices, name, by)
     if isinstance(volume, Reason):
-        return _dissolve(state, p), [Rejected(s.instance, volume) for s in p.slices[p.settled:]]
+        return _dissolve(state, p), [Rejected(s.instance, volume) for s in p.slices[p.settled :]]
     state = _put(state, p, Pass(p.slices, len(p.slices), number, revision))
     history = {**state.history, number: p.places_lps_mm()}
     recent = dict(sorted(history.items())[-_REMEMBERED:])
@@ -200,9 +200,9 @@ def _complete(state: AssemblyState, p: Pass, by: str) -> tuple[AssemblyState, li
 
 def _dissolve(state: AssemblyState, p: Pass) -> AssemblyState:
     """Takes the new slices out again; what is in a volume already stays as it was."""
-    state = _forget(state, p.slices[p.settled:])
+    state = _forget(state, p.slices[p.settled :])
     if p.settled:
-        return _put(state, p, replace(p, slices=p.slices[:p.settled]))
+        return _put(state, p, replace(p, slices=p.slices[: p.settled]))
     return replace(state, passes=tuple(q for q in state.passes if q is not p))
 
 

@@ -126,7 +126,12 @@ def _utc_s(stamp: str, zone: str) -> float | None:
     parts = (int(hour), int(minute or 0), min(int(second or 0), 59))
     try:
         when = datetime(
-            int(date[:4]), int(date[4:6]), int(date[6:]), *parts, int((fraction or "0").ljust(6, "0")))
+            int(date[:4]),
+            int(date[4:6]),
+            int(date[6:]),
+            *parts,
+            int((fraction or "0").ljust(6, "0")),
+        )
         return _in_zone(when, own_zone or zone).timestamp()
     except (ValueError, OverflowError, OSError):
         return None

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from monitor.geometry import FloatArray, Grid
 
 _SAMPLE_MM = 0.15
+_EXACT_PIXELS = 3.0
 
 
 def level_between_planes(
@@ -54,12 +56,19 @@ def _interpolated(stack: list[tuple[float, FloatArray]], grid: Grid) -> FloatArr
 
 
 def plane_distance_mm(lines: Sequence[FloatArray], grid: Grid) -> FloatArray:
-    """Signed distance (y, x) to closed polygons in a plane, negative inside (even-odd)."""
+    """Signed distance (y, x) to closed polygons in a plane, negative inside (even-odd): exact near
+    them, to half a pixel beyond ``_EXACT_PIXELS``, where only the sign matters."""
     x, y, _ = grid.axes_lps_mm()
-    dense = np.concatenate([_resampled(line) for line in lines])
-    xx, yy = np.meshgrid(x, y)
-    distance = cKDTree(dense).query(np.column_stack([xx.ravel(), yy.ravel()]))[0].reshape(xx.shape)
-    return np.where(_inside(lines, x, y), -distance, distance)
+    spacing = (grid.spacing_mm[1], grid.spacing_mm[0])
+    inside = _inside(lines, x, y)
+    distance = ndimage.distance_transform_edt(np.pad(~inside, 1, constant_values=True), spacing)
+    distance -= ndimage.distance_transform_edt(np.pad(inside, 1), spacing)
+    distance = distance[1:-1, 1:-1]
+    near = np.argwhere(np.abs(distance) <= _EXACT_PIXELS * max(spacing))
+    points = np.column_stack([x[near[:, 1]], y[near[:, 0]]])
+    exact = cKDTree(np.concatenate([_resampled(line) for line in lines])).query(points)[0]
+    distance[tuple(near.T)] = np.where(inside[tuple(near.T)], -exact, exact)
+    return np.asarray(distance)
 
 
 def _resampled(line: FloatArray) -> FloatArray:

@@ -93,7 +93,9 @@ def _check_class(instance: Instance, d: FileDataset) -> None:
     if sop_class == SecondaryCaptureImageStorage:
         raise Refusal("secondary_capture", "A secondary capture (dose page) is no CT slice.")
     if sop_class != CTImageStorage:
-        raise Refusal("not_ct_image", f"{sop_class.name or 'No SOP class'} is not CT Image Storage.")
+        raise Refusal(
+            "not_ct_image", f"{sop_class.name or 'No SOP class'} is not CT Image Storage."
+        )
 
 
 def _slice(instance: Instance, d: FileDataset, path: Path) -> CtSlice:
@@ -133,7 +135,8 @@ def _orientation(d: FileDataset) -> tuple[FloatArray, FloatArray]:
     lengths = np.linalg.norm(both, axis=1)
     if not np.allclose(lengths, 1.0, atol=1e-3) or abs(float(both[0] @ both[1])) > 1e-3:
         raise Refusal(
-            "bad_orientation", "ImageOrientationPatient is not two perpendicular unit vectors.")
+            "bad_orientation", "ImageOrientationPatient is not two perpendicular unit vectors."
+        )
     both /= lengths[:, None]
     return both[0].copy(), both[1].copy()
 

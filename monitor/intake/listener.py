@@ -49,8 +49,12 @@ from monitor.model import AssociationEnded, Instance
 # Scanners push the others along with the CT. They are taken and rejected with a reason, so that
 # nothing that was sent is unaccounted for.
 SOP_CLASSES = (
-    CTImageStorage, EnhancedCTImageStorage, SecondaryCaptureImageStorage, RTStructureSetStorage,
-    SegmentationStorage, XRayRadiationDoseSRStorage,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    SecondaryCaptureImageStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+    XRayRadiationDoseSRStorage,
 )
 
 _PDU_BYTES = 131072
@@ -61,8 +65,12 @@ _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = (0x01, 0x01, 0x03), (0x01, 0x01,
 
 
 def run_listener(
-    config: ListenerConfig, blobs: Path, clock: ProcedureClock, out: ProcessQueue[Any],
-    stop: ProcessEvent, limits: Limits = _LIMITS,
+    config: ListenerConfig,
+    blobs: Path,
+    clock: ProcedureClock,
+    out: ProcessQueue[Any],
+    stop: ProcessEvent,
+    limits: Limits = _LIMITS,
 ) -> None:
     """The process: listens until ``stop`` is set. Exit status 2 when it cannot listen."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the core decides when to stop
@@ -71,9 +79,12 @@ def run_listener(
     try:
         server.start()
     except OSError as error:
-        out.put(ListenerFailed(
-            f"cannot listen on {config.address}:{config.port} as {config.ae_title}: "
-            f"{error.strerror or error}"))
+        out.put(
+            ListenerFailed(
+                f"cannot listen on {config.address}:{config.port} as {config.ae_title}: "
+                f"{error.strerror or error}"
+            )
+        )
         out.close()
         out.join_thread()
         sys.exit(2)
@@ -100,7 +111,11 @@ class Listener:
     """Answers on the threads of pynetdicom; ``run_listener`` is its process."""
 
     def __init__(
-        self, config: ListenerConfig, blobs: Path, clock: ProcedureClock, out: ProcessQueue[Any],
+        self,
+        config: ListenerConfig,
+        blobs: Path,
+        clock: ProcedureClock,
+        out: ProcessQueue[Any],
         limits: Limits,
     ) -> None:
         self._config = config
@@ -117,7 +132,8 @@ class Listener:
         """Raises ``OSError`` when the port cannot be had."""
         self._configure()
         server: Any = self._ae.start_server(
-            (self._config.address, self._config.port), block=False, evt_handlers=self._handlers())
+            (self._config.address, self._config.port), block=False, evt_handlers=self._handlers()
+        )
         host, port = server.socket.getsockname()[:2]
         self._out.put(Listening(self._config.ae_title, host, port))
 
@@ -189,7 +205,8 @@ class Listener:
     def _peer_allowed(self, title: str, address: str) -> bool:
         peers = self._config.allowed_peers
         return not peers or any(
-            p.ae_title in ("*", title) and p.address in ("*", address) for p in peers)
+            p.ae_title in ("*", title) and p.address in ("*", address) for p in peers
+        )
 
     # ------------------------------------------------------------------ instances
 

@@ -48,9 +48,18 @@ MAX_EDGE_PIXELS = 4096
 _BY_GDCM = frozenset({JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit, JPEGBaseline8Bit})
 # What can be read, best first. Deflated is not: a small file may unpack to gigabytes.
 TRANSFER_SYNTAXES: tuple[UID, ...] = (
-    ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian,
-    JPEGLosslessSV1, JPEGLossless, JPEGLSLossless, JPEG2000Lossless, RLELossless,
-    JPEGLSNearLossless, JPEG2000, JPEGExtended12Bit, JPEGBaseline8Bit,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    JPEGLosslessSV1,
+    JPEGLossless,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+    RLELossless,
+    JPEGLSNearLossless,
+    JPEG2000,
+    JPEGExtended12Bit,
+    JPEGBaseline8Bit,
 )
 
 # Ice is some 50 HU darker than tissue: a coarser grey scale cannot show its edge.
@@ -160,8 +169,10 @@ def _check_announced(d: Dataset, syntax: UID, shape: tuple[int, int]) -> None:
         return  # native and RLE data are measured against Rows and Columns by pydicom
     announced = announced_shape(get_frame(values(d, "PixelData")[0], 0, number_of_frames=1))
     if announced != shape:
-        raise Refusal("pixel_data_unreadable",
-                      f"The compressed image announces {announced}, expected {shape}.")
+        raise Refusal(
+            "pixel_data_unreadable",
+            f"The compressed image announces {announced}, expected {shape}.",
+        )
 
 
 def _read_by_gdcm(path: Path) -> npt.NDArray[np.float64]:

@@ -63,8 +63,10 @@ def _geometry(ordered: Sequence[CtSlice]) -> SliceGeometry | Reason:
     astray = np.linalg.norm(positions - positions[0] - offsets[:, None] * axis, axis=1).max()
     lowest_rise = np.diff([_height_mm(s) for s in ordered]).min()
     if not astray <= COLLINEAR_MM or not lowest_rise > 0:
-        return Reason("slices_not_collinear",
-                      f"The slices' positions leave a straight line by {astray:.2f} mm.")
+        return Reason(
+            "slices_not_collinear",
+            f"The slices' positions leave a straight line by {astray:.2f} mm.",
+        )
     # The thickest, since it bounds the gaps that are honestly filled.
     thicknesses = [s.slice_thickness_mm for s in ordered if s.slice_thickness_mm is not None]
     return SliceGeometry(

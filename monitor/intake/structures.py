@@ -238,11 +238,22 @@ def _from_mask(
     ).reshape(3, -1)
     box = index_to_lps[:3, :3] @ corners + index_to_lps[:3, 3:]
     to_index = np.linalg.inv(index_to_lps)
+    voxel_ml = abs(float(np.linalg.det(index_to_lps[:3, :3]))) / 1000.0
 
     def level(grid: Grid) -> FloatArray:
         index = np.moveaxis(
             grid.points_lps_mm() @ to_index[:3, :3].T + to_index[:3, 3] - first + 1, -1, 0
         )
-        return np.asarray(0.5 - ndimage.map_coordinates(part, index, order=1, mode="constant"))
+        value = ndimage.map_coordinates(part, index, order=1, mode="constant")
+        return np.asarray(
+            _keeping_volume(value, float(mask.sum()) * voxel_ml / grid.voxel_ml) - value
+        )
 
     return _structure(config, where, box.min(1), box.max(1), level)
+
+
+def _keeping_volume(value: FloatArray, voxels: float) -> float:
+    """The level at which an interpolated mask has the volume of its voxels. At ½, interpolation
+    shaves off what is convex: 3 % of a ball of 11 mm in voxels of 2 mm."""
+    count = int(np.clip(round(voxels), 1, value.size - 1))
+    return float(np.clip(np.partition(value.ravel(), -count)[-count], 0.3, 0.5))
