@@ -59,16 +59,25 @@ def load_structure(config: StructureConfig) -> Loaded:
         raise StructureError(
             f"{path}: neither DICOM nor {', '.join(_VOLUME_SUFFIXES)} ({error})"
         ) from error
+    try:
+        structure = _from_dicom(config, config.shape, dataset)
+    except StructureError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Missing or misshapen elements, as in a file that was cut off: half of it is not read.
+        raise StructureError(f"{path}: damaged or incomplete: {error}") from error
+    return Loaded(structure, _frame(dataset), str(dataset.get("PatientID") or "") or None)
+
+
+def _from_dicom(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset) -> Structure:
     sop_class = dataset.get("SOPClassUID")
     if sop_class == RTStructureSetStorage:
-        structure = _rtstruct(config, config.shape, dataset)
-    elif sop_class == SegmentationStorage:
-        structure = _segmentation(config, config.shape, dataset)
-    else:
-        raise StructureError(
-            f"{path}: SOP class {sop_class or 'missing'} is neither RTSTRUCT nor SEG"
-        )
-    return Loaded(structure, _frame(dataset), str(dataset.get("PatientID") or "") or None)
+        return _rtstruct(config, shape, dataset)
+    if sop_class == SegmentationStorage:
+        return _segmentation(config, shape, dataset)
+    raise StructureError(
+        f"{shape.path}: SOP class {sop_class or 'missing'} is neither RTSTRUCT nor SEG"
+    )
 
 
 # ------------------------------------------------------------------ plain bodies
