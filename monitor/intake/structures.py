@@ -27,6 +27,8 @@ from monitor.model import Structure
 
 _PAD_MM = 4.0
 _FINEST_MM, _COARSEST_MM, _MAX_VOXELS = 0.5, 2.5, 6_000_000
+# Label Map Segmentation Storage (PS3.6 2024d), newer than pydicom's own table.
+_LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 # A level (negative inside) at points of a grid, with the box of the body.
@@ -73,7 +75,7 @@ def _from_dicom(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Data
     sop_class = dataset.get("SOPClassUID")
     if sop_class == RTStructureSetStorage:
         return _rtstruct(config, shape, dataset)
-    if sop_class == SegmentationStorage:
+    if sop_class in (SegmentationStorage, _LABEL_MAP_STORAGE):
         return _segmentation(config, shape, dataset)
     raise StructureError(
         f"{shape.path}: SOP class {sop_class or 'missing'} is neither RTSTRUCT nor SEG"

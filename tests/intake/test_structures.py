@@ -172,3 +172,16 @@ def test_what_cannot_be_read_names_the_file(tmp_path: Path) -> None:
     for name in ("rt.dcm", "mask.nii", "empty.nrrd"):
         with pytest.raises(StructureError, match=name):
             load(tmp_path / name, None)
+
+
+@pytest.mark.parametrize("name", ["sparse-labelmap-noppv.dcm", "sparse-labelmap-ppv5.dcm"])
+def test_label_map_seg_on_real_ct(ct_data: Path, name: str) -> None:
+    """Segment 1 of a label map against its own voxels: two slices, so 10 % is one edge's worth."""
+    path = ct_data / "dcmqi_liver_seg" / name
+    d = pydicom.dcmread(path)
+    measures = d.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    voxel_ml = float(np.prod([*measures.PixelSpacing, measures.SpacingBetweenSlices])) / 1000
+    s = load(path, "Liver")
+    assert volume_ml(s.sdf_mm, s.grid) == pytest.approx(
+        float((d.pixel_array == 1).sum()) * voxel_ml, rel=0.1
+    )
