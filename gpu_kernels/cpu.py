@@ -56,6 +56,14 @@ class CpuEngine:
         return fraction_of(problem, state, np.float32)
 
 
+def rate_of(problem: Problem, state: State, time_s: float) -> Float32Array:
+    """∂H/∂t of a state at a time, W/m³: what parity tests compare."""
+    run = _Run(problem, start_enthalpy(problem, state, state.time_s, np.float32))
+    with _ONE_AT_A_TIME:
+        run.first_rate(time_s)
+    return run.rate.reshape(run.shape)
+
+
 class _Run:
     """Buffers and constants of one ``advance``."""
 
@@ -77,6 +85,7 @@ class _Run:
             nx,
             label.ravel(),
             *runs(label.reshape(nz, ny * nx)),
+            *mixed_faces(label),
             _float32(table.stacked()),
             _float32([(1e3 / d) ** 2 for d in problem.spacing_mm]),
             np.float32(problem.blood.degc),
@@ -85,15 +94,19 @@ class _Run:
         )
         self.sinks = _sinks(problem, self.shafts)
 
+    def first_rate(self, time_s: float) -> float:
+        """∂H/∂t into ``rate``; returns its largest size per latent heat, 1/s."""
+        drive = self._surfaces(np.array([time_s]))[0]
+        return float(
+            first_rate(self.planes, self.rate, self.per_latent, drive, *self.tissue, *self.sinks)
+        )
+
     def step(self, time_s: float, until_s: float) -> float:
         """One step towards ``until_s``; returns its length."""
-        drive = self._surfaces(np.array([time_s]))[0]
-        fastest = first_rate(
-            self.planes, self.rate, self.per_latent, drive, *self.tissue, *self.sinks
-        )
-        tau = step_s(time_s, until_s, self.breakpoints_s, float(fastest), self.euler_s)
+        fastest_per_s = self.first_rate(time_s)
+        tau = step_s(time_s, until_s, self.breakpoints_s, fastest_per_s, self.euler_s)
         c = law.rkl2(law.stages_for(tau, self.euler_s))
-        stages = [c.mu, c.nu, c.rest, c.rate * tau, c.rate0 * tau]
+        stages = [c.mu, c.nu, c.rate * tau, c.rate0 * tau, np.ones_like(c.mu)]
         new, spare = super_step(
             self.planes,
             self.rate,
@@ -130,6 +143,22 @@ def runs(label: npt.NDArray[np.uint8]) -> tuple[IntArray, IntArray, IntArray]:
     last[:, :-1] = label[:, 1:] != label[:, :-1]
     start = np.concatenate([[0], np.cumsum(last.sum(1))]).astype(np.int64)
     return start, (np.nonzero(last)[1] + 1).astype(np.int64), label[last].astype(np.int64)
+
+
+def mixed_faces(label_zyx: npt.NDArray[np.uint8]) -> tuple[IntArray, IntArray]:
+    """Faces between two tissues: where each plane's begin, (axis x y z, planes + 1), in the list of
+    places (in the plane, of the voxel before the face)."""
+    nz = len(label_zyx)
+    starts, places, total = [], [], 0
+    for axis in (2, 1, 0):
+        differs = np.zeros(label_zyx.shape, bool)
+        before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
+        differs[before] = np.diff(label_zyx.astype(int), axis=axis) != 0
+        plane, place = np.nonzero(differs.reshape(nz, -1))
+        starts.append(total + np.searchsorted(plane, np.arange(nz + 1)))
+        places.append(place)
+        total += len(place)
+    return np.stack(starts).astype(np.int64), np.concatenate(places).astype(np.int64)
 
 
 def _sinks(problem: Problem, s: Shafts) -> tuple[npt.NDArray[Any], ...]:

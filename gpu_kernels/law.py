@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 # As float32 they leave float64 arrays what they are, and do not turn the compiled float32 kernels
 # into float64 ones, which halves their speed.
-_ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+_ZERO, _HALF, _ONE, _TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
 
 
 def temperature_degc(
@@ -44,8 +44,20 @@ def conductivity(fraction: Any, k_frozen: Any, k_unfrozen: Any) -> Any:
     return k_unfrozen + fraction * (k_frozen - k_unfrozen)
 
 
+def heat_potential(t: Any, solidus: Any, width: Any, k_frozen: Any, k_unfrozen: Any) -> Any:
+    """∫k dT from the solidus, W/m (Kirchhoff). Within one tissue its difference between neighbours
+    is the flux, and around a needle it falls off as ln r even across the front. A mean of the two
+    neighbours' k instead holds the front back by half a voxel (k jumps fourfold there)."""
+    above = t - solidus
+    x = np.minimum(np.maximum(above, _ZERO), width)
+    mushy = x * (k_frozen + _HALF * (x / width) * (k_unfrozen - k_frozen))
+    return (
+        k_frozen * np.minimum(above, _ZERO) + mushy + k_unfrozen * np.maximum(above - width, _ZERO)
+    )
+
+
 def face_conductivity(a: Any, b: Any) -> Any:
-    """Harmonic mean: the flux through two half-voxels in series."""
+    """Harmonic mean, between two tissues: the flux through two half-voxels in series."""
     return _TWO * a * b / (a + b)
 
 

@@ -2,13 +2,13 @@
 
 A needle is thinner than a voxel, so holding voxels at its temperature makes the answer depend on
 the grid. Instead each short piece of the shaft draws heat through a Gaussian kernel and sees the
-temperature through the same kernel. For a line source in a uniform medium the kernel-averaged
-temperature T~ and the shaft's T_p are then related by q' = 2πk(T~ − T_p)/ln(r_eq/r_p) with
-r_eq = 2σ·exp(−γ/2), since ⟨ln r⟩ over a plane Gaussian of variance 2σ² per axis is
-½(ln 4σ² − γ) (an immersed form of Peaceman's well model, SPE J. 1978). The 7-point stencil's own
-Green function is deeper by (q'/2πk)·Σ_i d_i²·⅜(1 − n_i²)²/24σ² for a needle along n, which
-``r_eq_mm`` takes into account (leading term of the stencil's symbol, averaged over the needle's
-normal plane): with σ = d that is 2–3 % of the draw.
+tissue through the same kernel. Around a line source in steady state the heat potential θ = ∫k dT
+falls off as ln r, also across a front; so the kernel-averaged θ~ and the shaft's θ(T_p) are related
+by q' = 2π(θ~ − θ(T_p))/ln(r_eq/r_p) with r_eq = 2σ·exp(−γ/2), since ⟨ln r⟩ over a plane Gaussian
+of variance 2σ² per axis is ½(ln 4σ² − γ) (an immersed form of Peaceman's well model, SPE J. 1978).
+The 7-point stencil's own Green function is deeper by (q'/2π)·Σ_i d_i²·⅜(1 − n_i²)²/24σ² for a
+needle along n, which ``r_eq_mm`` takes into account (leading term of the stencil's symbol, averaged
+over the needle's normal plane): with σ = d that is 2–3 % of the draw.
 Invariant: the weights of every piece sum to 1, wherever the needle lies.
 """
 
@@ -61,16 +61,14 @@ def r_eq_mm(problem: Problem, needle: Needle) -> float:
 
 
 def shafts(problem: Problem) -> Shafts:
-    """The pieces of a problem's needles; those outside the grid draw nothing."""
+    """The pieces of a problem's needles; what lies outside the grid draws nothing."""
     starts, voxels, weights, owners, lengths, shapes = [0], [], [], [], [], []
     for number, needle in enumerate(problem.needles):
         sigma = sigma_mm(problem, needle)
         log = np.log(r_eq_mm(problem, needle) / (0.5 * needle.diameter_mm))
-        centres, length_mm = _pieces(needle, sigma)
+        centres, length_mm = _pieces(problem, needle, sigma)
         for centre in centres:
             voxel, weight = _kernel(problem, centre, sigma)
-            if not len(voxel):
-                continue
             voxels.append(voxel)
             weights.append(weight)
             starts.append(starts[-1] + len(voxel))
@@ -103,12 +101,31 @@ def sink_per_s(problem: Problem, parameters: Table, s: Shafts) -> float:
     return float(density_per_m.max() * k * per_c * max(problem.members.cooling))
 
 
-def _pieces(needle: Needle, sigma: float) -> tuple[FloatArray, float]:
-    """The centres (piece, xyz) of a needle's pieces and their length."""
-    count = max(1, int(np.ceil(needle.active_length_mm * _PIECES_PER_SIGMA / sigma)))
-    length_mm = needle.active_length_mm / count
-    along_mm = (np.arange(count) + 0.5) * length_mm
+def _pieces(problem: Problem, needle: Needle, sigma: float) -> tuple[FloatArray, float]:
+    """The centres (piece, xyz) and the length of the pieces of a needle's active zone in the box."""
+    first_mm, last_mm = _inside(problem, needle)
+    if not last_mm > first_mm:
+        return np.zeros((0, 3)), 0.0
+    count = int(np.ceil((last_mm - first_mm) * _PIECES_PER_SIGMA / sigma))
+    length_mm = (last_mm - first_mm) / count
+    along_mm = first_mm + (np.arange(count) + 0.5) * length_mm
     return np.array(needle.tip_mm) + along_mm[:, None] * np.array(needle.direction), length_mm
+
+
+def _inside(problem: Problem, needle: Needle) -> tuple[float, float]:
+    """From where to where along the shaft, from its tip, the active zone lies in the box that the
+    voxels fill; first > last when it misses the box."""
+    first, last = 0.0, needle.active_length_mm
+    sizes = problem.label_zyx.shape[::-1]
+    for tip, n, o, d, count in zip(
+        needle.tip_mm, needle.direction, problem.origin_mm, problem.spacing_mm, sizes, strict=True
+    ):
+        low, high = o - 0.5 * d - tip, o + (count - 0.5) * d - tip
+        if abs(n) > 1e-12:
+            first, last = max(first, min(low / n, high / n)), min(last, max(low / n, high / n))
+        elif not low <= 0.0 <= high:
+            return 1.0, 0.0
+    return first, last
 
 
 def _may_change(problem: Problem) -> npt.NDArray[np.bool_]:
@@ -128,8 +145,6 @@ def _kernel(
     for c, o, d, n in zip(
         centre_mm, problem.origin_mm, problem.spacing_mm, (nx, ny, nz), strict=True
     ):
-        if not -0.5 <= (c - o) / d <= n - 0.5:
-            return np.zeros(0, np.int64), np.zeros(0)
         low = int(np.ceil((c - _REACH_SIGMA * sigma - o) / d))
         high = int(np.floor((c + _REACH_SIGMA * sigma - o) / d))
         index = np.arange(max(low, 0), min(high, n - 1) + 1)

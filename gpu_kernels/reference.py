@@ -48,6 +48,11 @@ class ReferenceEngine:
         return fraction_of(problem, state)
 
 
+def rate_w_m3(problem: Problem, state: State, time_s: float) -> FloatArray:
+    """∂H/∂t of a state at a time: what every engine integrates."""
+    return _Law(problem).rate_w_m3(start_enthalpy(problem, state, state.time_s, float), time_s)
+
+
 class _Law:
     """∂H/∂t of a problem."""
 
@@ -64,15 +69,16 @@ class _Law:
         t = law.temperature_degc(h, p["solidus"], p["width"], p["latent"], p["per_cf"], p["per_cu"])
         f = law.frozen_fraction(h, p["latent"])
         k = law.conductivity(f, p["k_frozen"], p["k_unfrozen"])
-        rate = _divergence(t, k, self.problem.spacing_mm)
+        q = law.heat_potential(t, p["solidus"], p["width"], p["k_frozen"], p["k_unfrozen"])
+        rate = _divergence(self.problem, t, k, q)
         rate += law.source_w_m3(t, f, p["perfusion"], p["metabolic"], self.problem.blood.degc)
-        self._draw(rate, t, k, time_s)
+        self._draw(rate, q, time_s)
         rate *= self.shafts.may_change.reshape(self.problem.label_zyx.shape)
         return rate
 
-    def _draw(self, rate: FloatArray, t: FloatArray, k: FloatArray, time_s: float) -> None:
-        """The needles' heat, piece by piece: q' = cooling·shape·k~·(T~ − T_surface)."""
-        s, problem = self.shafts, self.problem
+    def _draw(self, rate: FloatArray, q: FloatArray, time_s: float) -> None:
+        """The needles' heat, piece by piece: q' = cooling·shape·(θ~ − θ(T_surface))."""
+        s, problem, p = self.shafts, self.problem, self.at
         cell_m3 = float(np.prod(problem.spacing_mm)) / 1e9
         for piece in range(len(s.needle)):
             surface = surface_degc(problem.needles[s.needle[piece]], time_s)
@@ -80,20 +86,27 @@ class _Law:
                 continue
             part = slice(s.start[piece], s.start[piece + 1])
             voxel, weight = s.voxel[part], s.weight[part]
+            names = ("solidus", "width", "k_frozen", "k_unfrozen")
             for m, cooling in enumerate(problem.members.cooling):
-                seen_degc = weight @ t[m].reshape(-1)[voxel]
-                k_seen = weight @ k[m].reshape(-1)[voxel]
-                drawn_w = cooling * s.shape[piece] * k_seen * (seen_degc - surface) * s.metre[piece]
+                at_shaft = law.heat_potential(
+                    surface, *(p[name][m].reshape(-1)[voxel] for name in names)
+                )
+                seen_w_m = weight @ (q[m].reshape(-1)[voxel] - at_shaft)
+                drawn_w = cooling * s.shape[piece] * seen_w_m * s.metre[piece]
                 rate[m].reshape(-1)[voxel] -= drawn_w * weight / cell_m3
 
 
-def _divergence(t: FloatArray, k: FloatArray, spacing_mm: tuple[float, float, float]) -> FloatArray:
-    """∇·(k∇T), nothing through the outer faces."""
+def _divergence(problem: Problem, t: FloatArray, k: FloatArray, q: FloatArray) -> FloatArray:
+    """∇·(k∇T), nothing through the outer faces: ∇q within a tissue, two half-voxels in series
+    between tissues."""
     rate = np.zeros_like(t)
-    for axis, spacing in zip((3, 2, 1), spacing_mm, strict=True):
+    label = problem.label_zyx[None]
+    for axis, spacing in zip((3, 2, 1), problem.spacing_mm, strict=True):
         low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(4))
         high = tuple(slice(1, None) if a == axis else slice(None) for a in range(4))
-        flux = law.face_conductivity(k[low], k[high]) * (t[high] - t[low]) / (spacing / 1e3) ** 2
+        across = law.face_conductivity(k[low], k[high]) * (t[high] - t[low])
+        flux = np.where(label[low] == label[high], q[high] - q[low], across)
+        flux /= (spacing / 1e3) ** 2
         rate[low] += flux
         rate[high] -= flux
     return rate

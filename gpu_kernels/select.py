@@ -25,7 +25,7 @@ def open_engine(choice: str) -> Engine:
     if choice == "reference":
         return ReferenceEngine()
     if choice == "gpu":
-        raise EngineUnavailable("engine gpu: not part of this version; use --engine cpu")
+        raise EngineUnavailable("engine gpu: this version has no GPU engine; use --engine cpu")
     raise EngineUnavailable(f"engine {choice!r}: expected one of {', '.join(CHOICES)}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -81,7 +82,9 @@ def _resampled(line: FloatArray) -> FloatArray:
     return np.concatenate(points)
 
 
-def _inside(lines: Sequence[FloatArray], x: FloatArray, y: FloatArray) -> FloatArray:
+def _inside(
+    lines: Sequence[FloatArray], x: FloatArray, y: FloatArray
+) -> npt.NDArray[np.bool_]:
     """Even-odd rule, row by row: a point is inside when an odd number of edges lie to its left."""
     starts = np.concatenate(lines)
     ends = np.concatenate([np.roll(line, -1, axis=0) for line in lines])
