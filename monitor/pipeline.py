@@ -196,6 +196,9 @@ def _volume(
 ) -> tuple[State, list[Output]]:
     """A complete volume: the baseline, or a scan to measure. On the monitor's clock from here on."""
     offset_s, reason = _clock_offset(state, volume)
+    if procedure.plan_frames - {volume.frame_of_reference_uid}:
+        text = "The lesion or a structure was drawn in another frame of reference than the scan's."
+        reason = (*reason, Reason("plan_in_other_frame", text))
     if not procedure.config.patient_id:
         reason = (*reason, Reason("patient_unidentified", "The case names no patient."))
     volume = replace(

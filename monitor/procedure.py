@@ -31,6 +31,7 @@ _BEYOND_NEEDLE_MM = 28.0
 class Procedure:
     config: Config
     structures: tuple[Structure, ...]
+    plan_frames: frozenset[str]
     analysis_grid: Grid
     prediction_grid: Grid
     plan: Plan
@@ -39,8 +40,11 @@ class Procedure:
     structure_sdfs: tuple[tuple[str, Float32Array], ...]
 
 
-def prepare(config: Config, structures: Sequence[Structure]) -> Procedure:
-    """The procedure of a case with its delineations (one lesion, any critical structures)."""
+def prepare(
+    config: Config, structures: Sequence[Structure], plan_frames: frozenset[str] = frozenset()
+) -> Procedure:
+    """The procedure of a case with its delineations (one lesion, any critical structures) and the
+    frames of reference that their files name."""
     lesion = next(s for s in structures if s.role is Role.LESION)
     critical = [s for s in structures if s.role is Role.CRITICAL]
     grid = _analysis_grid(lesion, config)
@@ -55,6 +59,7 @@ def prepare(config: Config, structures: Sequence[Structure]) -> Procedure:
     return Procedure(
         config,
         tuple(structures),
+        plan_frames,
         grid,
         prediction_grid(grid),
         plan,

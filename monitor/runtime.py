@@ -62,11 +62,12 @@ class LiveOptions:
 def open_case(path: Path) -> tuple[Config, Procedure]:
     """A case with its delineations read. Raises ``ConfigError`` or ``StructureError``."""
     config = load_case(path)
-    return config, prepare(config, _structures(config))
+    structures, frames = _structures(config)
+    return config, prepare(config, structures, frames)
 
 
-def _structures(config: Config) -> list[Structure]:
-    structures = []
+def _structures(config: Config) -> tuple[list[Structure], frozenset[str]]:
+    structures, frames = [], set()
     for wanted in (config.lesion, *config.structures):
         loaded = load_structure(wanted)
         if loaded.patient_id is not None and loaded.patient_id != config.patient_id:
@@ -74,7 +75,9 @@ def _structures(config: Config) -> list[Structure]:
                 f"{config.path}: {wanted.name}: the file is of another patient than patient.id"
             )
         structures.append(loaded.structure)
-    return structures
+        if loaded.frame_of_reference_uid is not None:
+            frames.add(loaded.frame_of_reference_uid)
+    return structures, frozenset(frames)
 
 
 class Live:

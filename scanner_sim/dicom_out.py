@@ -33,7 +33,10 @@ class Writer:
 
     def __init__(self, scenario: Scenario, frame: Frame, epoch_utc_s: float) -> None:
         self._scenario, self._frame, self._epoch_utc_s = scenario, frame, epoch_utc_s
-        self.frame_of_reference_uid = self._uid("frame")
+        # The patient lies where the plan saw him: plan and images share the frame, whenever written.
+        self.frame_of_reference_uid = str(
+            generate_uid(entropy_srcs=[scenario.name, str(scenario.seed), "frame"])
+        )
 
     def _uid(self, *what: object) -> str:
         sources = [

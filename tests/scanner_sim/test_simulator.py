@@ -268,5 +268,7 @@ def test_bad_arguments_are_told_and_exit_2(
 def test_uids_follow_seed_and_epoch() -> None:
     scenario = scenarios.load(NAME)
     frame = SimpleNamespace()
-    one, same, later = (Writer(scenario, frame, e).frame_of_reference_uid for e in (1.0, 1.0, 2.0))
+    writers = [Writer(scenario, frame, epoch) for epoch in (1.0, 1.0, 2.0)]
+    one, same, later = (w._uid("study") for w in writers)
     assert one == same != later
+    assert len({w.frame_of_reference_uid for w in writers}) == 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from monitor.cli import main
@@ -156,3 +157,23 @@ def test_scans_before_the_needles_are_known_are_measured_once_they_are(
             lambda lines: [x for x in lines if x["kind"] == "assessment" and x["lesion_covered"]]
         )[-1]
         assert measured["lesion_covered"] == pytest.approx(0.64, abs=0.05)
+
+
+def test_a_plan_from_another_frame_of_reference_is_said(
+    rendered: Path, dcmtk: dict[str, str], tmp_path: Path
+) -> None:
+    text = (rendered / "case.toml").read_text(encoding="utf-8").replace("port = 11112", "port = 0")
+    (tmp_path / "case.toml").write_text(text, encoding="utf-8")
+    plan = pydicom.dcmread(rendered / "rtstruct.dcm")
+    plan.FrameOfReferenceUID = plan.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = (
+        "1.2.3"
+    )
+    plan.save_as(tmp_path / "rtstruct.dcm")
+    files = [str(p) for p in sorted((rendered / "scan_000").iterdir())]
+    with LiveProcess(tmp_path / "case.toml", tmp_path / "record") as live:
+        command = [dcmtk["storescu"], "-aec", "ICEBALL", "127.0.0.1", str(live.port), *files]
+        subprocess.run(command, check=True, capture_output=True)
+        live.wait_accounted(len(files))
+        (line,) = live.journal("volume_completed")
+    assert line["status"] == "DEGRADED"
+    assert "plan_in_other_frame" in [r["code"] for r in line["reasons"]]
