@@ -322,8 +322,9 @@ class Snapshot:
     but contours and positions on the screen.
 
     ``blocked`` (wrong patient or frame of reference) blanks everything. ``volume`` is the latest
-    scan's pixels with ``volume_geometry``; ``ice_sdf``, ``lesion_sdf`` and ``structure_sdfs`` live
-    on ``analysis_grid``; forecast fields on their own grid, one per ``forecast_times_utc_s``.
+    scan's pixels with ``volume_geometry``; ``ice_sdf`` and ``lesion_sdf`` live on ``analysis_grid``,
+    ``structure_sdfs`` each on its own of ``structure_grids`` (none: on
+    ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives.
     """
 
@@ -347,6 +348,7 @@ class Snapshot:
     ice_edge_error_mm: float = 0.0
     lesion_sdf: ArrayRef | None = None
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
+    structure_grids: tuple[Grid, ...] = ()
     forecast_grid: Grid | None = None
     forecast_times_utc_s: tuple[float, ...] = ()
     forecast_temperature: ArrayRef | None = None

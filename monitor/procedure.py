@@ -37,7 +37,11 @@ class Procedure:
     plan: Plan
     target: Target
     lesion_sdf: Float32Array
-    structure_sdfs: tuple[tuple[str, Float32Array], ...]
+
+
+def critical_structures(procedure: Procedure) -> tuple[Structure, ...]:
+    """What must stay outside the ice, each on its own grid."""
+    return tuple(s for s in procedure.structures if s.role is Role.CRITICAL)
 
 
 def prepare(
@@ -65,7 +69,6 @@ def prepare(
         plan,
         Target(plan.lesion.points_lps_mm, plan.lesion_and_margin.points_lps_mm),
         lesion_sdf,
-        tuple((s.name, sdf_on(s, grid)) for s in critical),
     )
 
 

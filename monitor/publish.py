@@ -12,7 +12,7 @@ import numpy as np
 from monitor.decision import protocol
 from monitor.model import Alarm, ArrayRef, NeedleLine, Snapshot
 from monitor.pipeline import State
-from monitor.procedure import Procedure
+from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
 
 
@@ -50,8 +50,8 @@ class Publisher:
                 shared,
                 lesion_sdf=keep("lesion", procedure.lesion_sdf),
                 structure_sdfs=tuple(
-                    (n, keep(f"structure{i}", a))
-                    for i, (n, a) in enumerate(procedure.structure_sdfs)
+                    (s.name, keep(f"structure{i}", s.sdf_mm))
+                    for i, s in enumerate(critical_structures(procedure))
                 ),
             )
         if state.volume is not None:
@@ -105,6 +105,7 @@ def snapshot(
         ice_edge_error_mm=_finite(state.ice.edge_error_mm if state.ice else 0.0),
         lesion_sdf=shared.lesion_sdf,
         structure_sdfs=shared.structure_sdfs,
+        structure_grids=tuple(s.grid for s in critical_structures(procedure)),
         forecast_grid=forecast.grid if forecast else None,
         forecast_times_utc_s=forecast.times_utc_s if forecast else (),
         forecast_temperature=shared.forecast_temperature,

@@ -6,10 +6,11 @@ Invariant: an error that a user can mend is one message and exit status 2.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,20 +111,30 @@ def _list() -> None:
         print(f"{name}: {scenarios.load(name).title}")
 
 
-def _open(args: argparse.Namespace) -> Simulation:
+@contextlib.contextmanager
+def _open(args: argparse.Namespace) -> Iterator[Simulation]:
     if args.ct is not None and not args.ct.is_dir():
         raise scenarios.ScenarioError(f"--ct {args.ct}: not a folder")
-    return Simulation(scenarios.load(args.scenario), args.ct)
+    simulation = Simulation(scenarios.load(args.scenario), args.ct)
+    try:
+        yield simulation
+    finally:
+        simulation.close()
 
 
 def _plan(args: argparse.Namespace) -> None:
-    simulation = _open(args)
-    writer = Writer(simulation.scenario, simulation.anatomy.frame, _RENDER_EPOCH_UTC_S)
-    print(write_plan(simulation, writer, args.out, args.ae_title, args.port))
+    with _open(args) as simulation:
+        writer = Writer(simulation.scenario, simulation.anatomy.frame, _RENDER_EPOCH_UTC_S)
+        print(write_plan(simulation, writer, args.out, args.ae_title, args.port))
 
 
 def _render(args: argparse.Namespace) -> None:
-    simulation = _open(args)
+    with _open(args) as simulation:
+        simulation.start()
+        _write_all(simulation, args)
+
+
+def _write_all(simulation: Simulation, args: argparse.Namespace) -> None:
     writer = Writer(simulation.scenario, simulation.anatomy.frame, _RENDER_EPOCH_UTC_S)
     write_plan(simulation, writer, args.out, "ICEBALL", 11112)
     count = min(args.scans or len(simulation.scan_times_s), len(simulation.scan_times_s))
@@ -173,10 +184,11 @@ def _push(args: argparse.Namespace) -> None:
         args.to.ae_title, args.to.host, args.to.port, args.calling_ae, args.association == "image"
     )
     clock = Clock(args.epoch if args.epoch is not None else time.time(), args.speed)
-    simulation = _open(args)
-    play(simulation, target, clock, lambda text: print(text, flush=True))
-    if args.truth is not None:
-        _write_truth(simulation, len(simulation.scan_times_s), args.truth)
+    with _open(args) as simulation:
+        simulation.start()
+        play(simulation, target, clock, lambda text: print(text, flush=True))
+        if args.truth is not None:
+            _write_truth(simulation, len(simulation.scan_times_s), args.truth)
 
 
 if __name__ == "__main__":

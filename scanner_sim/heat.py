@@ -10,6 +10,7 @@ heat that its implicit sweeps moved.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,8 @@ class Heat:
         t, tl = self.temperature_degc(), self._p["liquidus_degc"]
         return np.where(t < tl, 1.0 - tl / np.minimum(t, tl), 0.0).astype(np.float32)
 
-    def advance(self, until_s: float) -> None:
-        while self.time_s < until_s - 1e-6:
+    def advance(self, until_s: float, stop: Callable[[], bool] = lambda: False) -> None:
+        while self.time_s < until_s - 1e-6 and not stop():
             step = min(self._step_s, until_s - self.time_s)
             self._step(step)
             self.time_s += step

@@ -43,7 +43,19 @@ class Simulation:
         self._frozen: list[Frozen] = []
         self._ready = threading.Condition()
         self._error: Exception | None = None
-        threading.Thread(target=self._freeze, name="heat", daemon=True).start()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._freeze, name="heat", daemon=True)
+
+    def start(self) -> None:
+        """Begins to compute the heat in the background; ``frozen`` does if nobody has."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Ends the computation: compiled code of two simulations must not run side by side."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     @property
     def scan_times_s(self) -> tuple[float, ...]:
@@ -51,6 +63,7 @@ class Simulation:
 
     def frozen(self, number: int) -> Frozen:
         """The state at scan ``number``; waits until it is computed."""
+        self.start()
         with self._ready:
             self._ready.wait_for(lambda: self._error is not None or len(self._frozen) > number)
             if self._error is not None:
@@ -74,7 +87,9 @@ class Simulation:
     def _freeze(self) -> None:
         try:
             for time_s in self.scan_times_s:
-                self.heat.advance(time_s)
+                self.heat.advance(time_s, self._stop.is_set)
+                if self._stop.is_set():
+                    return
                 cold = time_s > self.scenario.start_after_baseline_s
                 frozen = Frozen(
                     self.heat.frozen_fraction() if cold else None, self.heat.temperature_degc()

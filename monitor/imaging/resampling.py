@@ -29,9 +29,7 @@ def hu_on_grid(volume: CtVolume, grid: Grid) -> Float32Array:
     return np.asarray(hu, np.float32)
 
 
-def _crop(
-    volume: CtVolume, index: FloatArray
-) -> tuple[npt.NDArray[np.float32], FloatArray]:
+def _crop(volume: CtVolume, index: FloatArray) -> tuple[npt.NDArray[np.float32], FloatArray]:
     """Only the part of the volume the grid touches, as float, with indices into it."""
     shape = np.array(volume.hu.shape)
     low = np.clip(np.floor(index.reshape(-1, 3).min(0)).astype(int), 0, shape - 1)

@@ -82,9 +82,7 @@ def _resampled(line: FloatArray) -> FloatArray:
     return np.concatenate(points)
 
 
-def _inside(
-    lines: Sequence[FloatArray], x: FloatArray, y: FloatArray
-) -> npt.NDArray[np.bool_]:
+def _inside(lines: Sequence[FloatArray], x: FloatArray, y: FloatArray) -> npt.NDArray[np.bool_]:
     """Even-odd rule, row by row: a point is inside when an odd number of edges lie to its left."""
     starts = np.concatenate(lines)
     ends = np.concatenate([np.roll(line, -1, axis=0) for line in lines])

@@ -160,8 +160,8 @@ class PlanePane(QWidget):
         s = self.scene.snapshot
         if s is None or s.analysis_grid is None:
             return
-        for _, ref, field in self.scene.structures:
-            path = self._area(field, ref, frame, cursor, None, 0.0)
+        for _, ref, field, grid in self.scene.structures:
+            path = self._area(field, ref, frame, cursor, None, 0.0, grid)
             painter.fillPath(path, style.colour("critical", _STRUCTURE_FILL))
 
     def _fill_ice(self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any) -> None:
@@ -210,8 +210,8 @@ class PlanePane(QWidget):
         if s is None or s.analysis_grid is None:
             return
         labels = []
-        for name, ref, field in scene.structures:
-            path = self._line(field, ref, frame, cursor, 0.0)
+        for name, ref, field, grid in scene.structures:
+            path = self._line(field, ref, frame, cursor, 0.0, grid)
             style.stroke(painter, path, "critical", line)
             labels.append((name, path))
         if scene.ice is not None and s.ice_sdf is not None and model.layers.ice:
@@ -276,17 +276,32 @@ class PlanePane(QWidget):
 
     # ------------------------------------------------------------------ paths
 
-    def _line(self, field: Any, ref: str, frame: Frame, cursor: Any, level: float) -> QPainterPath:
-        grid, at = self._grid(), cursor[self.plane.across]
+    def _line(
+        self,
+        field: Any,
+        ref: str,
+        frame: Frame,
+        cursor: Any,
+        level: float,
+        own: Grid | None = None,
+    ) -> QPainterPath:
+        grid, at = own or self._grid(), cursor[self.plane.across]
         return self._paths.get(
             ("line", ref, grid, frame, at, level),
             lambda: layers.contour(field, grid, frame, at, level),
         )
 
     def _area(
-        self, field: Any, ref: str, frame: Frame, cursor: Any, low: float | None, high: float
+        self,
+        field: Any,
+        ref: str,
+        frame: Frame,
+        cursor: Any,
+        low: float | None,
+        high: float,
+        own: Grid | None = None,
     ) -> QPainterPath:
-        grid, at = self._grid(), cursor[self.plane.across]
+        grid, at = own or self._grid(), cursor[self.plane.across]
         return self._paths.get(
             ("area", ref, grid, frame, at, low, high),
             lambda: layers.area(field, grid, frame, at, low, high),

@@ -18,7 +18,7 @@ from monitor.view.images import Stack
 from monitor.view.planes import Plane, Point
 
 Array = npt.NDArray[Any]
-Named = tuple[str, str, Array]  # a structure's name, its file and its field
+Named = tuple[str, str, Array, Grid]  # a structure's name, its file, its field and its grid
 # The planes show the lesion, its margin and this much around it.
 _AROUND_MM = 38.0
 _FIELD_MM = (90.0, 300.0)
@@ -69,8 +69,11 @@ class Scene:
         grid = s.analysis_grid
         new_lesion = old is None or old.lesion_sdf != s.lesion_sdf or old.analysis_grid != grid
         self.lesion, self.ice = _on(grid, get(s.lesion_sdf)), _on(grid, get(s.ice_sdf))
-        found = ((name, ref.path, _on(grid, get(ref))) for name, ref in s.structure_sdfs)
-        self.structures = tuple((name, path, a) for name, path, a in found if a is not None)
+        own = s.structure_grids or (grid,) * len(s.structure_sdfs)
+        found = (
+            (n, r.path, _on(g, get(r)), g) for (n, r), g in zip(s.structure_sdfs, own, strict=True)
+        )
+        self.structures = tuple((n, p, a, g) for n, p, a, g in found if a is not None and g)
         self.forecast = get(s.forecast_temperature) if s.forecast_grid is not None else None
         self.snapshot = s
         if new_lesion or self.lesion is None:

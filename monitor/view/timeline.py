@@ -61,7 +61,19 @@ def _draw(axes: Any, plot: Series) -> None:
     axes.setLabel("bottom", "minutes since the baseline")
     if plot.reference is not None:
         dashed = pyqtgraph.mkPen("#E69F00", width=2, style=2)
-        axes.plot(minutes, np.asarray(plot.reference, float), pen=dashed, connect="finite",
-                  name="simulator's truth")
-    axes.plot(minutes, np.asarray(plot.measured, float), pen=pyqtgraph.mkPen("#56B4E9", width=2),
-              connect="finite", symbol="o", symbolBrush="#56B4E9", name="measured")
+        axes.plot(
+            minutes,
+            np.asarray(plot.reference, float),
+            pen=dashed,
+            connect="finite",
+            name="simulator's truth",
+        )
+    axes.plot(
+        minutes,
+        np.asarray(plot.measured, float),
+        pen=pyqtgraph.mkPen("#56B4E9", width=2),
+        connect="finite",
+        symbol="o",
+        symbolBrush="#56B4E9",
+        name="measured",
+    )

@@ -182,7 +182,7 @@ def test_a_structure_off_its_grid_is_not_drawn_under_anothers_name(
 ) -> None:
     wrong = samples.save(folder, "wrong", np.zeros((3, 3, 3), np.float32))
     s = screen(replace(normal, structure_sdfs=(("skin", wrong), *normal.structure_sdfs)))
-    assert [name for name, _, _ in s.window.scene.structures] == ["colon"]
+    assert [x[0] for x in s.window.scene.structures] == ["colon"]
 
 
 # --------------------------------------------------------------------------- states
