@@ -18,6 +18,7 @@ from monitor import demo
 from monitor.config import ConfigError
 from monitor.intake.structures import StructureError
 from monitor.record.journal import RecordError
+from monitor.view.process import has_display
 
 NOTICE = "Research software: it informs, it never decides. Not a medical device."
 
@@ -154,7 +155,7 @@ def _stamped(name: str) -> Path:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    window = demo.has_display() and not args.headless
+    window = has_display() and not args.headless
     if not window:
         print("No window: the screen is rendered to a PNG per scan.", flush=True)
     options = demo.DemoOptions(

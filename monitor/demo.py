@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -40,11 +39,6 @@ class DemoOptions:
     ct: Path | None
     window: bool
     language: str | None = None
-
-
-def has_display() -> bool:
-    """Whether a window can be shown."""
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def run_demo(options: DemoOptions, say: Callable[[str], None]) -> int:
