@@ -1,53 +1,98 @@
 """The CPU engine: numba, float32, RKL2 super-time-stepping. SI units, °C, (member, z, y, x).
 
-Invariant: same answer as the reference engine within the parity tests' tolerance. Calls from
-several threads wait for each other: numba's workqueue layer aborts the process when entered twice.
+One member is run by all cores together, several members each by a core of its own, with steps of
+its own. Invariant: same answer as the reference engine within the parity tests' tolerance.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from gpu_kernels import law
-from gpu_kernels.cpu_kernels import PLANES, first_rate, super_step
-from gpu_kernels.engine import FloatArray, Problem, State
-from gpu_kernels.fields import fraction_of, initial_enthalpy, start_enthalpy, temperature_of
-from gpu_kernels.needles import Shafts, breakpoints_s, shafts, sink_per_s, surface_degc
-from gpu_kernels.stepping import per_latent, step_s
+from gpu_kernels.cpu_kernels import SLACK
+from gpu_kernels.cpu_solver import Arrays, Constants, advance, rate_only
+from gpu_kernels.cpu_tables import constants_of, layout_of, pitch_of, scratch_of
+from gpu_kernels.engine import FloatArray, History, Problem, State
+from gpu_kernels.fields import (
+    fraction_of,
+    initial_state,
+    own_companions,
+    start_enthalpy,
+    temperature_of,
+)
+from gpu_kernels.stepping import MOST_LATENT
 
 Float32Array = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
-_ONE_AT_A_TIME = threading.Lock()
+_NONE = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run cost: steps, stages and voxel updates, summed over members."""
+
+    steps: int
+    stages: int
+    voxel_updates: int
 
 
 class CpuEngine:
-    """RKL2, the step bounded by how fast the front moves, with as many stages as it needs."""
+    """RKL2, the step bounded by how fast the front moves, with as many stages as it needs, where
+    heat has reached. ``workers`` threads at most; ``whole`` computes every voxel all the time;
+    ``most_latent`` is the error target: the share of its latent heat a voxel may change by in a
+    step (see ``stepping``)."""
 
     name = "cpu"
 
-    def __init__(self, why: str = "asked for by name") -> None:
+    def __init__(
+        self,
+        why: str = "asked for by name",
+        workers: int | None = None,
+        whole: bool = False,
+        most_latent: float = MOST_LATENT,
+    ) -> None:
         self.why = why
+        self.whole, self.most_latent = whole, most_latent
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self.work = Work(0, 0, 0)
+        # Workers of one member wait for each other, so all of them have to run: one run at a time.
+        self._pool = ThreadPoolExecutor(self.workers)
+        self._one_at_a_time = threading.Lock()
 
     def initial(
-        self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0
+        self,
+        problem: Problem,
+        temperature_degc: float | FloatArray,
+        time_s: float = 0.0,
+        history: bool = False,
     ) -> State:
-        return State(time_s, initial_enthalpy(problem, temperature_degc).astype(np.float32))
+        return initial_state(problem, temperature_degc, time_s, history, np.float32)
 
     def advance(self, problem: Problem, state: State, until_s: float) -> State:
-        run = _Run(problem, start_enthalpy(problem, state, until_s, np.float32))
-        with _ONE_AT_A_TIME:
-            time_s = state.time_s
-            while until_s - time_s > 1e-9:
-                time_s += run.step(time_s, until_s)
-        if not np.isfinite(run.h).all():
+        """The state at ``until_s``; what it cost is then in ``work``."""
+        start = start_enthalpy(problem, state, until_s, np.float32)
+        back_s, past = own_companions(problem, state)
+        run = _Run(
+            problem, start, back_s, past, state.time_s, until_s, self.whole, self.most_latent
+        )
+        with self._one_at_a_time:
+            members = len(start)
+            if members == 1:
+                work = _gang(self._pool, self.workers, run.member(0, self.workers))
+            else:
+                counted = self._pool.map(lambda m: run.member(m, 1)(0), range(members))
+                work = np.sum(list(counted), axis=0)
+        self.work = Work(*(int(n) for n in work))
+        if not all(np.isfinite(member).all() for member in run.h):
             raise FloatingPointError("cpu engine: the enthalpy is no longer finite")
-        return State(until_s, run.h)
+        return State(until_s, run.h, back_s, past)
 
     def temperature_degc(self, problem: Problem, state: State) -> FloatArray:
         return temperature_of(problem, state, np.float32)
@@ -58,114 +103,105 @@ class CpuEngine:
 
 def rate_of(problem: Problem, state: State, time_s: float) -> Float32Array:
     """∂H/∂t of a state at a time, W/m³: what parity tests compare."""
-    run = _Run(problem, start_enthalpy(problem, state, state.time_s, np.float32))
-    with _ONE_AT_A_TIME:
-        run.first_rate(time_s)
-    return run.rate.reshape(run.shape)
+    start = start_enthalpy(problem, state, state.time_s, np.float32)
+    back_s, past = own_companions(problem, state)
+    run = _Run(problem, start, back_s, past, time_s, time_s, True, MOST_LATENT)
+    return np.stack([run.rate(m) for m in range(len(start))])
+
+
+def _padded(h: Float32Array) -> Float32Array:
+    """(z, y, x) as flat rows of whole chunks, with slack at the end."""
+    nz, ny, nx = h.shape
+    flat = np.empty(nz * ny * pitch_of(nx) + SLACK, np.float32)
+    rows = flat[:-SLACK].reshape(nz, ny, -1)
+    rows[:, :, :nx] = h
+    rows[:, :, nx:] = h[:, :, -1:]
+    flat[-SLACK:] = 0.0
+    return flat
+
+
+def _gang(pool: ThreadPoolExecutor, workers: int, work: Callable[[int], FloatArray]) -> FloatArray:
+    """All workers at once; what worker 0 counted."""
+    others = [pool.submit(work, worker) for worker in range(1, workers)]
+    counted = work(0)
+    for other in others:
+        other.result()
+    return counted
 
 
 class _Run:
-    """Buffers and constants of one ``advance``."""
+    """The arrays of one ``advance``; members share what does not depend on them."""
 
-    def __init__(self, problem: Problem, h: Float32Array) -> None:
-        table = law.table(problem)
-        members, nz, ny, nx = h.shape
-        planes = h.reshape(members * nz, ny * nx)
-        self.problem, self.planes = problem, planes
-        self.rate, self.a, self.b = (np.zeros_like(planes) for _ in range(3))
-        self.breakpoints_s, self.per_latent = breakpoints_s(problem), _float32(per_latent(table))
-        self.shape = h.shape
-        self.shafts = shafts(problem)
-        self.euler_s = 0.95 * law.stable_step_s(
-            problem, table, sink_per_s(problem, table, self.shafts)
+    def __init__(
+        self,
+        problem: Problem,
+        start: Float32Array,
+        back_s: Float32Array | None,
+        past: History | None,
+        from_s: float,
+        until_s: float,
+        whole: bool,
+        most_latent: float,
+    ) -> None:
+        self.problem, self.back_s, self.past = problem, back_s, past
+        self.from_s, self.until_s, self.whole = from_s, until_s, whole
+        self.most_latent = most_latent
+        self.layout = layout_of(problem)
+        # ``start`` is this run's own; each member writes its result over its start.
+        self.h = start
+
+    def member(self, m: int, workers: int) -> Callable[[int], FloatArray]:
+        """What each worker has to do for a member."""
+        k = constants_of(self.problem, self.layout, m, self.most_latent)
+        w = self._arrays(m, k, workers)
+        h = _padded(self.h[m])
+        a, b = h.copy(), h.copy()
+        field = (h, a, b, np.zeros_like(h))
+
+        def work(worker: int) -> FloatArray:
+            scratch = scratch_of(self.layout)
+            counted = advance(
+                k, w, field, worker, workers, self.from_s, self.until_s, self.whole, scratch
+            )
+            if worker == 0:
+                nz, ny, nx = self.h[m].shape
+                rows = field[counted[0] % 2][:-SLACK].reshape(nz, ny, -1)
+                self.h[m] = rows[:, :, :nx]
+            return np.array(counted)
+
+        return work
+
+    def rate(self, m: int) -> Float32Array:
+        """∂H/∂t of a member at the run's start."""
+        k = constants_of(self.problem, self.layout, m)
+        h = _padded(self.h[m])
+        field = (h, h.copy(), h.copy(), np.zeros_like(h))
+        rate_only(k, self._arrays(m, k, 1), field, self.from_s, scratch_of(self.layout))
+        nz, ny, nx = self.h[m].shape
+        return np.array(field[3][:-SLACK].reshape(nz, ny, -1)[:, :, :nx])
+
+    def _arrays(self, m: int, k: Constants, workers: int) -> Arrays:
+        grid, pieces = self.layout.grid, len(k.needle)
+        rows = int(grid.nz * grid.ny)
+        back_s = _NONE if self.back_s is None else self.back_s[m].reshape(-1)
+        nothing = np.zeros(0, np.uint8)
+        past: Any = (_NONE, _NONE, _NONE, nothing)
+        if self.past is not None:
+            past = tuple(getattr(self.past, n)[m].reshape(-1) for n in vars(self.past))
+        reach = [np.zeros(rows, np.uint64) for _ in range(8)]
+        return Arrays(
+            back_s=back_s,
+            open_=np.ones(rows * int(grid.pitch) if back_s.size else 0, np.float32),
+            past=past,
+            active=(*reach[:4], np.zeros((int(grid.nz), 2), np.uint64)),
+            reach_begin=reach[4],
+            reach_end=reach[5],
+            grown_begin=reach[6],
+            grown_end=reach[7],
+            touched=np.zeros(len(k.sinks.voxel), np.float32),
+            seen=np.zeros(pieces, np.float32),
+            heat=np.zeros(pieces, np.float32),
+            planes=np.zeros(workers + 1, np.uint64),
+            numbers=np.zeros(3 + workers),
+            gates=np.zeros(8 * workers, np.int64),
         )
-        label = np.ascontiguousarray(problem.label_zyx)
-        workers = min(numba.get_num_threads(), len(planes))
-        self.tissue = (
-            nx,
-            label.ravel(),
-            *runs(label.reshape(nz, ny * nx)),
-            *mixed_faces(label),
-            _float32(table.stacked()),
-            _float32([(1e3 / d) ** 2 for d in problem.spacing_mm]),
-            np.float32(problem.blood.degc),
-            problem.boundary == "fixed",
-            np.zeros((workers, PLANES, (ny + 1) * nx), np.float32),
-        )
-        self.sinks = _sinks(problem, self.shafts)
-
-    def first_rate(self, time_s: float) -> float:
-        """∂H/∂t into ``rate``; returns its largest size per latent heat, 1/s."""
-        drive = self._surfaces(np.array([time_s]))[0]
-        return float(
-            first_rate(self.planes, self.rate, self.per_latent, drive, *self.tissue, *self.sinks)
-        )
-
-    def step(self, time_s: float, until_s: float) -> float:
-        """One step towards ``until_s``; returns its length."""
-        fastest_per_s = self.first_rate(time_s)
-        tau = step_s(time_s, until_s, self.breakpoints_s, fastest_per_s, self.euler_s)
-        c = law.rkl2(law.stages_for(tau, self.euler_s))
-        stages = [c.mu, c.nu, c.rate * tau, c.rate0 * tau, np.ones_like(c.mu)]
-        new, spare = super_step(
-            self.planes,
-            self.rate,
-            self.a,
-            self.b,
-            np.float32(c.first * tau),
-            _float32(np.stack(stages, axis=1)),
-            self._surfaces(time_s + tau * c.at),
-            *self.tissue,
-            *self.sinks,
-        )
-        self.planes, self.a, self.b = new, spare, self.planes
-        return tau
-
-    @property
-    def h(self) -> Float32Array:
-        return self.planes.reshape(self.shape)
-
-    def _surfaces(self, at_s: FloatArray) -> FloatArray:
-        """(stage, piece) °C."""
-        per_needle = [[surface_degc(n, float(t)) for n in self.problem.needles] for t in at_s]
-        table = np.array(per_needle, float).reshape(len(at_s), -1)
-        return np.ascontiguousarray(table[:, self.shafts.needle])
-
-
-def _float32(values: npt.ArrayLike) -> Float32Array:
-    return np.ascontiguousarray(values, np.float32)
-
-
-def runs(label: npt.NDArray[np.uint8]) -> tuple[IntArray, IntArray, IntArray]:
-    """The labels (plane, voxel) as runs: where each plane's runs start in the list (planes + 1,),
-    where each run ends in its plane, its label."""
-    last = np.ones(label.shape, bool)
-    last[:, :-1] = label[:, 1:] != label[:, :-1]
-    start = np.concatenate([[0], np.cumsum(last.sum(1))]).astype(np.int64)
-    return start, (np.nonzero(last)[1] + 1).astype(np.int64), label[last].astype(np.int64)
-
-
-def mixed_faces(label_zyx: npt.NDArray[np.uint8]) -> tuple[IntArray, IntArray]:
-    """Faces between two tissues: where each plane's begin, (axis x y z, planes + 1), in the list of
-    places (in the plane, of the voxel before the face)."""
-    nz = len(label_zyx)
-    starts, places, total = [], [], 0
-    for axis in (2, 1, 0):
-        differs = np.zeros(label_zyx.shape, bool)
-        before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
-        differs[before] = np.diff(label_zyx.astype(int), axis=axis) != 0
-        plane, place = np.nonzero(differs.reshape(nz, -1))
-        starts.append(total + np.searchsorted(plane, np.arange(nz + 1)))
-        places.append(place)
-        total += len(place)
-    return np.stack(starts).astype(np.int64), np.concatenate(places).astype(np.int64)
-
-
-def _sinks(problem: Problem, s: Shafts) -> tuple[npt.NDArray[Any], ...]:
-    """What ``super_step`` needs of the needles: voxels touched, pieces as places among them with
-    weights, which voxels may change, strength (member, piece) per cell volume."""
-    touched, place = np.unique(s.voxel, return_inverse=True)
-    cell_m3 = float(np.prod(problem.spacing_mm)) / 1e9
-    strength = np.array(problem.members.cooling)[:, None] * (s.shape * s.metre)[None, :] / cell_m3
-    free = s.may_change.astype(float)[touched]
-    return touched, s.start, place.astype(np.int64), s.weight, free, strength

@@ -15,9 +15,17 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
+TimeTable = tuple[tuple[float, float], ...]
+
+
 @dataclass(frozen=True)
 class Tissue:
-    """``latent_heat_j_kg`` per kilogram of tissue, spread between solidus and liquidus (°C)."""
+    """``latent_heat_j_kg`` per kilogram of tissue, spread between solidus and liquidus (°C).
+
+    ``held_degc`` makes it a body of given temperature: a large vessel, air, a wall. A table of
+    (t_s, °C), linear between entries, held before the first and after the last. Towards other
+    tissues it conducts with its own k, or through ``surface_h_w_m2k`` (heat-transfer coefficient
+    at its surface, W/m²/K) where given: skin in air, the wall of a vessel."""
 
     name: str
     rho_kg_m3: float
@@ -30,6 +38,8 @@ class Tissue:
     liquidus_degc: float
     perfusion_per_s: float
     metabolic_w_m3: float
+    held_degc: TimeTable = ()
+    surface_h_w_m2k: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,16 +52,26 @@ class Blood:
 @dataclass(frozen=True)
 class Needle:
     """A cryoprobe: ``direction`` is the unit vector (x, y, z) from the tip towards the handle, the
-    active zone runs ``active_length_mm`` from the tip. ``surface_degc`` is a table of (t_s, °C),
-    linear between entries and held after the last; NaN entries mean "not driven from here on"
-    (passive thaw). ``duty`` 0..1 scales the heat drawn at a given temperature difference."""
+    active zone runs ``active_length_mm`` from the tip. It is driven by one table of (t_s, value),
+    linear between entries, held after the last, "not driven" (passive thaw) before the first and
+    from a NaN entry on:
+
+    - ``surface_degc``: the shaft's surface temperature; above 0 °C an active thaw;
+    - ``cooling_w_per_m``: heat removed per length of shaft, ≥ 0;
+    - ``cryogen_degc``: the cryogen's temperature behind a heat-transfer coefficient
+      ``h_w_m2k``, a table of (mm from the tip, W/m²/K), linear and held beyond its ends.
+
+    ``duty`` 0..1 scales the heat drawn (with a cryogen: h); a number, or a table over time."""
 
     tip_mm: tuple[float, float, float]
     direction: tuple[float, float, float]
     diameter_mm: float
     active_length_mm: float
-    surface_degc: tuple[tuple[float, float], ...]
-    duty: float = 1.0
+    surface_degc: TimeTable = ()
+    duty: float | TimeTable = 1.0
+    cooling_w_per_m: TimeTable = ()
+    cryogen_degc: TimeTable = ()
+    h_w_m2k: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +91,8 @@ class Members:
 class Problem:
     """``label_zyx`` (uint8) picks the tissue of each voxel. ``origin_mm`` (x, y, z) is the centre of
     voxel (0, 0, 0); ``spacing_mm`` is (x, y, z). ``boundary``: "fixed" keeps the outermost layer of
-    voxels at ``blood.degc``; "insulated" lets no heat through the outer faces."""
+    voxels at ``blood.degc``; "insulated" lets no heat through the outer faces. Blood and metabolism
+    stay off for ``stasis_s`` after tissue has thawed (vascular stasis)."""
 
     label_zyx: npt.NDArray[np.uint8]
     tissues: tuple[Tissue, ...]
@@ -81,14 +102,30 @@ class Problem:
     blood: Blood = Blood()
     boundary: str = "fixed"
     members: Members = Members()
+    stasis_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class History:
+    """What tissue has been through, each (member, z, y, x): the lowest temperature, the time spent
+    below −20 and below −40 °C, and the freezing cycles begun (uint8: frozen by more than half)."""
+
+    min_degc: npt.NDArray[np.float32]
+    below_20_s: npt.NDArray[np.float32]
+    below_40_s: npt.NDArray[np.float32]
+    cycles: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class State:
-    """``enthalpy_j_m3`` is (member, z, y, x), zero for tissue at its solidus, fully frozen."""
+    """``enthalpy_j_m3`` is (member, z, y, x), zero for tissue at its solidus, fully frozen.
+    ``perfused_from_s`` (same shape, float32) is when blood comes back, −inf where it never stopped;
+    None where the problem has no stasis. ``history`` is None where nobody asked for it."""
 
     time_s: float
     enthalpy_j_m3: FloatArray
+    perfused_from_s: npt.NDArray[np.float32] | None = None
+    history: History | None = None
 
 
 class Engine(Protocol):
@@ -99,9 +136,14 @@ class Engine(Protocol):
     why: str  # one sentence: why this engine runs
 
     def initial(
-        self, problem: Problem, temperature_degc: float | FloatArray, time_s: float = 0.0
+        self,
+        problem: Problem,
+        temperature_degc: float | FloatArray,
+        time_s: float = 0.0,
+        history: bool = False,
     ) -> State:
-        """A state at a temperature: scalar, (z, y, x) or (member, z, y, x)."""
+        """A state at a temperature: scalar, (z, y, x) or (member, z, y, x). ``history`` has it
+        accumulated from here on."""
         ...
 
     def advance(self, problem: Problem, state: State, until_s: float) -> State:

@@ -6,13 +6,14 @@ is at the blood's temperature.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gpu_kernels import law
-from gpu_kernels.engine import FloatArray, Problem, State
+from gpu_kernels.engine import FloatArray, History, Problem, State
 from gpu_kernels.validation import check, check_state, check_temperature
 
 _CURVE = ("solidus", "width", "latent", "per_cf", "per_cu")
@@ -29,15 +30,69 @@ def spread(
     ]
 
 
-def initial_enthalpy(problem: Problem, temperature_degc: float | FloatArray) -> FloatArray:
-    """The float64 enthalpy of a temperature: scalar, (z, y, x) or (member, z, y, x)."""
+def initial_state(
+    problem: Problem,
+    temperature_degc: float | FloatArray,
+    time_s: float,
+    history: bool,
+    dtype: npt.DTypeLike,
+) -> State:
+    """The state at a temperature: scalar, (z, y, x) or (member, z, y, x)."""
+    h = initial_enthalpy(problem, temperature_degc, time_s, dtype)
+    back_s, past = None, None
+    if problem.stasis_s > 0.0:
+        back_s = np.full(h.shape, -np.inf, np.float32)
+        for m, frozen in enumerate(_frozen(problem, h)):
+            back_s[m][frozen] = time_s + problem.stasis_s
+    if history:
+        degc = temperature_of(problem, State(time_s, h), np.float32)
+        none = np.zeros(h.shape, np.float32)
+        cycles = np.stack([f.astype(np.uint8) for f in _frozen(problem, h)])
+        past = History(degc, none, none.copy(), cycles)
+    return State(time_s, h, back_s, past)
+
+
+def _frozen(problem: Problem, h: FloatArray) -> Iterator[npt.NDArray[np.bool_]]:
+    latent = law.table(problem).latent
+    return (h[m] <= 0.5 * latent[m][problem.label_zyx] for m in range(len(h)))
+
+
+def own_companions(
+    problem: Problem, state: State
+) -> tuple[npt.NDArray[np.float32] | None, History | None]:
+    """Copies of a state's stasis and history, to write in."""
+    back_s = None
+    if problem.stasis_s > 0.0:
+        shape = state.enthalpy_j_m3.shape
+        old = state.perfused_from_s
+        back_s = np.full(shape, -np.inf, np.float32) if old is None else np.array(old, order="C")
+    past = state.history
+    if past is not None:
+        past = History(*(np.array(getattr(past, name), order="C") for name in vars(past)))
+    return back_s, past
+
+
+def initial_enthalpy(
+    problem: Problem,
+    temperature_degc: float | FloatArray,
+    time_s: float,
+    dtype: npt.DTypeLike,
+) -> FloatArray:
+    """The enthalpy of a temperature: scalar, (z, y, x) or (member, z, y, x)."""
     check(problem)
-    t = np.asarray(temperature_degc, float)
-    check_temperature(problem, t)
-    t = np.array(np.broadcast_to(t, (len(problem.members), *problem.label_zyx.shape)), order="C")
-    if problem.boundary == "fixed":
-        t[rim(problem)] = problem.blood.degc
-    return law.enthalpy(t, *spread(problem, _CURVE))
+    given = np.asarray(temperature_degc)
+    check_temperature(problem, given)
+    shape = (len(problem.members), *problem.label_zyx.shape)
+    held, h = law.held_degc(problem, time_s), np.empty(shape, dtype)
+    edge, table = rim(problem)[1], law.table(problem)
+    for m, t in enumerate(np.broadcast_to(given, shape)):
+        degc = np.array(t, float)
+        if problem.boundary == "fixed":
+            degc[edge] = problem.blood.degc
+        for label, value in held.items():
+            degc[problem.label_zyx == label] = value
+        h[m] = law.enthalpy(degc, *(getattr(table, n)[m][problem.label_zyx] for n in _CURVE))
+    return h
 
 
 def start_enthalpy(
@@ -55,6 +110,14 @@ def start_enthalpy(
     return h
 
 
+def held_enthalpy(problem: Problem, table: law.Table, time_s: float) -> dict[int, FloatArray]:
+    """The enthalpy of every tissue that is held at a time: label → (member,)."""
+    return {
+        label: law.enthalpy(np.array(degc), *(getattr(table, n)[:, label] for n in _CURVE))
+        for label, degc in law.held_degc(problem, time_s).items()
+    }
+
+
 def rim(problem: Problem) -> tuple[slice, npt.NDArray[np.bool_]]:
     """Index of the outermost layer of voxels in (member, z, y, x)."""
     edge = np.ones(problem.label_zyx.shape, bool)
@@ -65,11 +128,26 @@ def rim(problem: Problem) -> tuple[slice, npt.NDArray[np.bool_]]:
 def temperature_of(problem: Problem, state: State, dtype: npt.DTypeLike = float) -> FloatArray:
     """(member, z, y, x) °C."""
     check_state(problem, state, state.time_s)
-    return np.asarray(law.temperature_degc(state.enthalpy_j_m3, *spread(problem, _CURVE, dtype)))
+    return _by_member(problem, state, dtype, law.temperature_degc, _CURVE)
 
 
 def fraction_of(problem: Problem, state: State, dtype: npt.DTypeLike = float) -> FloatArray:
     """(member, z, y, x), 0..1."""
     check_state(problem, state, state.time_s)
-    (latent,) = spread(problem, ("latent",), dtype)
-    return np.asarray(law.frozen_fraction(state.enthalpy_j_m3, latent))
+    return _by_member(problem, state, dtype, law.frozen_fraction, ("latent",))
+
+
+def _by_member(
+    problem: Problem,
+    state: State,
+    dtype: npt.DTypeLike,
+    function: Callable[..., FloatArray],
+    names: tuple[str, ...],
+) -> FloatArray:
+    """A function of enthalpy and parameters, a member at a time: parameters at every voxel of every
+    member would take many times the field's own memory."""
+    table, out = law.table(problem), np.empty(state.enthalpy_j_m3.shape, dtype)
+    for m, h in enumerate(state.enthalpy_j_m3):
+        at = (getattr(table, n)[m].astype(dtype)[problem.label_zyx] for n in names)
+        out[m] = function(h, *at)
+    return out

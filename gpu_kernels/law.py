@@ -7,13 +7,14 @@ functions. Invariant: temperature and frozen fraction are continuous and monoton
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_kernels.engine import Problem
+from gpu_kernels.engine import Problem, TimeTable, Tissue
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -22,6 +23,17 @@ FloatArray = npt.NDArray[np.floating[Any]]
 # As float32 they leave float64 arrays what they are, and do not turn the compiled float32 kernels
 # into float64 ones, which halves their speed.
 _ZERO, _HALF, _ONE, _TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
+_TINY = np.float32(1e-6)
+
+
+def least(a: Any, b: Any) -> Any:
+    """The smaller; compiled as one instruction (see ``cpu_kernels``)."""
+    return np.minimum(a, b)
+
+
+def most(a: Any, b: Any) -> Any:
+    """The larger."""
+    return np.maximum(a, b)
 
 
 def temperature_degc(
@@ -29,14 +41,14 @@ def temperature_degc(
 ) -> Any:
     """T(H): frozen, mushy and unfrozen branches as one sum. ``latent`` is the enthalpy at the
     liquidus, ``per_cf`` and ``per_cu`` are 1/(ρc)."""
-    frozen = np.minimum(h, _ZERO) * per_cf
-    mushy = np.minimum(np.maximum(h, _ZERO), latent) * (width / latent)
-    return solidus + frozen + mushy + np.maximum(h - latent, _ZERO) * per_cu
+    frozen = least(h, _ZERO) * per_cf
+    mushy = least(most(h, _ZERO), latent) * (width / latent)
+    return solidus + frozen + mushy + most(h - latent, _ZERO) * per_cu
 
 
 def frozen_fraction(h: Any, latent: Any) -> Any:
     """Share of the freezable water that is ice, linear across the mushy zone."""
-    return _ONE - np.minimum(np.maximum(h, _ZERO), latent) / latent
+    return _ONE - least(most(h, _ZERO), latent) / latent
 
 
 def conductivity(fraction: Any, k_frozen: Any, k_unfrozen: Any) -> Any:
@@ -49,11 +61,9 @@ def heat_potential(t: Any, solidus: Any, width: Any, k_frozen: Any, k_unfrozen: 
     is the flux, and around a needle it falls off as ln r even across the front. A mean of the two
     neighbours' k instead holds the front back by half a voxel (k jumps fourfold there)."""
     above = t - solidus
-    x = np.minimum(np.maximum(above, _ZERO), width)
+    x = least(most(above, _ZERO), width)
     mushy = x * (k_frozen + _HALF * (x / width) * (k_unfrozen - k_frozen))
-    return (
-        k_frozen * np.minimum(above, _ZERO) + mushy + k_unfrozen * np.maximum(above - width, _ZERO)
-    )
+    return k_frozen * least(above, _ZERO) + mushy + k_unfrozen * most(above - width, _ZERO)
 
 
 def face_conductivity(a: Any, b: Any) -> Any:
@@ -61,9 +71,39 @@ def face_conductivity(a: Any, b: Any) -> Any:
     return _TWO * a * b / (a + b)
 
 
+def half_voxel_k(tissue: Tissue, spacing_mm: float) -> float:
+    """The k of a body with a surface coefficient h that makes its half-voxel conduct h; a hair above
+    0 for h = 0, since the harmonic mean divides by it."""
+    assert tissue.surface_h_w_m2k is not None
+    return max(0.5 * tissue.surface_h_w_m2k * spacing_mm / 1e3, 1e-12)
+
+
 def source_w_m3(t: Any, fraction: Any, perfusion: Any, metabolic: Any, blood_degc: Any) -> Any:
     """Blood and metabolism, which stop as the water freezes. ``perfusion`` is w·ρ_b·c_b."""
     return (_ONE - fraction) * (perfusion * (blood_degc - t) + metabolic)
+
+
+def share_below(limit: Any, before: Any, after: Any) -> Any:
+    """The share of a step in which a temperature, linear over it, lies below a limit."""
+    cold = least(before, after)
+    span = most(before, after) - cold + _TINY
+    return least(most((limit - cold) / span, _ZERO), _ONE)
+
+
+# The same law as polynomials of the enthalpy, folded so that a voxel costs no division. ``x`` is the
+# enthalpy within the mushy zone, ``above`` what exceeds it.
+
+
+def folded_potential(
+    below: Any, x: Any, above: Any, frozen: Any, linear: Any, square: Any, unfrozen: Any
+) -> Any:
+    """``heat_potential`` of an enthalpy."""
+    return frozen * below + x * (linear + square * x) + unfrozen * above
+
+
+def folded_source(x: Any, above: Any, first: Any, second: Any, third: Any) -> Any:
+    """``source_w_m3`` of an enthalpy."""
+    return x * (first - second * x - third * above)
 
 
 # ------------------------------------------------------------------ parameters
@@ -116,19 +156,54 @@ def table(problem: Problem) -> Table:
     )
 
 
-def enthalpy(
-    t_degc: FloatArray,
-    solidus: FloatArray,
-    width: FloatArray,
-    latent: FloatArray,
-    per_cf: FloatArray,
-    per_cu: FloatArray,
-) -> FloatArray:
+def enthalpy(t_degc: Any, solidus: Any, width: Any, latent: Any, per_cf: Any, per_cu: Any) -> Any:
     """H(T), the inverse of ``temperature_degc``."""
     above = t_degc - solidus
-    frozen = np.minimum(above, 0.0) / per_cf
-    mushy = np.clip(above, 0.0, width) * (latent / width)
-    return np.asarray(frozen + mushy + np.maximum(above - width, 0.0) / per_cu)
+    frozen = least(above, _ZERO) / per_cf
+    mushy = least(most(above, _ZERO), width) * (latent / width)
+    return frozen + mushy + most(above - width, _ZERO) / per_cu
+
+
+def folded(problem: Problem, p: Table) -> FloatArray:
+    """(member, tissue, 8): latent, then the coefficients of ``folded_potential`` (frozen, linear,
+    square, unfrozen) and of ``folded_source``."""
+    per_latent = 1.0 / p.latent
+    slope = p.width * per_latent
+    gain = p.perfusion * (problem.blood.degc - p.solidus) + p.metabolic
+    return np.stack(
+        [
+            p.latent,
+            p.k_frozen * p.per_cf,
+            slope * p.k_frozen,
+            0.5 * slope * (p.k_unfrozen - p.k_frozen) * per_latent,
+            p.k_unfrozen * p.per_cu,
+            gain * per_latent,
+            p.perfusion * slope * per_latent,
+            p.perfusion * p.per_cu * per_latent,
+        ],
+        axis=-1,
+    )
+
+
+def held_degc(problem: Problem, time_s: float) -> dict[int, float]:
+    """The temperature of every tissue that is held, by label."""
+    return {
+        label: interpolate(t.held_degc, time_s, before=t.held_degc[0][1])
+        for label, t in enumerate(problem.tissues)
+        if t.held_degc
+    }
+
+
+def interpolate(entries: TimeTable, time_s: float, before: float = float("nan")) -> float:
+    """A table at a time: linear between entries, held after the last, ``before`` before the first.
+    Of two entries at one time the later holds from then on; next to a NaN nothing is drawn out."""
+    if time_s < entries[0][0]:
+        return before
+    for (t0, v0), (t1, v1) in itertools.pairwise(entries):
+        if t0 <= time_s < t1:
+            share = (time_s - t0) / (t1 - t0)
+            return v0 if np.isnan(v0) or np.isnan(v1) else v0 + (v1 - v0) * share
+    return entries[-1][1]
 
 
 # ------------------------------------------------------------------ time steps
@@ -139,11 +214,14 @@ def stable_step_s(problem: Problem, parameters: Table, sink_per_s: float) -> flo
     ``sink_per_s``, that of the needles. A face conducts at most twice its worse half."""
     inverse_square = float(sum((1e3 / d) ** 2 for d in problem.spacing_mm))
     k_own = np.maximum(parameters.k_frozen, parameters.k_unfrozen)
-    k_face = np.minimum(2.0 * k_own, k_own.max())
+    coefficients = [t for t in problem.tissues if t.surface_h_w_m2k is not None]
+    k_most = max([k_own.max(), *(half_voxel_k(t, max(problem.spacing_mm)) for t in coefficients)])
+    k_face = np.minimum(2.0 * k_own, k_most)
     # In the mushy zone the latent heat makes T(H) flatter than either branch.
     per_c = np.maximum(parameters.per_cf, parameters.per_cu)
     rate = (4.0 * k_face * inverse_square + parameters.perfusion) * per_c
-    return 2.0 / (float(rate.max()) + sink_per_s)
+    free = [i for i, t in enumerate(problem.tissues) if not t.held_degc]
+    return 2.0 / (float(rate[:, free].max(initial=1e-9)) + sink_per_s)
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,14 @@ Invariant: the weights of every piece sum to 1, wherever the needle lies.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_kernels.engine import Needle, Problem
-from gpu_kernels.law import Table
+from gpu_kernels.engine import Needle, Problem, TimeTable
+from gpu_kernels.law import Table, heat_potential, interpolate
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -35,8 +34,9 @@ _REACH_SIGMA = 3.5
 @dataclass(frozen=True)
 class Shafts:
     """Pieces of all shafts. ``start`` (pieces + 1,) delimits each piece's ``voxel`` (flat index) and
-    ``weight``; ``needle`` is the piece's needle; ``metre`` its length; ``shape`` is 2π/ln(r_eq/r_p)
-    times the needle's duty. ``may_change`` (voxels,) is False where the boundary holds."""
+    ``weight``. Per piece: its ``needle``, its length ``metre``, ``shape`` 2π/ln(r_eq/r_p), the share
+    of its weight in each tissue ``tissue`` (piece, tissue), and ``contact_w_m_k`` πd·h (0 without a
+    cryogen). ``may_change`` (voxels,) is False where the boundary or a held body rules."""
 
     start: npt.NDArray[np.int64]
     voxel: npt.NDArray[np.int64]
@@ -44,7 +44,22 @@ class Shafts:
     needle: npt.NDArray[np.int64]
     metre: FloatArray
     shape: FloatArray
+    tissue: FloatArray
+    contact_w_m_k: FloatArray
     may_change: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """The shafts seen from the voxels: ``voxel`` (n,) flat and ascending, ``start`` (n + 1,) delimits
+    each one's ``piece`` and ``weight``; ``place`` is where each entry of ``Shafts.voxel`` stands in
+    ``voxel``. Engines gather both ways, so that nothing has to be added atomically."""
+
+    voxel: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    piece: npt.NDArray[np.int64]
+    weight: FloatArray
 
 
 def sigma_mm(problem: Problem, needle: Needle) -> float:
@@ -62,19 +77,24 @@ def r_eq_mm(problem: Problem, needle: Needle) -> float:
 
 def shafts(problem: Problem) -> Shafts:
     """The pieces of a problem's needles; what lies outside the grid draws nothing."""
+    label = problem.label_zyx.ravel()
     starts, voxels, weights, owners, lengths, shapes = [0], [], [], [], [], []
+    tissues, contacts = [], []
     for number, needle in enumerate(problem.needles):
         sigma = sigma_mm(problem, needle)
         log = np.log(r_eq_mm(problem, needle) / (0.5 * needle.diameter_mm))
-        centres, length_mm = _pieces(problem, needle, sigma)
-        for centre in centres:
+        along_mm, length_mm = _pieces(problem, needle, sigma)
+        for along in along_mm:
+            centre = np.array(needle.tip_mm) + along * np.array(needle.direction)
             voxel, weight = _kernel(problem, centre, sigma)
             voxels.append(voxel)
             weights.append(weight)
             starts.append(starts[-1] + len(voxel))
             owners.append(number)
             lengths.append(length_mm / 1e3)
-            shapes.append(needle.duty * 2.0 * np.pi / log)
+            shapes.append(2.0 * np.pi / log)
+            tissues.append(np.bincount(label[voxel], weight, len(problem.tissues)))
+            contacts.append(_contact_w_m_k(needle, along))
     return Shafts(
         np.array(starts, np.int64),
         np.concatenate(voxels) if voxels else np.zeros(0, np.int64),
@@ -82,8 +102,28 @@ def shafts(problem: Problem) -> Shafts:
         np.array(owners, np.int64),
         np.array(lengths, float),
         np.array(shapes, float),
-        _may_change(problem),
+        np.array(tissues, float).reshape(-1, len(problem.tissues)),
+        np.array(contacts, float),
+        may_change(problem).ravel(),
     )
+
+
+def touched(s: Shafts) -> Touched:
+    """The same weights, by voxel."""
+    voxel, place = np.unique(s.voxel, return_inverse=True)
+    piece = np.repeat(np.arange(len(s.needle)), np.diff(s.start))
+    order = np.argsort(place, kind="stable")
+    start = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(voxel)))])
+    return Touched(
+        voxel, place.astype(np.int64), start.astype(np.int64), piece[order], s.weight[order]
+    )
+
+
+def _contact_w_m_k(needle: Needle, along_mm: float) -> float:
+    if not needle.cryogen_degc:
+        return 0.0
+    at_mm, h = np.array(needle.h_w_m2k).T
+    return float(np.pi * needle.diameter_mm / 1e3 * np.interp(along_mm, at_mm, h))
 
 
 def sink_per_s(problem: Problem, parameters: Table, s: Shafts) -> float:
@@ -93,23 +133,23 @@ def sink_per_s(problem: Problem, parameters: Table, s: Shafts) -> float:
     if not len(s.voxel):
         return 0.0
     per_entry = np.repeat(s.shape * s.metre, np.diff(s.start)) * s.weight
-    touched, place = np.unique(s.voxel, return_inverse=True)
+    voxel, place = np.unique(s.voxel, return_inverse=True)
     density_per_m = np.bincount(place, per_entry) / (float(np.prod(problem.spacing_mm)) / 1e9)
-    tissue = np.unique(problem.label_zyx.ravel()[touched])
+    tissue = np.unique(problem.label_zyx.ravel()[voxel])
     k = np.maximum(parameters.k_frozen, parameters.k_unfrozen)[:, tissue].max()
     per_c = np.maximum(parameters.per_cf, parameters.per_cu)[:, tissue].max()
     return float(density_per_m.max() * k * per_c * max(problem.members.cooling))
 
 
 def _pieces(problem: Problem, needle: Needle, sigma: float) -> tuple[FloatArray, float]:
-    """The centres (piece, xyz) and the length of the pieces of a needle's active zone in the box."""
+    """How far from the tip the centres of the pieces of a needle's active zone in the box lie, and
+    their length, mm."""
     first_mm, last_mm = _inside(problem, needle)
     if not last_mm > first_mm:
-        return np.zeros((0, 3)), 0.0
+        return np.zeros(0), 0.0
     count = int(np.ceil((last_mm - first_mm) * _PIECES_PER_SIGMA / sigma))
     length_mm = (last_mm - first_mm) / count
-    along_mm = first_mm + (np.arange(count) + 0.5) * length_mm
-    return np.array(needle.tip_mm) + along_mm[:, None] * np.array(needle.direction), length_mm
+    return first_mm + (np.arange(count) + 0.5) * length_mm, length_mm
 
 
 def _inside(problem: Problem, needle: Needle) -> tuple[float, float]:
@@ -128,12 +168,14 @@ def _inside(problem: Problem, needle: Needle) -> tuple[float, float]:
     return first, last
 
 
-def _may_change(problem: Problem) -> npt.NDArray[np.bool_]:
-    free = np.ones(problem.label_zyx.shape, bool)
+def may_change(problem: Problem) -> npt.NDArray[np.bool_]:
+    """(z, y, x): False where the outer boundary or a body of given temperature rules."""
+    free = ~np.array([bool(t.held_degc) for t in problem.tissues])[problem.label_zyx]
     if problem.boundary == "fixed":
-        free[:] = False
-        free[1:-1, 1:-1, 1:-1] = True
-    return free.ravel()
+        inner = np.zeros_like(free)
+        inner[1:-1, 1:-1, 1:-1] = True
+        free &= inner
+    return free
 
 
 def _kernel(
@@ -155,20 +197,64 @@ def _kernel(
     return voxel.astype(np.int64), weight / weight.sum()
 
 
-def surface_degc(needle: Needle, time_s: float) -> float:
-    """The shaft's temperature at a time: linear between entries, held after the last, NaN where the
-    needle is not driven (also before its first entry). An entry before a NaN one holds until it."""
-    table = needle.surface_degc
-    if time_s < table[0][0]:
-        return float("nan")
-    for (t0, v0), (t1, v1) in itertools.pairwise(table):
-        if t0 <= time_s < t1:
-            return (
-                v0 if np.isnan(v0) or np.isnan(v1) else v0 + (v1 - v0) * (time_s - t0) / (t1 - t0)
-            )
-    return table[-1][1]
+@dataclass(frozen=True)
+class Drive:
+    """How a needle is driven: which of the three tables, and its entries."""
+
+    kind: int
+    table: TimeTable
+
+
+SURFACE, COOLING, CRYOGEN = 0, 1, 2
+
+
+def drive(needle: Needle) -> Drive:
+    """The one table that drives a needle."""
+    if needle.cooling_w_per_m:
+        return Drive(COOLING, needle.cooling_w_per_m)
+    if needle.cryogen_degc:
+        return Drive(CRYOGEN, needle.cryogen_degc)
+    return Drive(SURFACE, needle.surface_degc)
+
+
+def driven_at(needle: Needle, time_s: float) -> tuple[float, float]:
+    """The value of a needle's table (NaN: not driven) and its duty."""
+    value = interpolate(drive(needle).table, time_s)
+    if isinstance(needle.duty, tuple):
+        return value, interpolate(needle.duty, time_s, before=needle.duty[0][1])
+    return value, needle.duty
+
+
+def surface_of_cryogen_degc(
+    seen_w_m: float, cryogen_degc: float, contact_w_m_k: float, shape: float, curves: FloatArray
+) -> float:
+    """The shaft's temperature T that balances what the cryogen takes and what the tissue brings:
+    contact·(T − T_c) = shape·(seen − θ(T)), θ the mean over ``curves`` (tissue; weight, solidus,
+    width, k_frozen, k_unfrozen). Newton within a bracket that shrinks: θ has two kinks."""
+    low, high = -273.15, 1000.0
+    t = cryogen_degc
+    for _ in range(20):
+        theta, slope = 0.0, 0.0
+        for i in range(len(curves)):
+            c = curves[i]
+            weight, solidus, width, k_frozen, k_unfrozen = c[0], c[1], c[2], c[3], c[4]
+            theta += weight * heat_potential(t, solidus, width, k_frozen, k_unfrozen)
+            share = min(max((t - solidus) / width, 0.0), 1.0)
+            slope += weight * (k_frozen + share * (k_unfrozen - k_frozen))
+        excess = contact_w_m_k * (t - cryogen_degc) - shape * (seen_w_m - theta)
+        if excess > 0.0:
+            high = t
+        else:
+            low = t
+        t = t - excess / (contact_w_m_k + shape * slope)
+        if not low < t < high:
+            t = 0.5 * (low + high)
+    return t
 
 
 def breakpoints_s(problem: Problem) -> list[float]:
-    """The times at which any needle's drive changes its course."""
-    return sorted({t for needle in problem.needles for t, _ in needle.surface_degc})
+    """The times at which anything that is driven changes its course."""
+    tables = [drive(n).table for n in problem.needles]
+    tables += [n.duty for n in problem.needles if isinstance(n.duty, tuple)]
+    tables += [t.held_degc for t in problem.tissues if len(t.held_degc) > 1]
+    return sorted({t for table in tables for t, _ in table})

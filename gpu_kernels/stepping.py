@@ -10,6 +10,9 @@ the field and on time only, not on where earlier calls stopped.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from gpu_kernels.engine import FloatArray
@@ -23,7 +26,7 @@ _LEAST_LATENT_J_M3 = 4e7
 _GROWTH = 0.25
 _SHORTEST_S = 1.5
 _LONGEST_S = 30.0
-_SAME_S = 1e-9
+SAME_S = 1e-9
 
 
 def per_latent(parameters: Table) -> FloatArray:
@@ -31,21 +34,35 @@ def per_latent(parameters: Table) -> FloatArray:
     return 1.0 / np.maximum(parameters.latent, _LEAST_LATENT_J_M3)
 
 
+def next_change(
+    changes_s: Sequence[float] | FloatArray, time_s: float, until_s: float
+) -> tuple[float, float]:
+    """Until when nothing that is driven changes its course, and since when it has not (infinite
+    before the first change)."""
+    since_s, end_s = math.inf, until_s
+    for at_s in changes_s:
+        if at_s <= time_s + SAME_S:
+            since_s = time_s - at_s
+        elif at_s < end_s:
+            end_s = at_s
+    return end_s, since_s
+
+
 def step_s(
     time_s: float,
-    until_s: float,
-    breakpoints_s: list[float],
+    end_s: float,
+    since_s: float,
     fastest_per_s: float,
     euler_s: float,
+    longest_s: float,
+    most_latent: float = MOST_LATENT,
 ) -> float:
-    """The next step. ``fastest_per_s`` is the largest |∂H/∂t| as a share of latent heat; below two
-    Euler steps nothing is gained, since three stages are the fewest."""
-    past = [b for b in breakpoints_s if b <= time_s + _SAME_S]
-    ahead = [b for b in breakpoints_s if time_s + _SAME_S < b < until_s]
-    end_s = ahead[0] if ahead else until_s
-    longest_s = _LONGEST_S
-    if past:
-        longest_s = min(max(_GROWTH * (time_s - past[-1]), _SHORTEST_S), _LONGEST_S)
-    error_s = MOST_LATENT / max(fastest_per_s, 1e-12)
-    step = max(min(longest_s, error_s), 2.0 * euler_s)
-    return (end_s - time_s) / max(1.0, np.ceil((end_s - time_s) / step - 1e-6))
+    """The next step towards ``end_s``, where the needles next change or the run ends; ``since_s``
+    they last did. ``fastest_per_s`` is the largest |∂H/∂t| as a share of latent heat. Below two Euler
+    steps nothing is gained, since three stages are the fewest; ``longest_s`` is what the most stages
+    allow."""
+    tighter = most_latent / MOST_LATENT
+    bound_s = tighter * min(max(_GROWTH * since_s, _SHORTEST_S), _LONGEST_S)
+    error_s = most_latent / max(fastest_per_s, 1e-12)
+    step = min(max(min(bound_s, error_s), 2.0 * euler_s), longest_s)
+    return (end_s - time_s) / max(1.0, math.ceil((end_s - time_s) / step - 1e-6))

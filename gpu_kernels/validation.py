@@ -28,6 +28,7 @@ def check(problem: Problem) -> None:
         raise ValueError(f'boundary: expected "fixed" or "insulated", got {problem.boundary!r}')
     for i, tissue in enumerate(problem.tissues):
         _check_tissue(f"tissues[{i}] ({tissue.name})", tissue)
+    _check_numbers("stasis_s", (problem.stasis_s,), 1, least=0.0)
     _check_blood(problem.blood)
     _check_members(problem.members)
     for i, needle in enumerate(problem.needles):
@@ -44,8 +45,19 @@ def check_state(problem: Problem, state: State, until_s: float) -> None:
         raise ValueError(
             f"state.enthalpy_j_m3: expected floats of shape {shape}, got {h.dtype} {h.shape}"
         )
-    if not np.isfinite(h).all():
+    # A member at a time: the answer for all would take a quarter of the field again.
+    if not all(np.isfinite(member).all() for member in h):
         raise ValueError("state.enthalpy_j_m3: not finite")
+    _check_companions(state, shape)
+
+
+def _check_companions(state: State, shape: tuple[int, ...]) -> None:
+    arrays = {"perfused_from_s": state.perfused_from_s}
+    if state.history is not None:
+        arrays |= {f"history.{f}": getattr(state.history, f) for f in vars(state.history)}
+    for name, array in arrays.items():
+        if array is not None and array.shape != shape:
+            raise ValueError(f"state.{name}: expected shape {shape}, got {array.shape}")
 
 
 def check_temperature(problem: Problem, t: FloatArray) -> None:
@@ -74,6 +86,12 @@ def _check_tissue(where: str, tissue: Tissue) -> None:
         _check_numbers(f"{where}.{name}", (getattr(tissue, name),), 1, above=0.0)
     for name in ("latent_heat_j_kg", "perfusion_per_s", "metabolic_w_m3"):
         _check_numbers(f"{where}.{name}", (getattr(tissue, name),), 1, least=0.0)
+    if tissue.held_degc:
+        _check_table(f"{where}.held_degc", tissue.held_degc, -273.15, 1000.0, passive=False)
+    if tissue.surface_h_w_m2k is not None:
+        _check_numbers(f"{where}.surface_h_w_m2k", (tissue.surface_h_w_m2k,), 1, least=0.0)
+        if not tissue.held_degc:
+            raise ValueError(f"{where}.surface_h_w_m2k: only for a tissue with held_degc")
     _check_numbers(f"{where}.solidus_degc", (tissue.solidus_degc,), 1)
     _check_numbers(f"{where}.liquidus_degc", (tissue.liquidus_degc,), 1)
     if not tissue.solidus_degc < tissue.liquidus_degc:
@@ -101,22 +119,43 @@ def _check_needle(where: str, needle: Needle, problem: Problem) -> None:
         raise ValueError(f"{where}.direction: expected a unit vector, got {needle.direction}")
     _check_numbers(f"{where}.diameter_mm", (needle.diameter_mm,), 1, above=0.0)
     _check_numbers(f"{where}.active_length_mm", (needle.active_length_mm,), 1, above=0.0)
-    if not 0.0 <= needle.duty <= 1.0:
-        raise ValueError(f"{where}.duty: expected 0..1, got {needle.duty}")
+    duties = needle.duty if isinstance(needle.duty, tuple) else ((0.0, needle.duty),)
+    _check_table(f"{where}.duty", duties, 0.0, 1.0, passive=False)
     if not r_eq_mm(problem, needle) > 0.5 * needle.diameter_mm:
         sigma = sigma_mm(problem, needle)
         raise ValueError(f"{where}.diameter_mm: too thick for a kernel of {sigma:g} mm")
-    _check_table(f"{where}.surface_degc", needle.surface_degc)
+    _check_drive(where, needle)
 
 
-def _check_table(where: str, table: Sequence[tuple[float, float]]) -> None:
+def _check_drive(where: str, needle: Needle) -> None:
+    given = [n for n in ("surface_degc", "cooling_w_per_m", "cryogen_degc") if getattr(needle, n)]
+    if len(given) != 1:
+        raise ValueError(
+            f"{where}: expected one of surface_degc, cooling_w_per_m, cryogen_degc, got {given}"
+        )
+    least, most = (0.0, 1e5) if given[0] == "cooling_w_per_m" else (-273.15, 1000.0)
+    _check_table(f"{where}.{given[0]}", getattr(needle, given[0]), least, most)
+    if bool(needle.h_w_m2k) != bool(needle.cryogen_degc):
+        raise ValueError(f"{where}.h_w_m2k: belongs to cryogen_degc, and that to h_w_m2k")
+    if needle.h_w_m2k:
+        _check_table(f"{where}.h_w_m2k", needle.h_w_m2k, 0.0, 1e7, passive=False)
+
+
+def _check_table(
+    where: str,
+    table: Sequence[tuple[float, float]],
+    least: float,
+    most: float,
+    passive: bool = True,
+) -> None:
+    """Ascending places or times; values in a range, or NaN where ``passive`` allows it."""
     times = [t for t, _ in table]
     ascending = all(a <= b for a, b in itertools.pairwise(times))
     if not (times and ascending and all(math.isfinite(t) for t in times)):
-        raise ValueError(f"{where}: expected ascending times, got {times}")
-    for _, degc in table:
-        if not (math.isnan(degc) or -273.15 <= degc <= 1000.0):
-            raise ValueError(f"{where}: expected °C or NaN (not driven), got {degc}")
+        raise ValueError(f"{where}: expected ascending entries, got {times}")
+    for _, value in table:
+        if not ((passive and math.isnan(value)) or least <= value <= most):
+            raise ValueError(f"{where}: expected {least:g} to {most:g}, got {value}")
 
 
 def _check_numbers(

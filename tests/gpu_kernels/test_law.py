@@ -11,7 +11,7 @@ from gpu_kernels import law
 from gpu_kernels.cpu import CpuEngine
 from gpu_kernels.engine import Blood, Engine, Members, State
 from gpu_kernels.reference import ReferenceEngine
-from gpu_kernels.stepping import step_s
+from gpu_kernels.stepping import next_change, step_s
 from gpu_kernels.validation import check
 from tests.gpu_kernels.problems import FAT, SOFT, cube, needle
 
@@ -86,13 +86,14 @@ def test_steps_stop_at_changes_and_shorten_where_the_front_is_fast() -> None:
     changes = [0.0, 60.0, 600.0]
     time_s, ends = 0.0, []
     while time_s < 700.0 - 1e-6:
-        time_s += step_s(time_s, 700.0, changes, 1e-3, 0.15)
+        end_s, since_s = next_change(changes, time_s, 700.0)
+        time_s += step_s(time_s, end_s, since_s, 1e-3, 0.15, 400.0)
         ends.append(time_s)
     assert min(abs(e - 60.0) for e in ends) < 1e-9
     assert min(abs(e - 600.0) for e in ends) < 1e-9
     assert ends[-1] == pytest.approx(700.0)
-    assert step_s(400.0, 700.0, changes, 0.2, 0.15) <= 2.0
-    assert step_s(400.0, 700.0, changes, 1e-3, 0.15) > 20.0
+    assert step_s(400.0, 600.0, 340.0, 0.2, 0.15, 400.0) <= 2.0
+    assert step_s(400.0, 600.0, 340.0, 1e-3, 0.15, 400.0) > 20.0
 
 
 @pytest.mark.parametrize(

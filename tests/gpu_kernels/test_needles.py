@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 from gpu_kernels.cpu import CpuEngine
 from gpu_kernels.engine import Problem
-from gpu_kernels.needles import shafts, surface_degc
+from gpu_kernels.needles import driven_at, shafts
 from tests.gpu_kernels.problems import cube, needle
 
 ENGINE = CpuEngine()
@@ -69,9 +69,9 @@ def test_weights_of_every_piece_sum_to_one_even_at_the_rim() -> None:
 
 def test_surface_temperature_follows_its_table() -> None:
     n = needle()
-    assert np.isnan(surface_degc(n, -1.0))
-    assert surface_degc(n, 30.0) == pytest.approx(-51.5)
-    assert surface_degc(n, 1e4) == -140.0
+    assert np.isnan(driven_at(n, -1.0)[0])
+    assert driven_at(n, 30.0)[0] == pytest.approx(-51.5)
+    assert driven_at(n, 1e4)[0] == -140.0
 
 
 def test_a_needle_that_is_not_driven_leaves_tissue_alone() -> None:
