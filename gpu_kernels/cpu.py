@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from gpu_kernels.cpu_kernels import SLACK
 from gpu_kernels.cpu_solver import Arrays, Constants, advance, rate_only
 from gpu_kernels.cpu_tables import constants_of, layout_of, pitch_of, scratch_of
-from gpu_kernels.engine import FloatArray, History, Problem, State
+from gpu_kernels.engine import FloatArray, History, Problem, State, Work
 from gpu_kernels.fields import (
     fraction_of,
     initial_state,
@@ -32,15 +31,6 @@ from gpu_kernels.stepping import MOST_LATENT
 Float32Array = npt.NDArray[np.float32]
 
 _NONE = np.zeros(0, np.float32)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a run cost: steps, stages and voxel updates, summed over members."""
-
-    steps: int
-    stages: int
-    voxel_updates: int
 
 
 class CpuEngine:

@@ -18,14 +18,12 @@ from gpu_kernels.cpu_kernels import CHUNK, LEFT, SLACK, Faces, Grid, Rows, Sinks
 from gpu_kernels.cpu_solver import Constants
 from gpu_kernels.engine import FloatArray, Problem, TimeTable
 from gpu_kernels.needles import Shafts, breakpoints_s, drive, shafts, sink_per_s, touched
-from gpu_kernels.stepping import MOST_LATENT, per_latent
+from gpu_kernels.stepping import MOST_LATENT, STILL_DEGC, per_latent
 
 UIntArray = npt.NDArray[np.uint64]
 
 # A step of 2 Euler steps takes 3 stages, one of 2500 takes 99.
 _SCHEMES = 49
-# Heat flows where it changes a voxel by more than this in a step, °C.
-_STILL_DEGC = 2e-3
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def constants_of(
         firsts=firsts,
         reach=reach,
         stasis_s=problem.stasis_s,
-        still_degc=_STILL_DEGC,
+        still_degc=STILL_DEGC,
         most_latent=most_latent,
     )
 

@@ -91,8 +91,8 @@ class Members:
 class Problem:
     """``label_zyx`` (uint8) picks the tissue of each voxel. ``origin_mm`` (x, y, z) is the centre of
     voxel (0, 0, 0); ``spacing_mm`` is (x, y, z). ``boundary``: "fixed" keeps the outermost layer of
-    voxels at ``blood.degc``; "insulated" lets no heat through the outer faces. Blood and metabolism
-    stay off for ``stasis_s`` after tissue has thawed (vascular stasis)."""
+    voxels at ``rim_degc`` (None: the blood's); "insulated" lets no heat through the outer faces.
+    Blood and metabolism stay off for ``stasis_s`` after tissue has thawed (vascular stasis)."""
 
     label_zyx: npt.NDArray[np.uint8]
     tissues: tuple[Tissue, ...]
@@ -103,6 +103,12 @@ class Problem:
     boundary: str = "fixed"
     members: Members = Members()
     stasis_s: float = 0.0
+    rim_degc: float | None = None
+
+    @property
+    def edge_degc(self) -> float:
+        """What a "fixed" boundary is held at."""
+        return self.blood.degc if self.rim_degc is None else self.rim_degc
 
 
 @dataclass(frozen=True)
@@ -128,12 +134,26 @@ class State:
     history: History | None = None
 
 
+class EngineUnavailable(RuntimeError):
+    """The engine asked for cannot run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run cost: steps, stages and voxel updates, summed over members."""
+
+    steps: int
+    stages: int
+    voxel_updates: int
+
+
 class Engine(Protocol):
     """A solver of ``Problem``. Pure: the same arguments give the same answer, nothing is kept but
     caches. Raises ``ValueError`` naming what is wrong with a problem."""
 
     name: str
     why: str  # one sentence: why this engine runs
+    work: Work  # what the last ``advance`` cost
 
     def initial(
         self,

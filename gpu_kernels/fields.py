@@ -1,7 +1,7 @@
 """From temperatures to enthalpy fields and back, for every engine. °C, J/m³, (member, z, y, x).
 
 Invariant: what leaves here is C-contiguous, finite, and on a "fixed" boundary the outermost layer
-is at the blood's temperature.
+is at its temperature.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def initial_enthalpy(
     for m, t in enumerate(np.broadcast_to(given, shape)):
         degc = np.array(t, float)
         if problem.boundary == "fixed":
-            degc[edge] = problem.blood.degc
+            degc[edge] = problem.edge_degc
         for label, value in held.items():
             degc[problem.label_zyx == label] = value
         h[m] = law.enthalpy(degc, *(getattr(table, n)[m][problem.label_zyx] for n in _CURVE))
@@ -106,7 +106,7 @@ def start_enthalpy(
         edge = rim(problem)
         table = law.table(problem)
         curve = [getattr(table, name)[:, problem.label_zyx[edge[1]]] for name in _CURVE]
-        h[edge] = law.enthalpy(np.array(problem.blood.degc), *curve)
+        h[edge] = law.enthalpy(np.array(problem.edge_degc), *curve)
     return h
 
 

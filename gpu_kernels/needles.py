@@ -247,7 +247,7 @@ def surface_of_cryogen_degc(
         else:
             low = t
         t = t - excess / (contact_w_m_k + shape * slope)
-        if not low < t < high:
+        if not low <= t <= high:
             t = 0.5 * (low + high)
     return t
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_kernels import law
-from gpu_kernels.engine import FloatArray, History, Problem, State
+from gpu_kernels.engine import FloatArray, History, Problem, State, Work
 from gpu_kernels.fields import (
     fraction_of,
     held_enthalpy,
@@ -39,6 +39,7 @@ class ReferenceEngine:
 
     def __init__(self, why: str = "asked for by name") -> None:
         self.why = why
+        self.work = Work(0, 0, 0)
 
     def initial(
         self,
@@ -53,7 +54,7 @@ class ReferenceEngine:
         h = start_enthalpy(problem, state, until_s, float)
         back_s, past = own_companions(problem, state)
         law_here = Law(problem)
-        time_s = state.time_s
+        time_s, steps = state.time_s, 0
         for stop_s in [b for b in breakpoints_s(problem) if time_s < b < until_s] + [until_s]:
             count = int(np.ceil((stop_s - time_s) / (0.9 * law_here.euler_s)))
             step_s = (stop_s - time_s) / max(count, 1)
@@ -62,9 +63,10 @@ class ReferenceEngine:
                 h += step_s * law_here.rate_w_m3(h, time_s + (i + 0.5) * step_s, back_s)
                 law_here.hold(h, time_s + (i + 1) * step_s)
                 law_here.remember(before, h, time_s + (i + 1) * step_s, step_s, back_s, past)
-            time_s = stop_s
+            time_s, steps = stop_s, steps + count
         if not np.isfinite(h).all():
             raise FloatingPointError("reference engine: the enthalpy is no longer finite")
+        self.work = Work(steps, steps, steps * h.size)
         return State(until_s, h, back_s, past)
 
     def temperature_degc(self, problem: Problem, state: State) -> FloatArray:

@@ -5,27 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from gpu_kernels.cpu import CpuEngine
-from gpu_kernels.engine import Engine, Needle, Problem, Tissue
+from gpu_kernels.engine import Engine, EngineUnavailable, Needle, Problem, Tissue
+from gpu_kernels.gpu import GpuEngine
 from gpu_kernels.reference import ReferenceEngine
 
 CHOICES = ("auto", "cpu", "reference", "gpu")
 
 
-class EngineUnavailable(RuntimeError):
-    """The engine asked for cannot run here; the message says why."""
-
-
 def open_engine(choice: str) -> Engine:
-    """The engine by name; ``engine.why`` says why this one. ``auto`` is the CPU engine in this
-    version, which has no GPU engine."""
+    """The engine by name; ``engine.why`` says why this one. ``auto`` takes the GPU where there is
+    one, else the CPU. Raises ``EngineUnavailable`` when the one asked for cannot run here."""
     if choice == "auto":
-        return CpuEngine(why="auto: this version has no GPU engine, so the CPU engine runs")
+        try:
+            return GpuEngine(why="auto: a CUDA device is there")
+        except EngineUnavailable as error:
+            return CpuEngine(why=f"auto: {error}, so the CPU engine runs")
     if choice == "cpu":
         return CpuEngine()
     if choice == "reference":
         return ReferenceEngine()
     if choice == "gpu":
-        raise EngineUnavailable("engine gpu: this version has no GPU engine; use --engine cpu")
+        return GpuEngine()
     raise EngineUnavailable(f"engine {choice!r}: expected one of {', '.join(CHOICES)}")
 
 

@@ -27,6 +27,8 @@ _GROWTH = 0.25
 _SHORTEST_S = 1.5
 _LONGEST_S = 30.0
 SAME_S = 1e-9
+# Heat flows where it changes a voxel by more than this in a step, °C.
+STILL_DEGC = 2e-3
 
 
 def per_latent(parameters: Table) -> FloatArray:

@@ -250,12 +250,17 @@ def _is_address(text: str) -> bool:
 # ------------------------------------------------------------------ presets
 
 
+def preset_names(kind: str) -> tuple[str, ...]:
+    """The names in presets/<kind>.toml."""
+    return tuple(_preset(kind))
+
+
 def organ_names() -> tuple[str, ...]:
-    return tuple(_preset("organs"))
+    return preset_names("organs")
 
 
 def needle_names() -> tuple[str, ...]:
-    return tuple(_preset("needles"))
+    return preset_names("needles")
 
 
 def _preset(name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Invariant: an error that a user can mend is one message naming what and where, a
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import threading
@@ -13,11 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gpu_kernels.select import EngineUnavailable
+import numpy as np
+
+from gpu_kernels.engine import EngineUnavailable
+from gpu_kernels.select import CHOICES, open_engine, warm_up
 from monitor import demo
 from monitor.config import ConfigError
 from monitor.intake.structures import StructureError
 from monitor.record.journal import RecordError
+from monitor.simulate import load_simulation, run_simulation
 from monitor.view.process import has_display
 
 NOTICE = "Research software: it informs, it never decides. Not a medical device."
@@ -45,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_live(commands)
     _add_check(commands)
+    _add_simulate(commands)
     return parser
 
 
@@ -111,12 +117,7 @@ def _add_live(commands: Any) -> None:
         action="store_true",
         help="render the screen to a PNG per scan in DIR/screens",
     )
-    p.add_argument(
-        "--engine",
-        choices=("auto", "cpu", "reference", "gpu"),
-        default="auto",
-        help="bioheat engine; never changed in silence; default %(default)s",
-    )
+    _add_engine(p)
     p.add_argument(
         "--clock-speed",
         type=_positive,
@@ -141,6 +142,31 @@ def _add_check(commands: Any) -> None:
     )
     p.add_argument("case", type=Path, metavar="CASE.toml")
     p.set_defaults(run=_check)
+
+
+def _add_simulate(commands: Any) -> None:
+    p = commands.add_parser(
+        "simulate",
+        help="solve a bioheat problem",
+        epilog=NOTICE,
+        description="Solves the cryoablation problem that a TOML file describes and prints the result "
+        "as JSON; see docs/simulate.md.",
+    )
+    p.add_argument("problem", type=Path, metavar="PROBLEM.toml")
+    _add_engine(p)
+    p.add_argument(
+        "--out", type=Path, metavar="FIELD.npz", help="also write the temperature fields there"
+    )
+    p.set_defaults(run=_simulate)
+
+
+def _add_engine(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--engine",
+        choices=CHOICES,
+        default="auto",
+        help="bioheat engine; never changed in silence; default %(default)s",
+    )
 
 
 def _positive(text: str) -> float:
@@ -175,6 +201,22 @@ def _check(args: argparse.Namespace) -> int:
     )
     for s in procedure.structures:
         print(f"  {s.role.value} {s.name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
+    return 0
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    simulation = load_simulation(args.problem)
+    engine = open_engine(args.engine)
+    warm_up(engine)
+    result, fields = run_simulation(simulation, engine)
+    if args.out is not None:
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            with args.out.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **fields)
+        except OSError as error:
+            raise ConfigError(f"--out {args.out}: {error}") from None
+    print(json.dumps(result))
     return 0
 
 

@@ -35,6 +35,10 @@ class Table:
         self._seen.add(key)
         return key in self._values
 
+    @property
+    def keys(self) -> set[str]:
+        return set(self._values)
+
     def raw(self, key: str, default: Any = _REQUIRED) -> Any:
         """The value as it stands; None with an error when it is required and missing."""
         self._seen.add(key)

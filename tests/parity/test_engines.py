@@ -9,6 +9,7 @@ from gpu_kernels.cpu import CpuEngine
 from gpu_kernels.engine import Members, Problem
 from gpu_kernels.reference import ReferenceEngine
 from gpu_kernels.select import EngineUnavailable, open_engine
+from tests.cuda import fake_cupy
 from tests.gpu_kernels.problems import FAT, SOFT, cube, needle
 
 NAN = float("nan")
@@ -97,8 +98,14 @@ def test_stops_in_between_change_next_to_nothing() -> None:
 
 
 def test_no_engine_is_chosen_in_silence() -> None:
-    assert open_engine("auto").name == "cpu"
-    assert "no GPU engine" in open_engine("auto").why
+    with fake_cupy.install(device_count=0):
+        chosen = open_engine("auto")
+        assert chosen.name == "cpu"
+        assert "no CUDA device" in chosen.why
+        with pytest.raises(EngineUnavailable, match="no CUDA device"):
+            open_engine("gpu")
+    with fake_cupy.install():
+        assert open_engine("auto").name == "gpu"
     assert open_engine("reference").name == "reference"
-    with pytest.raises(EngineUnavailable, match="no GPU engine"):
-        open_engine("gpu")
+    with pytest.raises(EngineUnavailable, match="expected one of"):
+        open_engine("tpu")
