@@ -1,7 +1,7 @@
 """From temperatures to enthalpy fields and back, for every engine. °C, J/m³, (member, z, y, x).
 
 Invariant: what leaves here is C-contiguous, finite, and on a "fixed" boundary the outermost layer
-is at its temperature.
+is at its temperature, bodies of given temperature at theirs.
 """
 
 from __future__ import annotations
@@ -102,11 +102,13 @@ def start_enthalpy(
     check(problem)
     check_state(problem, state, until_s)
     h = np.array(state.enthalpy_j_m3, dtype, order="C")
+    table = law.table(problem)
     if problem.boundary == "fixed":
         edge = rim(problem)
-        table = law.table(problem)
         curve = [getattr(table, name)[:, problem.label_zyx[edge[1]]] for name in _CURVE]
         h[edge] = law.enthalpy(np.array(problem.edge_degc), *curve)
+    for label, held in held_enthalpy(problem, table, state.time_s).items():
+        h[:, problem.label_zyx == label] = held[:, None]
     return h
 
 

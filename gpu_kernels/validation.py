@@ -28,7 +28,8 @@ def check(problem: Problem) -> None:
         raise ValueError(f'boundary: expected "fixed" or "insulated", got {problem.boundary!r}')
     for i, tissue in enumerate(problem.tissues):
         _check_tissue(f"tissues[{i}] ({tissue.name})", tissue)
-    _check_numbers("rim_degc", (problem.edge_degc,), 1, least=-273.15)
+    if problem.rim_degc is not None:
+        _check_numbers("rim_degc", (problem.rim_degc,), 1, least=-273.15)
     _check_numbers("stasis_s", (problem.stasis_s,), 1, least=0.0)
     _check_blood(problem.blood)
     _check_members(problem.members)

@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_live(commands)
     _add_check(commands)
     _add_simulate(commands)
+    _add_bench(commands)
+    _add_selftest(commands)
     return parser
 
 
@@ -160,6 +162,34 @@ def _add_simulate(commands: Any) -> None:
     p.set_defaults(run=_simulate)
 
 
+def _add_bench(commands: Any) -> None:
+    p = commands.add_parser(
+        "bench",
+        help="time the bioheat engines",
+        epilog=NOTICE,
+        description="Benchmark problem P1 (96³ voxels, 10 minutes of freezing) on this machine: every "
+        "engine that runs here, and Devito where it is installed, in the same run.",
+    )
+    p.add_argument("--engine", choices=CHOICES, action="append", help="only this one (repeatable)")
+    p.add_argument("--runs", type=int, default=5, help="median of so many; default %(default)s")
+    p.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    p.add_argument("--scaling", action="store_true", help="also over grid and ensemble sizes")
+    p.set_defaults(run=_bench)
+
+
+def _add_selftest(commands: Any) -> None:
+    p = commands.add_parser(
+        "selftest",
+        help="prove a bioheat engine on this machine",
+        epilog=NOTICE,
+        description="Compares an engine with fields of the reference engine that come with the "
+        "program, then runs the benchmark. Exit status 1 when they differ, 2 when the engine cannot "
+        "run here.",
+    )
+    _add_engine(p)
+    p.set_defaults(run=_selftest)
+
+
 def _add_engine(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--engine",
@@ -187,7 +217,7 @@ def _demo(args: argparse.Namespace) -> int:
     options = demo.DemoOptions(
         args.scenario, args.out or _stamped("demo"), args.speed, args.ct, window, args.language
     )
-    return demo.run_demo(options, lambda text: print(text, flush=True))
+    return demo.run_demo(options, _print)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -218,6 +248,53 @@ def _simulate(args: argparse.Namespace) -> int:
             raise ConfigError(f"--out {args.out}: {error}") from None
     print(json.dumps(result))
     return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from gpu_kernels import bench
+
+    engines = [open_engine(name) for name in args.engine or _runnable()]
+    result = bench.run_bench(engines, _print, max(args.runs, 1))
+    print(bench.table(result))
+    if args.scaling:
+        result["scaling"] = bench.scaling(engines[-1])
+        print(json.dumps(result["scaling"]))
+    if args.json is not None:
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _runnable() -> list[str]:
+    """The engines that run here; what does not is said."""
+    try:
+        open_engine("gpu")
+    except EngineUnavailable as error:
+        print(error, flush=True)
+        return ["reference", "cpu"]
+    return ["reference", "cpu", "gpu"]
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    from gpu_kernels import bench, selftest
+
+    engine = open_engine(args.engine)
+    print(f"engine {engine.name} ({engine.why})", flush=True)
+    checks = selftest.check_engine(engine)
+    for c in checks:
+        print(
+            f"t = {c.time_s:g} s: {c.rms_degc:.3f} °C rms from the golden field (at most "
+            f"{selftest.MOST_RMS_DEGC:g}), ice volume off by {100 * c.ice_off:.2f} % (at most "
+            f"{100 * selftest.MOST_ICE_OFF:g} %): {'fine' if c.fine else 'WRONG'}",
+            flush=True,
+        )
+    if not all(c.fine for c in checks):
+        return 1
+    print(bench.table(bench.run_bench([engine], _print)))
+    return 0
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
 
 
 def _live(args: argparse.Namespace) -> int:

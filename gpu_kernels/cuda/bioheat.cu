@@ -201,8 +201,7 @@ first_stage(const REAL* __restrict__ h0, const REAL* __restrict__ rate0, REAL* _
   for (int z = z_first; z < z_last; ++z) {
     const int at = z * plane + y * pitch + x;
     const REAL start = h0[origin + at], held = held_all[member * tissues + label[at]];
-    const bool rules = held == held && free_at(x, y, z, nx, ny, nz, fixed);
-    a[origin + at] = rules ? held : start + factor * rate0[origin + at];
+    a[origin + at] = held == held ? held : start + factor * rate0[origin + at];
     b[origin + at] = start;
   }
 }
@@ -226,15 +225,17 @@ stage(const REAL* __restrict__ h_all, REAL* __restrict__ out_all, const REAL* __
     const int at = z * plane + column;
     Voxel above = here;
     if (z + 1 < nz) above = voxel_at(h, label, at + plane, par);
-    if (free_at(x, y, z, nx, ny, nz, fixed)) {
+    const REAL held = held_of[here.label];
+    if (held == held) {
+      out_all[origin + at] = held;
+    } else if (free_at(x, y, z, nx, ny, nz, fixed)) {
       const REAL open = has_open ? open_all[origin + at] : REAL(1);
       const REAL rate = gain(h, label, at, x, y, nx, ny, pitch, below, here, above, par, surface,
                              open, cx, cy, cz);
       const REAL start = h0_all[origin + at], before = out_all[origin + at];
       const REAL change = mu * (here.h - start) + nu * (before - start);
       const REAL next = start + (change + now * rate + rest * rate0_all[origin + at]);
-      const REAL held = held_of[here.label];
-      out_all[origin + at] = held == held ? held : next;
+      out_all[origin + at] = next;
     }
     below = here;
     here = above;

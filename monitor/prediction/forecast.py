@@ -67,6 +67,10 @@ def anchor_to_scan(
         for t, f in zip(temperature, fraction, strict=True)
     ]
     anchored = engine.initial(problem, np.stack([m[0] for m in moved]), state.time_s)
+    if state.perfused_from_s is not None and anchored.perfused_from_s is not None:
+        # Where the model has thawed and the scan shows no ice, blood stays off.
+        still_off = np.maximum(state.perfused_from_s, anchored.perfused_from_s)
+        anchored = replace(anchored, perfused_from_s=still_off)
     return Anchor(ice.volume_id, anchored, _disagreement(moved[0][1]))
 
 

@@ -30,6 +30,10 @@ MEMBERS = Members(
     cooling=(1.0, 0.8, 1.2),
 )
 
+# Blood does not come back into tissue that has thawed (vascular stasis) within a procedure: an
+# assumption that no source gives a number for.
+_STASIS_S = 3600.0
+
 _FAT_HU = (-160.0, -40.0)
 _AIR_HU = -250.0
 
@@ -54,6 +58,7 @@ def make_problem(
         spacing_mm=grid.spacing_mm,
         needles=tuple(_needle(n, intervals) for n in config.needles if n.duty > 0),
         members=MEMBERS,
+        stasis_s=_STASIS_S,
     )
 
 

@@ -123,7 +123,7 @@ def by_numpy(p: Problem, state: State) -> Outcome:
     rate0 = here.rate_w_m3(h0, time_s, back)
     free = here.shafts.may_change.reshape(SHAPE)
     a, b = h0 + c.first * TAU_S * rate0, h0.copy()
-    _hold(here, a, time_s + float(c.at[0]) * TAU_S)
+    here.hold(a, time_s + float(c.at[0]) * TAU_S)
     a = np.where(inside, a, h0)
     for j in range(STAGES - 1):
         # Blood comes back between steps only.
@@ -132,7 +132,7 @@ def by_numpy(p: Problem, state: State) -> Outcome:
         new = h0 + change + TAU_S * (c.rate[j] * rate + c.rate0[j] * rate0)
         after = np.where(free, new, h0)
         ends = [*c.at, 1.0][j + 1]
-        _hold(here, after, time_s + float(ends) * TAU_S)
+        here.hold(after, time_s + float(ends) * TAU_S)
         a, b = np.where(inside, after, h0), a
     companions = replace(state, perfused_from_s=None if back is None else back.copy())
     past = state.history
@@ -180,16 +180,6 @@ def _only(inside: np.ndarray, before: Any, after: Any) -> None:
 
 def _as_at(back: np.ndarray | None, time_s: float) -> np.ndarray | None:
     return None if back is None else np.where(time_s >= back, -np.inf, np.inf)
-
-
-def _hold(here: Law, h: np.ndarray, time_s: float) -> None:
-    """Bodies of given temperature, but not on a held outer layer."""
-    edge = h.copy()
-    here.hold(h, time_s)
-    if here.problem.boundary == "fixed":
-        rim = np.ones(SHAPE, bool)
-        rim[1:-1, 1:-1, 1:-1] = False
-        h[:, rim] = edge[:, rim]
 
 
 def _inside(p: Problem, box: gpu.Box) -> np.ndarray:
