@@ -1,26 +1,32 @@
 # make install | demo | test | bench | clean. Everything lives in .venv; see README.md.
+# What only the tests need is installed by the first `make test`, so that the demo starts sooner.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TOOLS  := $(VENV)/.installed-dev
 export QT_FONT_DPI := 96
 
 .PHONY: install demo test lint bench clean
 install: $(STAMP)
 
-$(STAMP): requirements/dev.txt pyproject.toml scripts/install.sh
-	sh scripts/install.sh "$(PYTHON)" "$(VENV)"
+$(STAMP): requirements/run.txt pyproject.toml scripts/install.sh
+	sh scripts/install.sh "$(PYTHON)" "$(VENV)" requirements/run.txt
 	touch $(STAMP)
+
+$(TOOLS): $(STAMP) requirements/dev.txt
+	sh scripts/install.sh "$(PYTHON)" "$(VENV)" requirements/dev.txt
+	touch $(TOOLS)
 
 demo: install
 	$(BIN)/iceball demo $(DEMO_ARGS)
 
-lint: install
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: install lint
+test: lint
 	sh scripts/system_packages.sh test
 	$(BIN)/pytest $(PYTEST_ARGS)
 

@@ -40,8 +40,6 @@ _ALLOCATES: dict[str, Any] = _FAST | {"_nrt": True}
 _U0, _U1 = np.uint64(0), np.uint64(1)
 _ZERO = np.float32(0.0)
 _CHUNK = np.uint64(CHUNK)
-# How far the region where heat flows is taken beyond where it does, voxels a step.
-_MARGIN = 3
 _SPINS = 2000
 
 
@@ -54,6 +52,7 @@ _theta = njit(inline="always", error_model="numpy")(law.heat_potential)
 _enthalpy = njit(inline="always", error_model="numpy")(law.enthalpy)
 _step_s = njit(error_model="numpy")(stepping.step_s)
 _next_change = njit(error_model="numpy")(stepping.next_change)
+_reach_m = njit(error_model="numpy")(stepping.reach_m)
 _surface_of_cryogen = njit(error_model="numpy")(needles.surface_of_cryogen_degc)
 _yield = types.ExternalFunction("sched_yield", types.intc())
 
@@ -93,6 +92,7 @@ class Constants(NamedTuple):
     stasis_s: Any
     still_degc: Any
     most_latent: Any
+    diffusivity: Any
 
 
 class Arrays(NamedTuple):
@@ -259,12 +259,15 @@ def _extend(  # pragma: no cover - compiled
 
 @njit(**_FAST)
 def _grow(  # pragma: no cover - compiled
-    k: Constants, w: Arrays, workers: Any, h: Any, lasting_s: Any
+    k: Constants, w: Arrays, workers: Any, h: Any, lasting_s: Any, reach_m: Any
 ) -> None:
-    """Takes the active region a margin beyond where heat flows."""
+    """Takes the active region ``reach_m`` beyond where heat flows."""
     g, begin, end = k.grid, w.active[0], w.active[1]
     x_low, x_high, y_low, y_high, z_low, z_high = _edges(g)
-    m, grown = np.uint64(_MARGIN), False
+    mx = np.uint64(1.0 + reach_m * np.sqrt(g.per_square[0]))
+    my = np.uint64(1.0 + reach_m * np.sqrt(g.per_square[1]))
+    mz = np.uint64(1.0 + reach_m * np.sqrt(g.per_square[2]))
+    grown = False
     for z in range(z_low, z_high):
         for y in range(y_low, y_high):
             row = z * g.ny + y
@@ -274,10 +277,10 @@ def _grow(  # pragma: no cover - compiled
             grown = True
             w.grown_begin[row] = min(a, w.grown_begin[row])
             w.grown_end[row] = max(b, w.grown_end[row])
-            low = (a - m) // _CHUNK * _CHUNK if a > x_low + m else x_low
-            high = min((b + m + _CHUNK - _U1) // _CHUNK * _CHUNK, x_high)
-            for z2 in range(z - m if z > z_low + m else z_low, min(z + m + _U1, z_high)):
-                for y2 in range(y - m if y > y_low + m else y_low, min(y + m + _U1, y_high)):
+            low = (a - mx) // _CHUNK * _CHUNK if a > x_low + mx else x_low
+            high = min((b + mx + _CHUNK - _U1) // _CHUNK * _CHUNK, x_high)
+            for z2 in range(z - mz if z > z_low + mz else z_low, min(z + mz + _U1, z_high)):
+                for y2 in range(y - my if y > y_low + my else y_low, min(y + my + _U1, y_high)):
                     other = z2 * g.ny + y2
                     if low < begin[other] or high > end[other]:
                         _extend(g.pitch, k.rows, k.folds, k.held, begin, end, other, low, high,
@@ -285,6 +288,22 @@ def _grow(  # pragma: no cover - compiled
     if grown:
         _ring(g, w.active)
         _share_out(g, w, workers)
+
+
+@njit(**_FAST)
+def _ice_outside(k: Constants, w: Arrays, h: Any) -> Any:  # pragma: no cover - compiled
+    """Whether anything is frozen where heat does not flow: there it would spread faster."""
+    g = k.grid
+    for row in range(g.nz * g.ny):
+        x0 = _U0
+        for run in range(k.rows.start[row], k.rows.start[row + _U1]):
+            x1, label = min(k.rows.end[run], g.nx), k.rows.label[run]
+            for x in range(x0, max(x0, x1)):
+                active = w.active[0][row] <= x < w.active[1][row]
+                if not active and h[row * g.pitch + x] < k.folds[label, 0]:
+                    return True
+            x0 = x1
+    return False
 
 
 @njit(**_FAST)
@@ -544,6 +563,7 @@ def advance(  # pragma: no cover - compiled
     g, f = k.grid, field
     held = np.empty(len(k.curves), np.float32)
     time_s, steps, stages, updates = from_s, 0, 0, 0
+    diffusivity = k.diffusivity[0]
     if worker == 0:
         _activate_all(g, w.active)
         w.grown_begin[:], w.grown_end[:] = (_U0, g.pitch) if whole else (g.pitch, _U0)
@@ -558,11 +578,17 @@ def advance(  # pragma: no cover - compiled
         _rate(k, w, f, worker, workers, time_s, held, scratch)
         _meet(worker, workers, w.gates)
         if worker == 0:
+            _decide(k, w, workers, time_s, until_s)
             if steps == 0 and not whole:
                 w.active[0][:], w.active[1][:] = g.pitch, _U0
                 _seed(k, w)
-                _grow(k, w, workers, f[0], 0.0)
-            _decide(k, w, workers, time_s, until_s)
+                reach = _reach_m(w.numbers[0], k.diffusivity[0], True)
+                _grow(k, w, workers, f[0], 0.0, reach)
+                if _ice_outside(k, w, f[0]):
+                    diffusivity = k.diffusivity[1]
+                    reach = _reach_m(w.numbers[0], diffusivity, True)
+                    w.grown_begin[:], w.grown_end[:] = g.pitch, _U0
+                    _grow(k, w, workers, f[0], 0.0, reach)
         _meet(worker, workers, w.gates)
         _stages(k, w, f, worker, workers, time_s, held, scratch)
         tau, scheme = w.numbers[0], int(w.numbers[1])
@@ -572,7 +598,7 @@ def advance(  # pragma: no cover - compiled
         steps, stages = steps + 1, stages + 2 * scheme + 3
         if worker == 0:
             updates += (2 * scheme + 3) * _active_voxels(g, w.active)
-            _grow(k, w, workers, f[0], time_s - from_s)
+            _grow(k, w, workers, f[0], time_s - from_s, _reach_m(tau, diffusivity, False))
         _meet(worker, workers, w.gates)
     if worker == 0:
         _settle(k, w, f[0], until_s - from_s)

@@ -18,7 +18,7 @@ from gpu_kernels.cpu_kernels import CHUNK, LEFT, SLACK, Faces, Grid, Rows, Sinks
 from gpu_kernels.cpu_solver import Constants
 from gpu_kernels.engine import FloatArray, Problem, TimeTable
 from gpu_kernels.needles import Shafts, breakpoints_s, drive, shafts, sink_per_s, touched
-from gpu_kernels.stepping import MOST_LATENT, STILL_DEGC, per_latent
+from gpu_kernels.stepping import MOST_LATENT, STILL_DEGC, diffusivities_m2_s, per_latent
 
 UIntArray = npt.NDArray[np.uint64]
 
@@ -126,6 +126,7 @@ def constants_of(
         stasis_s=problem.stasis_s,
         still_degc=STILL_DEGC,
         most_latent=most_latent,
+        diffusivity=diffusivities_m2_s(table),
     )
 
 

@@ -85,13 +85,14 @@ def initial_enthalpy(
     shape = (len(problem.members), *problem.label_zyx.shape)
     held, h = law.held_degc(problem, time_s), np.empty(shape, dtype)
     edge, table = rim(problem)[1], law.table(problem)
-    for m, t in enumerate(np.broadcast_to(given, shape)):
-        degc = np.array(t, float)
+    # Plane by plane: the parameters at every voxel would take ten times the field's own memory.
+    for m, z in np.ndindex(shape[:2]):
+        degc, label_yx = np.array(np.broadcast_to(given, shape)[m, z], float), problem.label_zyx[z]
         if problem.boundary == "fixed":
-            degc[edge] = problem.edge_degc
+            degc[edge[z]] = problem.edge_degc
         for label, value in held.items():
-            degc[problem.label_zyx == label] = value
-        h[m] = law.enthalpy(degc, *(getattr(table, n)[m][problem.label_zyx] for n in _CURVE))
+            degc[label_yx == label] = value
+        h[m, z] = law.enthalpy(degc, *(getattr(table, n)[m][label_yx] for n in _CURVE))
     return h
 
 
@@ -146,10 +147,9 @@ def _by_member(
     function: Callable[..., FloatArray],
     names: tuple[str, ...],
 ) -> FloatArray:
-    """A function of enthalpy and parameters, a member at a time: parameters at every voxel of every
-    member would take many times the field's own memory."""
+    """A function of enthalpy and parameters, plane by plane."""
     table, out = law.table(problem), np.empty(state.enthalpy_j_m3.shape, dtype)
-    for m, h in enumerate(state.enthalpy_j_m3):
-        at = (getattr(table, n)[m].astype(dtype)[problem.label_zyx] for n in names)
-        out[m] = function(h, *at)
+    for m, z in np.ndindex(out.shape[:2]):
+        at = (getattr(table, n)[m].astype(dtype)[problem.label_zyx[z]] for n in names)
+        out[m, z] = function(state.enthalpy_j_m3[m, z], *at)
     return out

@@ -31,8 +31,10 @@ from gpu_kernels.stepping import (
     MOST_LATENT,
     SAME_S,
     STILL_DEGC,
+    diffusivities_m2_s,
     next_change,
     per_latent,
+    reach_m,
     step_s,
 )
 
@@ -40,7 +42,6 @@ _WARP = 32
 _BLOCK = (_WARP, 8, 1)
 _CHUNK = 16  # planes that a thread marches through
 _MOST_BLOCKS_Z = 65535
-_MARGIN = 3
 _MOST_TISSUES = 32
 _KERNELS = (
     "rate_of", "survey", "first_stage", "stage", "piece_heat", "draw", "remember", "settle",
@@ -154,6 +155,7 @@ class _Constants:
         self.shafts = shafts(problem)
         sinks = sink_per_s(problem, self.table, self.shafts)
         self.euler_s = 0.95 * law.stable_step_s(problem, self.table, sinks)
+        self.diffusivity_m2_s = float(diffusivities_m2_s(self.table)[1])
         self.folds = law.folded(problem, self.table)
         self.label = xp.asarray(pitched(problem.label_zyx))
         self.par = xp.asarray(_parameters(problem, self.table, self.folds).astype(real))
@@ -233,12 +235,15 @@ class _Run:
         changes = breakpoints_s(self.problem)
         while until_s - time_s > SAME_S:
             fastest = self._rate(time_s)
-            reached = self._reached(STILL_DEGC / max(tau, 1.0))
-            if self.work.steps == 0:
-                self.box = self._seeds().joined(reached) if reached else self._seeds()
+            still_degc_s = STILL_DEGC / max(tau, 1.0)
             end_s, since_s = next_change(changes, time_s, until_s)
             tau = step_s(time_s, end_s, since_s, fastest, self.k.euler_s, np.inf,
                          self.engine.most_latent)  # fmt: skip
+            first = self.work.steps == 0
+            reach = reach_m(tau, self.k.diffusivity_m2_s, first)
+            reached = self._reached(still_degc_s, reach)
+            if first:
+                self.box = self._seeds(reach).joined(reached) if reached else self._seeds(reach)
             count = law.stages_for(tau, self.k.euler_s)
             self._stages(time_s, tau, law.rkl2(count))
             time_s += tau
@@ -321,7 +326,7 @@ class _Run:
         self.peak = peak[:count].get().reshape(by_block).max(0)
         return float(self.peak.max())
 
-    def _reached(self, still_degc_s: float) -> Box | None:
+    def _reached(self, still_degc_s: float, reach: float) -> Box | None:
         """The blocks in which heat flows, with a margin."""
         z, y, x = np.nonzero(self.flow > still_degc_s)
         if not len(z):
@@ -337,32 +342,34 @@ class _Run:
                 b.y0 + int(y.max() + 1) * _BLOCK[1],
                 b.z0 + int(z.min()) * chunk,
                 b.z0 + int(z.max() + 1) * chunk,
-            )
+            ),
+            reach,
         )
 
-    def _inside(self, box: Box) -> Box:
-        """A box and its margin, within the grid, from a warp's first voxel on."""
+    def _inside(self, box: Box, reach: float) -> Box:
+        """A box and ``reach`` metres around it, within the grid, from a warp's first voxel on."""
         e = self.everything
+        mx, my, mz = (1 + int(1e3 * reach / d) for d in self.problem.spacing_mm)
         return Box(
-            max(box.x0 - _MARGIN, 0) // _WARP * _WARP,
-            min(box.x1 + _MARGIN, e.x1),
-            max(box.y0 - _MARGIN, 0),
-            min(box.y1 + _MARGIN, e.y1),
-            max(box.z0 - _MARGIN, 0),
-            min(box.z1 + _MARGIN, e.z1),
+            max(box.x0 - mx, 0) // _WARP * _WARP,
+            min(box.x1 + mx, e.x1),
+            max(box.y0 - my, 0),
+            min(box.y1 + my, e.y1),
+            max(box.z0 - mz, 0),
+            min(box.z1 + mz, e.z1),
         )
 
-    def _seeds(self) -> Box:
+    def _seeds(self, reach: float) -> Box:
         """Where needles and bodies whose temperature changes are; one voxel where there are none."""
         moving = [len(t.held_degc) > 1 for t in self.problem.tissues]
         seeds = np.array(moving)[self.problem.label_zyx]
         seeds.reshape(-1)[self.k.touched_voxel] = True
         if not seeds.any():
-            return self._inside(Box(0, 1, 0, 1, 0, 1))
+            return self._inside(Box(0, 1, 0, 1, 0, 1), reach)
         found = np.argwhere(seeds)
         z, y, x = (int(v) for v in found.min(0))
         z1, y1, x1 = (int(v) + 1 for v in found.max(0))
-        return self._inside(Box(x, x1, y, y1, z, z1))
+        return self._inside(Box(x, x1, y, y1, z, z1), reach)
 
     def _stages(self, time_s: float, tau: float, c: law.Stages) -> None:
         k = self.k

@@ -22,6 +22,9 @@ from gpu_kernels.law import Table
 # One needle, 2 mm, 600 s: 0.024, 0.029, 0.003 mm; after 120 s 0.031, 0.057, 0.155 mm. Four tissues,
 # three kinds of needle, 300 s: 0.08, 0.15, 0.30 °C rms, ice volume 0.15, 0.46, 0.46 %.
 MOST_LATENT = 0.8
+# How far heat gets in a step, in units of √(4ατ): a step of temperature to 4e-4 of its height, and what
+# has already spread, whose edge moves little.
+_FIRST_REACH, _REACH = 2.5, 1.5
 # The growth below was measured with this much.
 _USUAL_LATENT = 0.8
 # Tissue with less (an eighth of pure water's) has no front worth following.
@@ -37,6 +40,18 @@ STILL_DEGC = 2e-3
 def per_latent(parameters: Table) -> FloatArray:
     """1/J per m³, (member, tissue): what the largest |∂H/∂t| is weighed with."""
     return 1.0 / np.maximum(parameters.latent, _LEAST_LATENT_J_M3)
+
+
+def reach_m(tau_s: float, diffusivity_m2_s: float, first: bool) -> float:
+    """How far beyond where heat flows it may get in a step; ``first`` of a run, when the field may
+    have steps in it."""
+    return (_FIRST_REACH if first else _REACH) * math.sqrt(4.0 * diffusivity_m2_s * tau_s)
+
+
+def diffusivities_m2_s(parameters: Table) -> FloatArray:
+    """The largest in thawed tissue, and the largest at all."""
+    thawed = (parameters.k_unfrozen * parameters.per_cu).max()
+    return np.array([thawed, max(thawed, (parameters.k_frozen * parameters.per_cf).max())])
 
 
 def next_change(
