@@ -17,7 +17,15 @@ from gpu_kernels import law
 from gpu_kernels.cpu_kernels import CHUNK, LEFT, SLACK, Faces, Grid, Rows, Sinks
 from gpu_kernels.cpu_solver import Constants
 from gpu_kernels.engine import FloatArray, Problem, TimeTable
-from gpu_kernels.needles import Shafts, breakpoints_s, drive, shafts, sink_per_s, touched
+from gpu_kernels.needles import (
+    Shafts,
+    breakpoints_s,
+    drive,
+    may_change,
+    shafts,
+    sink_per_s,
+    touched,
+)
 from gpu_kernels.stepping import MOST_LATENT, STILL_DEGC, diffusivities_m2_s, per_latent
 
 UIntArray = npt.NDArray[np.uint64]
@@ -175,7 +183,7 @@ def _sinks(problem: Problem, s: Shafts) -> Sinks:
         voxel_start=by_voxel.start.astype(np.uint64),
         voxel_piece=by_voxel.piece.astype(np.uint64),
         voxel_weight=_float32(by_voxel.weight),
-        free=_float32(s.may_change[by_voxel.voxel]),
+        free=_float32(may_change(problem, by_voxel.voxel)),
     )
 
 

@@ -103,13 +103,22 @@ def start_enthalpy(
     check(problem)
     check_state(problem, state, until_s)
     h = np.array(state.enthalpy_j_m3, dtype, order="C")
-    table = law.table(problem)
+    table, label = law.table(problem), problem.label_zyx
     if problem.boundary == "fixed":
-        edge = rim(problem)
-        curve = [getattr(table, name)[:, problem.label_zyx[edge[1]]] for name in _CURVE]
-        h[edge] = law.enthalpy(np.array(problem.edge_degc), *curve)
-    for label, held in held_enthalpy(problem, table, state.time_s).items():
-        h[:, problem.label_zyx == label] = held[:, None]
+        rim_h = law.enthalpy(np.array(problem.edge_degc), *(getattr(table, n) for n in _CURVE))
+        for face in (
+            np.s_[0],
+            np.s_[-1],
+            np.s_[:, 0],
+            np.s_[:, -1],
+            np.s_[:, :, 0],
+            np.s_[:, :, -1],
+        ):
+            h[(slice(None), *(face if isinstance(face, tuple) else (face,)))] = rim_h[
+                :, label[face]
+            ]
+    for number, held in held_enthalpy(problem, table, state.time_s).items():
+        h[:, label == number] = held[:, None]
     return h
 
 

@@ -26,7 +26,15 @@ from gpu_kernels.fields import (
     start_enthalpy,
     temperature_of,
 )
-from gpu_kernels.needles import breakpoints_s, drive, driven_at, shafts, sink_per_s, touched
+from gpu_kernels.needles import (
+    breakpoints_s,
+    drive,
+    driven_at,
+    may_change,
+    shafts,
+    sink_per_s,
+    touched,
+)
 from gpu_kernels.stepping import (
     MOST_LATENT,
     SAME_S,
@@ -184,7 +192,7 @@ class _Constants:
             "share": s.tissue,
             "cooling": problem.members.cooling,
             "touched_weight": by_voxel.weight,
-            "free": s.may_change[by_voxel.voxel],
+            "free": may_change(problem, by_voxel.voxel),
         }
         self.pieces, self.touched_count = len(s.needle), len(by_voxel.voxel)
         self.touched_voxel = by_voxel.voxel

@@ -36,7 +36,7 @@ class Shafts:
     """Pieces of all shafts. ``start`` (pieces + 1,) delimits each piece's ``voxel`` (flat index) and
     ``weight``. Per piece: its ``needle``, its length ``metre``, ``shape`` 2π/ln(r_eq/r_p), the share
     of its weight in each tissue ``tissue`` (piece, tissue), and ``contact_w_m_k`` πd·h (0 without a
-    cryogen). ``may_change`` (voxels,) is False where the boundary or a held body rules."""
+    cryogen)."""
 
     start: npt.NDArray[np.int64]
     voxel: npt.NDArray[np.int64]
@@ -46,7 +46,6 @@ class Shafts:
     shape: FloatArray
     tissue: FloatArray
     contact_w_m_k: FloatArray
-    may_change: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,6 @@ def shafts(problem: Problem) -> Shafts:
         np.array(shapes, float),
         np.array(tissues, float).reshape(-1, len(problem.tissues)),
         np.array(contacts, float),
-        may_change(problem).ravel(),
     )
 
 
@@ -168,13 +166,13 @@ def _inside(problem: Problem, needle: Needle) -> tuple[float, float]:
     return first, last
 
 
-def may_change(problem: Problem) -> npt.NDArray[np.bool_]:
-    """(z, y, x): False where the outer boundary or a body of given temperature rules."""
-    free = ~np.array([bool(t.held_degc) for t in problem.tissues])[problem.label_zyx]
+def may_change(problem: Problem, voxel: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """For flat voxels: False where the outer boundary or a body of given temperature rules."""
+    free = ~np.array([bool(t.held_degc) for t in problem.tissues])[problem.label_zyx.ravel()[voxel]]
     if problem.boundary == "fixed":
-        inner = np.zeros_like(free)
-        inner[1:-1, 1:-1, 1:-1] = True
-        free &= inner
+        shape = problem.label_zyx.shape
+        for index, count in zip(np.unravel_index(voxel, shape), shape, strict=True):
+            free &= (index > 0) & (index < count - 1)
     return free
 
 

@@ -26,6 +26,7 @@ from gpu_kernels.needles import (
     breakpoints_s,
     drive,
     driven_at,
+    may_change,
     shafts,
     sink_per_s,
     surface_of_cryogen_degc,
@@ -88,6 +89,8 @@ class Law:
     def __init__(self, problem: Problem) -> None:
         self.table = law.table(problem)
         self.problem, self.shafts = problem, shafts(problem)
+        every = np.arange(problem.label_zyx.size)
+        self.free = may_change(problem, every).reshape(problem.label_zyx.shape)
         names = tuple(self.table.__dataclass_fields__)
         self.at = dict(zip(names, spread(problem, names), strict=True))
         sinks = sink_per_s(problem, self.table, self.shafts)
@@ -105,7 +108,7 @@ class Law:
         blood = law.source_w_m3(t, f, p["perfusion"], p["metabolic"], self.problem.blood.degc)
         rate += blood if back_s is None else blood * (time_s >= back_s)
         self._draw(rate, q, time_s)
-        rate *= self.shafts.may_change.reshape(self.problem.label_zyx.shape)
+        rate *= self.free
         return rate
 
     def hold(self, h: FloatArray, time_s: float) -> None:

@@ -34,7 +34,7 @@ _SHORTEST_S = 0.75
 _LONGEST_S = 30.0
 SAME_S = 1e-9
 # Heat flows where it changes a voxel by more than this in a step, °C.
-STILL_DEGC = 2e-3
+STILL_DEGC = 5e-3
 
 
 def per_latent(parameters: Table) -> FloatArray:

@@ -121,7 +121,7 @@ def by_numpy(p: Problem, state: State) -> Outcome:
     inside = _inside(p, box_of(p))
     h0 = state.enthalpy_j_m3.copy()
     rate0 = here.rate_w_m3(h0, time_s, back)
-    free = here.shafts.may_change.reshape(SHAPE)
+    free = here.free
     a, b = h0 + c.first * TAU_S * rate0, h0.copy()
     here.hold(a, time_s + float(c.at[0]) * TAU_S)
     a = np.where(inside, a, h0)
@@ -219,7 +219,7 @@ def _settled(
         at["latent"]
         + (np.where(flows, relaxed, heated) - at["solidus"] - at["width"]) / (at["per_cu"])
     )
-    free = here.shafts.may_change.reshape(SHAPE) & ~inside & (h > at["latent"])
+    free = here.free & ~inside & (h > at["latent"])
     if back is not None:
         # Outside the box nothing notices that blood has come back.
         free = free & (until_s - TAU_S >= back)
