@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
 # No "nnan" or "ninf": a field that is no longer finite has to stay visible.
-_FAST: dict[str, Any] = {
+COMPILED: dict[str, Any] = {
     "fastmath": {"contract", "arcp", "nsz"},
     "error_model": "numpy",
     "nogil": True,
@@ -139,7 +139,7 @@ class Sinks(NamedTuple):
 # ------------------------------------------------------------------ one plane
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def thermal_plane(  # pragma: no cover - compiled
     g: Any, rows: Any, folds: Any, z: Any, h: Any, begin: Any, end: Any, open_: Any,
     q: Any, s: Any, base: Any,
@@ -175,7 +175,7 @@ def thermal_plane(  # pragma: no cover - compiled
                 s[j0 + x] *= open_[k0 + x]
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _ghosts(g: Any, q: Any, base: Any) -> None:  # pragma: no cover - compiled
     """Nothing flows through the outer faces: the ghosts repeat the outermost voxels."""
     for y in range(g.ny):
@@ -196,7 +196,7 @@ def _side(sides: Any, a: Any, p: Any, i: Any) -> Any:  # pragma: no cover - comp
     )  # fmt: skip
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def mixed_faces(  # pragma: no cover - compiled
     g: Any, faces: Any, sides: Any, z: Any, h: Any, q: Any, s: Any, base: Any, below: Any,
     upwards: Any, first_y: Any, last_y: Any, flux: Any,
@@ -234,7 +234,7 @@ def mixed_faces(  # pragma: no cover - compiled
             s[upper + j] -= flux[i]
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _from(ascending: Any, low: Any, high: Any, value: Any) -> Any:  # pragma: no cover - compiled
     """Where ``value`` would stand in a part of an ascending list."""
     while low < high:
@@ -260,7 +260,7 @@ def _gain(  # pragma: no cover - compiled
     )
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def rate_plane(  # pragma: no cover - compiled
     g: Any, z: Any, begin: Any, end: Any, q: Any, s: Any, base: Any, down: Any, up: Any, rate: Any
 ) -> None:
@@ -280,7 +280,7 @@ def rate_plane(  # pragma: no cover - compiled
             rate[edge], rate[edge + g.nx - _U1] = _ZERO, _ZERO
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def stage_plane(  # pragma: no cover - compiled
     g: Any, z: Any, begin: Any, end: Any, q: Any, s: Any, base: Any, down: Any, up: Any,
     h: Any, out: Any, h0: Any, rate0: Any, c: Any,
@@ -306,7 +306,7 @@ def stage_plane(  # pragma: no cover - compiled
             out[edge], out[edge + g.nx - _U1] = h0[edge], h0[edge + g.nx - _U1]
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def hold_plane(  # pragma: no cover - compiled
     g: Any, rows: Any, z: Any, held: Any, out: Any, zero: Any
 ) -> None:
@@ -329,7 +329,7 @@ def hold_plane(  # pragma: no cover - compiled
 # ------------------------------------------------------------------ a range of planes
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def sweep(  # pragma: no cover - compiled
     g: Any, rows: Any, folds: Any, faces: Any, sides: Any, active: Any, first: Any, last: Any,
     h: Any, out: Any, h0: Any, rate0: Any, c: Any, held: Any, open_: Any, scratch: Any,
@@ -355,7 +355,7 @@ def sweep(  # pragma: no cover - compiled
             _finish(g, rows, z - _U1, begin, end, q, s, below, down, up, h, out, h0, rate0, c, held)
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _finish(  # pragma: no cover - compiled
     g: Any, rows: Any, z: Any, begin: Any, end: Any, q: Any, s: Any, base: Any, down: Any, up: Any,
     h: Any, out: Any, h0: Any, rate0: Any, c: Any, held: Any,
@@ -367,7 +367,7 @@ def _finish(  # pragma: no cover - compiled
     hold_plane(g, rows, z, held, out, c.size == 0)
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def first_stage(  # pragma: no cover - compiled
     g: Any, rows: Any, active: Any, z0: Any, z1: Any, h0: Any, rate0: Any, factor: Any, a: Any,
     b: Any, held: Any,
@@ -390,7 +390,7 @@ def first_stage(  # pragma: no cover - compiled
 # ------------------------------------------------------------------ needles
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def touched_potential(  # pragma: no cover - compiled
     sinks: Any, folds: Any, h: Any, first: Any, last: Any, q: Any
 ) -> None:
@@ -404,7 +404,7 @@ def touched_potential(  # pragma: no cover - compiled
         )
 
 
-@njit(**(_FAST | {"fastmath": _FAST["fastmath"] | {"reassoc"}}))
+@njit(**(COMPILED | {"fastmath": COMPILED["fastmath"] | {"reassoc"}}))
 def seen_potential(  # pragma: no cover - compiled
     sinks: Any, q: Any, first: Any, last: Any, seen: Any
 ) -> None:
@@ -417,7 +417,7 @@ def seen_potential(  # pragma: no cover - compiled
         seen[piece] = total
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def draw(  # pragma: no cover - compiled
     sinks: Any, heat: Any, first: Any, last: Any, scale: Any, out: Any
 ) -> None:
@@ -441,7 +441,7 @@ def _flow(  # pragma: no cover - compiled
     return abs(rate - (source if h > latent else _ZERO))
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def survey(  # pragma: no cover - compiled
     g: Any, rows: Any, folds: Any, active: Any, z0: Any, z1: Any, h: Any, rate: Any,
     per_latent: Any, per_c: Any, still_degc_s: Any, reach_begin: Any, reach_end: Any,
@@ -483,7 +483,7 @@ def survey(  # pragma: no cover - compiled
     return fastest
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def remember(  # pragma: no cover - compiled
     g: Any, rows: Any, curves: Any, active: Any, z0: Any, z1: Any, before: Any, after: Any,
     time_s: Any, step_s: Any, stasis_s: Any, back_s: Any, past: Any,

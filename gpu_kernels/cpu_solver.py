@@ -1,4 +1,4 @@
-"""The compiled run of one ensemble member: steps, stages, needles, and where heat has reached.
+"""The compiled run of one ensemble member: steps, stages, needles, held bodies.
 
 Several workers run ``advance`` on the same arrays, each on its own planes, and meet at barriers;
 worker 0 decides. SI units, °C, flat float32 arrays. Invariant: where a worker goes next depends only
@@ -16,7 +16,7 @@ from numba.extending import intrinsic, overload
 
 from gpu_kernels import law, needles, stepping
 from gpu_kernels.cpu_kernels import (
-    CHUNK,
+    COMPILED,
     Faces,
     Grid,
     Rows,
@@ -29,17 +29,20 @@ from gpu_kernels.cpu_kernels import (
     sweep,
     touched_potential,
 )
+from gpu_kernels.cpu_reach import (
+    activate_all,
+    active_voxels,
+    grow,
+    ice_outside,
+    ring,
+    seed,
+    settle,
+    share_out,
+)
 
-_FAST: dict[str, Any] = {
-    "fastmath": {"contract", "arcp", "nsz"},
-    "error_model": "numpy",
-    "nogil": True,
-    "_nrt": False,  # see ``cpu_kernels``
-}
-_ALLOCATES: dict[str, Any] = _FAST | {"_nrt": True}
+_ALLOCATES: dict[str, Any] = COMPILED | {"_nrt": True}
 _U0, _U1 = np.uint64(0), np.uint64(1)
 _ZERO = np.float32(0.0)
-_CHUNK = np.uint64(CHUNK)
 _SPINS = 2000
 
 
@@ -147,7 +150,7 @@ def _load(typing_context, array, index):  # type: ignore[no-untyped-def]  # prag
     return types.int64(array, index), codegen
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _meet(worker: Any, workers: Any, gates: Any) -> None:  # pragma: no cover - compiled
     """Nobody goes on before everybody is here. A gate is a cache line (8 int64) per worker."""
     if workers == 1:
@@ -162,193 +165,10 @@ def _meet(worker: Any, workers: Any, gates: Any) -> None:  # pragma: no cover - 
                 _yield()
 
 
-# ------------------------------------------------------------------ where heat has reached
-
-
-@njit(**_FAST)
-def _edges(g: Any) -> Any:  # pragma: no cover - compiled
-    """From where to where voxels may change: x, y, z. Along x whole rows: their ends, where held,
-    are put back."""
-    rim = _U1 if g.fixed else _U0
-    return _U0, g.pitch, rim, g.ny - rim, rim, g.nz - rim
-
-
-@njit(**_FAST)
-def _activate_all(g: Any, active: Any) -> None:  # pragma: no cover - compiled
-    x0, x1, y0, y1, z0, z1 = _edges(g)
-    begin, end = active[0], active[1]
-    for z in range(g.nz):
-        for y in range(g.ny):
-            inside = y0 <= y < y1 and z0 <= z < z1
-            row = z * g.ny + y
-            begin[row], end[row] = (x0, x1) if inside else (g.pitch, _U0)
-
-
-@njit(**_FAST)
-def _ring(g: Any, active: Any) -> None:  # pragma: no cover - compiled
-    """Of which voxels the active ones need the heat potential: themselves and their neighbours."""
-    begin, end, ring_begin, ring_end, plane_y = active
-    for z in range(g.nz):
-        plane_y[z, 0], plane_y[z, 1] = g.ny, _U0
-        for y in range(g.ny):
-            row = z * g.ny + y
-            low, high = g.pitch, _U0
-            if begin[row] < end[row]:
-                low = begin[row] - _U1 if begin[row] > _U0 else _U0
-                high = min(end[row] + _U1, g.pitch)
-            for other in (
-                row - g.ny if z > _U0 else row,
-                row + g.ny if z + _U1 < g.nz else row,
-                row - _U1 if y > _U0 else row,
-                row + _U1 if y + _U1 < g.ny else row,
-            ):
-                if begin[other] < end[other]:
-                    low, high = min(low, begin[other]), max(high, end[other])
-            ring_begin[row], ring_end[row] = low, high
-            if low < high:
-                plane_y[z, 0], plane_y[z, 1] = min(plane_y[z, 0], y), y + _U1
-
-
-@njit(**_FAST)
-def _relax(  # pragma: no cover - compiled
-    pitch: Any, rows: Any, folds: Any, held: Any, row: Any, x0: Any, x1: Any, lasting_s: Any, h: Any,
-    open_: Any,
-) -> None:  # fmt: skip
-    """What blood and metabolism did, while nothing else reached them, to voxels x0 to x1 of a row:
-    exact for thawed tissue, whose source is linear."""
-    first = _U0
-    for run in range(rows.start[row], rows.start[row + _U1]):
-        last, label = rows.end[run], rows.label[run]
-        a, b = max(x0, first), min(x1, last)
-        first = last
-        latent, one, two, three = folds[label, 0], folds[label, 5], folds[label, 6], folds[label, 7]
-        gain = one - two * latent
-        if a >= b or held[label, 1] > held[label, 0] or (gain == _ZERO and three == _ZERO):
-            continue
-        keep = np.float32(np.exp(-lasting_s * latent * three))
-        rest = gain / three if three > _ZERO else _ZERO
-        for x in range(a, b):
-            i = row * pitch + x
-            above = h[i] - latent
-            if above <= _ZERO or (open_.size > 0 and open_[i] == _ZERO):
-                continue
-            if three > _ZERO:
-                h[i] += (rest - above) * (np.float32(1.0) - keep)
-            else:
-                h[i] += np.float32(lasting_s) * latent * gain
-
-
-# The many constants are one argument, which is copied at each call: not in inner loops.
-@njit(**_FAST)
-def _extend(  # pragma: no cover - compiled
-    pitch: Any, rows: Any, folds: Any, held: Any, begin: Any, end: Any, row: Any, low: Any, high: Any,
-    lasting_s: Any, h: Any, open_: Any,
-) -> None:  # fmt: skip
-    """Makes voxels low to high of a row active."""
-    if begin[row] >= end[row]:
-        _relax(pitch, rows, folds, held, row, low, high, lasting_s, h, open_)
-        begin[row], end[row] = low, high
-        return
-    if low < begin[row]:
-        _relax(pitch, rows, folds, held, row, low, begin[row], lasting_s, h, open_)
-        begin[row] = low
-    if high > end[row]:
-        _relax(pitch, rows, folds, held, row, end[row], high, lasting_s, h, open_)
-        end[row] = high
-
-
-@njit(**_FAST)
-def _grow(  # pragma: no cover - compiled
-    k: Constants, w: Arrays, workers: Any, h: Any, lasting_s: Any, reach_m: Any
-) -> None:
-    """Takes the active region ``reach_m`` beyond where heat flows."""
-    g, begin, end = k.grid, w.active[0], w.active[1]
-    x_low, x_high, y_low, y_high, z_low, z_high = _edges(g)
-    mx = np.uint64(1.0 + reach_m * np.sqrt(g.per_square[0]))
-    my = np.uint64(1.0 + reach_m * np.sqrt(g.per_square[1]))
-    mz = np.uint64(1.0 + reach_m * np.sqrt(g.per_square[2]))
-    grown = False
-    for z in range(z_low, z_high):
-        for y in range(y_low, y_high):
-            row = z * g.ny + y
-            a, b = w.reach_begin[row], w.reach_end[row]
-            if a >= b or (a >= w.grown_begin[row] and b <= w.grown_end[row]):
-                continue
-            grown = True
-            w.grown_begin[row] = min(a, w.grown_begin[row])
-            w.grown_end[row] = max(b, w.grown_end[row])
-            low = (a - mx) // _CHUNK * _CHUNK if a > x_low + mx else x_low
-            high = min((b + mx + _CHUNK - _U1) // _CHUNK * _CHUNK, x_high)
-            for z2 in range(z - mz if z > z_low + mz else z_low, min(z + mz + _U1, z_high)):
-                for y2 in range(y - my if y > y_low + my else y_low, min(y + my + _U1, y_high)):
-                    other = z2 * g.ny + y2
-                    if low < begin[other] or high > end[other]:
-                        _extend(g.pitch, k.rows, k.folds, k.held, begin, end, other, low, high,
-                                lasting_s, h, w.open_)  # fmt: skip
-    if grown:
-        _ring(g, w.active)
-        _share_out(g, w, workers)
-
-
-@njit(**_FAST)
-def _ice_outside(k: Constants, w: Arrays, h: Any) -> Any:  # pragma: no cover - compiled
-    """Whether anything is frozen where heat does not flow: there it would spread faster."""
-    g = k.grid
-    for row in range(g.nz * g.ny):
-        x0 = _U0
-        for run in range(k.rows.start[row], k.rows.start[row + _U1]):
-            x1, label = min(k.rows.end[run], g.nx), k.rows.label[run]
-            for x in range(x0, max(x0, x1)):
-                active = w.active[0][row] <= x < w.active[1][row]
-                if not active and h[row * g.pitch + x] < k.folds[label, 0]:
-                    return True
-            x0 = x1
-    return False
-
-
-@njit(**_FAST)
-def _seed(k: Constants, w: Arrays) -> None:  # pragma: no cover - compiled
-    """Needles and bodies whose temperature changes reach where they are."""
-    g, rows = k.grid, k.rows
-    for row in range(g.nz * g.ny):
-        x0 = _U0
-        for run in range(rows.start[row], rows.start[row + _U1]):
-            label = rows.label[run]
-            if k.held[label, 1] - k.held[label, 0] > _U1:
-                w.reach_begin[row] = min(w.reach_begin[row], x0)
-                w.reach_end[row] = max(w.reach_end[row], rows.end[run])
-            x0 = rows.end[run]
-    for voxel in k.sinks.voxel:
-        row, x = voxel // g.pitch, voxel % g.pitch
-        w.reach_begin[row] = min(w.reach_begin[row], x)
-        w.reach_end[row] = max(w.reach_end[row], x + _U1)
-
-
-@njit(**_FAST)
-def _share_out(g: Any, w: Arrays, workers: Any) -> None:  # pragma: no cover - compiled
-    """Planes to workers, as many active voxels each."""
-    begin, end = w.active[0], w.active[1]
-    total = 0
-    for row in range(g.nz * g.ny):
-        if begin[row] < end[row]:
-            total += int(end[row] - begin[row])
-    done, worker = 0, 1
-    w.planes[0] = _U0
-    for z in range(g.nz):
-        for row in range(z * g.ny, (z + _U1) * g.ny):
-            if begin[row] < end[row]:
-                done += int(end[row] - begin[row])
-        while worker < workers and done * workers >= total * worker:
-            w.planes[worker] = z + _U1
-            worker += 1
-    for other in range(worker, workers + 1):
-        w.planes[other] = g.nz
-
-
 # ------------------------------------------------------------------ needles and held bodies
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _at(  # pragma: no cover - compiled
     table_s: Any, table_value: Any, entries: Any, time_s: Any, before: Any
 ) -> Any:
@@ -366,7 +186,7 @@ def _at(  # pragma: no cover - compiled
     return table_value[last - _U1]
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _held_at(k: Constants, time_s: Any, held: Any) -> None:  # pragma: no cover - compiled
     """The enthalpy of held tissues, NaN for the others."""
     for label in range(len(held)):
@@ -378,7 +198,7 @@ def _held_at(k: Constants, time_s: Any, held: Any) -> None:  # pragma: no cover 
             held[label] = _enthalpy(degc, p[0], p[1], p[2], p[3], p[4])
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _heats(  # pragma: no cover - compiled
     k: Constants, w: Arrays, time_s: Any, first: Any, last: Any
 ) -> None:
@@ -408,12 +228,12 @@ def _heats(  # pragma: no cover - compiled
         w.heat[piece] = np.float32(drawn * k.strength[piece])
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _part(count: Any, worker: Any, workers: Any) -> Any:  # pragma: no cover - compiled
     return np.uint64(count * worker // workers), np.uint64(count * (worker + 1) // workers)
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _touched_of(k: Constants, w: Arrays, worker: Any) -> Any:  # pragma: no cover - compiled
     """Which of the touched voxels lie in a worker's planes."""
     plane = k.grid.ny * k.grid.pitch
@@ -425,7 +245,7 @@ def _touched_of(k: Constants, w: Arrays, worker: Any) -> Any:  # pragma: no cove
 # ------------------------------------------------------------------ the run
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _decide(  # pragma: no cover - compiled
     k: Constants, w: Arrays, workers: Any, time_s: Any, until_s: Any
 ) -> None:
@@ -507,7 +327,7 @@ def _stages(  # pragma: no cover - compiled
     _meet(worker, workers, w.gates)
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _open(  # pragma: no cover - compiled
     g: Any, active: Any, z0: Any, z1: Any, time_s: Any, back_s: Any, open_: Any
 ) -> None:
@@ -519,7 +339,7 @@ def _open(  # pragma: no cover - compiled
             open_[k] = np.float32(1.0) if back else _ZERO
 
 
-@njit(**_FAST)
+@njit(**COMPILED)
 def _note(  # pragma: no cover - compiled
     k: Constants, w: Arrays, f: Field, worker: Any, workers: Any, time_s: Any, tau: Any
 ) -> None:
@@ -531,25 +351,6 @@ def _note(  # pragma: no cover - compiled
     if w.back_s.size > 0:
         _meet(worker, workers, w.gates)
         _open(k.grid, w.active, z0, z1, time_s, w.back_s, w.open_)
-
-
-@njit(**_FAST)
-def _active_voxels(g: Any, active: Any) -> Any:  # pragma: no cover - compiled
-    total = 0
-    for row in range(g.nz * g.ny):
-        if active[0][row] < active[1][row]:
-            total += int(active[1][row] - active[0][row])
-    return total
-
-
-@njit(**_FAST)
-def _settle(k: Constants, w: Arrays, h: Any, lasting_s: Any) -> None:  # pragma: no cover - compiled
-    """The voxels that heat never reached, at the end."""
-    x0, x1, y0, y1, z0, z1 = _edges(k.grid)
-    for z in range(z0, z1):
-        for y in range(y0, y1):
-            _extend(k.grid.pitch, k.rows, k.folds, k.held, w.active[0], w.active[1],
-                    z * k.grid.ny + y, x0, x1, lasting_s, h, w.open_)  # fmt: skip
 
 
 @njit(cache=True, **_ALLOCATES)
@@ -565,10 +366,10 @@ def advance(  # pragma: no cover - compiled
     time_s, steps, stages, updates = from_s, 0, 0, 0
     diffusivity = k.diffusivity[0]
     if worker == 0:
-        _activate_all(g, w.active)
+        activate_all(g, w.active)
         w.grown_begin[:], w.grown_end[:] = (_U0, g.pitch) if whole else (g.pitch, _U0)
-        _ring(g, w.active)
-        _share_out(g, w, workers)
+        ring(g, w.active)
+        share_out(g, w, workers)
     _meet(worker, workers, w.gates)
     if w.back_s.size > 0:
         _open(g, w.active, w.planes[worker], w.planes[worker + 1], time_s, w.back_s, w.open_)
@@ -581,14 +382,14 @@ def advance(  # pragma: no cover - compiled
             _decide(k, w, workers, time_s, until_s)
             if steps == 0 and not whole:
                 w.active[0][:], w.active[1][:] = g.pitch, _U0
-                _seed(k, w)
+                seed(k, w)
                 reach = _reach_m(w.numbers[0], k.diffusivity[0], True)
-                _grow(k, w, workers, f[0], 0.0, reach)
-                if _ice_outside(k, w, f[0]):
+                grow(k, w, workers, f[0], 0.0, reach)
+                if ice_outside(k, w, f[0]):
                     diffusivity = k.diffusivity[1]
                     reach = _reach_m(w.numbers[0], diffusivity, True)
                     w.grown_begin[:], w.grown_end[:] = g.pitch, _U0
-                    _grow(k, w, workers, f[0], 0.0, reach)
+                    grow(k, w, workers, f[0], 0.0, reach)
         _meet(worker, workers, w.gates)
         _stages(k, w, f, worker, workers, time_s, held, scratch)
         tau, scheme = w.numbers[0], int(w.numbers[1])
@@ -597,11 +398,11 @@ def advance(  # pragma: no cover - compiled
         f = (f[1], f[0], f[2], f[3])
         steps, stages = steps + 1, stages + 2 * scheme + 3
         if worker == 0:
-            updates += (2 * scheme + 3) * _active_voxels(g, w.active)
-            _grow(k, w, workers, f[0], time_s - from_s, _reach_m(tau, diffusivity, False))
+            updates += (2 * scheme + 3) * active_voxels(g, w.active)
+            grow(k, w, workers, f[0], time_s - from_s, _reach_m(tau, diffusivity, False))
         _meet(worker, workers, w.gates)
     if worker == 0:
-        _settle(k, w, f[0], until_s - from_s)
+        settle(k, w, f[0], until_s - from_s)
     return steps, stages, updates
 
 
@@ -611,9 +412,9 @@ def rate_only(  # pragma: no cover - compiled
 ) -> None:
     """∂H/∂t of a field into ``field[3]``, by one worker."""
     g, held = k.grid, np.empty(len(k.curves), np.float32)
-    _activate_all(g, w.active)
-    _ring(g, w.active)
-    _share_out(g, w, 1)
+    activate_all(g, w.active)
+    ring(g, w.active)
+    share_out(g, w, 1)
     if w.back_s.size > 0:
         _open(g, w.active, _U0, g.nz, time_s, w.back_s, w.open_)
     _held_at(k, time_s, held)

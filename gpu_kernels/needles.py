@@ -8,7 +8,7 @@ by q' = 2π(θ~ − θ(T_p))/ln(r_eq/r_p) with r_eq = 2σ·exp(−γ/2), since �
 of variance 2σ² per axis is ½(ln 4σ² − γ) (an immersed form of Peaceman's well model, SPE J. 1978).
 The 7-point stencil's own Green function is deeper by (q'/2π)·Σ_i d_i²·⅜(1 − n_i²)²/24σ² for a
 needle along n, which ``r_eq_mm`` takes into account (leading term of the stencil's symbol, averaged
-over the needle's normal plane): with σ = d that is 2–3 % of the draw.
+over the needle's normal plane): with σ = 0.8 d that is 3–5 % of the draw.
 Invariant: the weights of every piece sum to 1, wherever the needle lies.
 """
 
@@ -29,6 +29,7 @@ _EULER_GAMMA = 0.5772156649015329
 # Pieces a σ apart make a line of Gaussians that ripples by 2·exp(−2π²) of its mean.
 _PIECES_PER_SIGMA = 1.0
 _REACH_SIGMA = 3.5
+_LEAST_SIGMA_VOXELS = 0.8
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ class Touched:
 
 
 def sigma_mm(problem: Problem, needle: Needle) -> float:
-    """Wide enough for the grid to resolve and for r_eq to exceed the needle's radius."""
-    return max(max(problem.spacing_mm), 0.75 * needle.diameter_mm)
+    """Wide enough for the grid to resolve and for r_eq to exceed the needle's radius. With a voxel
+    instead of 0.8 the −40 °C radius on 2 mm voxels is 0.03 mm further off."""
+    return max(_LEAST_SIGMA_VOXELS * max(problem.spacing_mm), 0.75 * needle.diameter_mm)
 
 
 def r_eq_mm(problem: Problem, needle: Needle) -> float:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gpu_kernels.engine import Blood, Engine, Needle, Problem, State, Tissue
+from gpu_kernels.needles import shafts
 from gpu_kernels.validation import check
 from monitor.case import preset_names, tissue_preset
 from monitor.config import ConfigError
@@ -113,6 +114,10 @@ def _simulation(root: Table, errors: list[str]) -> Simulation | None:
         check(problem)
     except ValueError as error:
         errors.append(str(error))
+    else:
+        drawn = set(shafts(problem).needle)
+        for i in set(range(len(needles))) - drawn:
+            errors.append(f"probe[{i + 1}].tip_mm: the active zone lies outside the box")
     return Simulation(problem, initial, times_s, points_mm, isotherms)
 
 
@@ -244,7 +249,7 @@ def _probe(t: Table) -> Needle:
     needle = Needle(
         tip_mm=t.triple("tip_mm"),
         direction=(float(unit[0]), float(unit[1]), float(unit[2])),
-        diameter_mm=t.number("diameter_mm", 0.1, 20.0, "mm"),
+        diameter_mm=t.number("diameter_mm", 0.1, 5.0, "mm"),
         active_length_mm=t.number("active_length_mm", 0.1, 1e4, "mm"),
         **driven,
     )

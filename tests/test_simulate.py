@@ -133,6 +133,12 @@ def test_shapes_lie_where_the_file_puts_them(tmp_path: Path) -> None:
         ('boundary = "insulated"', 'boundary = "open"', "domain.boundary"),
         ("duration_s = 120", "duration_s = nan", "run.duration_s"),
         ("[run]", "[runs]", "runs: unknown"),
+        (
+            "tip_mm = [0, 0, -8]",
+            "tip_mm = [0, 80, -8]",
+            "probe[1].tip_mm: the active zone lies outside",
+        ),
+        ("diameter_mm = 1.5", "diameter_mm = 12", "probe[1].diameter_mm"),
         ("sphere = {centre_mm = [4, 0, 0], radius_mm = 5}", "", "expected a shape"),
         ("[domain]", "[domain", "problem.toml"),
     ],
