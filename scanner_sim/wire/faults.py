@@ -246,7 +246,7 @@ KINDS: dict[str, Kind] = {
         "A-ABORT in the middle of a slice; the rest comes in a new association", _abort_in_store
     ),
     "refused": Kind(
-        "connection reset in mid-scan, 20 s nobody, one rejected call, then the rest",
+        "connection reset in mid-scan, 20 s nobody, one call in vain, then the rest",
         _refused,
         20.0,
     ),

@@ -1,4 +1,4 @@
-"""The edge: one association at a time to one receiver. Wall-clock seconds.
+"""One receiver, called whenever there is something for it. Wall-clock seconds.
 
 Invariant: every instance handed over ends as taken, refused for good, or to be sent again; nothing
 is dropped in silence.
@@ -7,24 +7,23 @@ is dropped in silence.
 from __future__ import annotations
 
 import copy
-import socket
 import ssl
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
-from pynetdicom import AE, build_context
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import encode
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
-_MAX_PDU_BYTES = 131072
+from scanner_sim.wire.link import Link, LinkError
+
 _NOBODYS_CLASS = generate_uid(entropy_srcs=["a storage class that nobody takes"])
 
 
@@ -73,6 +72,10 @@ class Answer(Enum):
     TAKEN, REFUSED, LATER = range(3)
 
 
+class NotTaken(ValueError):
+    """The receiver accepts no transfer syntax in which the instance could go."""
+
+
 class Line:
     """Calls when there is something to send. ``why`` says what went wrong last. Contexts are
     proposed for ``datasets``: each class in its own syntax and, as PS3.5 10.1 asks, the default."""
@@ -80,125 +83,104 @@ class Line:
     def __init__(self, target: Target, datasets: Iterable[Dataset]) -> None:
         self.why = ""
         self._target = target
-        self._association: Any = None
+        self._link: Link | None = None
         self._unreachable = False
         pairs = [(str(d.SOPClassUID), str(d.file_meta.TransferSyntaxUID)) for d in datasets]
-        pairs += [(sop_class, ImplicitVRLittleEndian) for sop_class, _ in pairs]
-        self._contexts = [build_context(c, s) for c, s in dict.fromkeys(pairs)]
+        pairs += [
+            (c, s) for c, _ in pairs for s in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+        ]
+        self._proposed = list(dict.fromkeys(pairs))
         self._tls = target.tls.context() if target.tls else None
 
-    def open(self) -> bool:
-        """Tries once: a receiver that is gone costs one time-out, not one for each image."""
-        if self._unreachable:
-            return False
-        if self._association is None or not self._association.is_established:
-            self._association = self._call(self._contexts)
-        self._unreachable = not self._association.is_established
-        return not self._unreachable
-
     def store(self, dataset: Dataset) -> Answer:
-        if not self.open():
-            return Answer.LATER
         try:
-            answer = self._association.send_c_store(self._acceptable(dataset))
-        except (
-            ValueError,
-            RuntimeError,
-        ) as error:  # no context for it, or the association just died
+            link = self._open()
+            prepared, syntax = _acceptable(dataset, link.syntaxes(dataset.SOPClassUID))
+            answer = self._judge(link.store(prepared, syntax))
+        except NotTaken as error:
             self.why = str(error)
-            return Answer.REFUSED if isinstance(error, ValueError) else Answer.LATER
-        finally:
-            if self._target.per_image:
-                self.release()
-        return self._judge(answer.get("Status"))
+            answer = Answer.REFUSED
+        except LinkError as error:
+            self.why, self._link = str(error), None
+            return Answer.LATER
+        if self._target.per_image:
+            self.release()
+        return answer
 
     def abort_in(self, dataset: Dataset) -> None:
         """Half of a C-STORE's data set, then A-ABORT."""
-        if self.open() and self._accepted(dataset.SOPClassUID):
-            for fragment in self._half(dataset):
-                self._association.dul.send_pdu(fragment)
-            self._association.abort()
+        try:
+            link = self._open()
+            link.store_half_and_abort(*_acceptable(dataset, link.syntaxes(dataset.SOPClassUID)))
+        except (LinkError, NotTaken) as error:
+            self.why = str(error)
+        self._link = None
 
     def reset(self) -> None:
-        """The connection dies as when a cable is pulled and a firewall answers: TCP reset."""
-        association, self._association = self._association, None
-        raw = association.dul.socket.socket if association and association.dul.socket else None
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            raw.close()
+        """The connection dies as when a cable is pulled and a firewall answers."""
+        if self._link is not None:
+            self._link.reset()
+        self._link = None
 
     def call_in_vain(self) -> None:
         """Asks for a service that no receiver has."""
-        association = self._call([build_context(_NOBODYS_CLASS, ImplicitVRLittleEndian)])
-        if association.is_established:
-            association.abort()
+        try:
+            self._call([(_NOBODYS_CLASS, ImplicitVRLittleEndian)]).release()
+        except LinkError as error:
+            self.why = str(error)
 
     def release(self) -> None:
-        if self._association is not None and self._association.is_established:
-            self._association.release()
-        self._association = None
+        if self._link is not None:
+            self._link.release()
+        self._link = None
 
-    def _call(self, contexts: list[Any]) -> Any:
+    def _open(self) -> Link:
+        """Tries once: a receiver that is gone costs one time-out, not one for each image."""
+        if self._link is None and not self._unreachable:
+            self._unreachable = True
+            self._link = self._call(self._proposed)
+            self._unreachable = False
+        if self._link is None:
+            raise LinkError(self.why)
+        return self._link
+
+    def _call(self, proposed: list[tuple[str, str]]) -> Link:
         target = self._target
-        ae = AE(ae_title=target.calling_ae_title)
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30.0
-        ae.connection_timeout = 5.0
         name = target.host if target.tls is None else target.tls.server_name or target.host
-        association = ae.associate(
-            target.host,
-            target.port,
-            contexts=contexts,
-            ae_title=target.ae_title,
-            max_pdu=_MAX_PDU_BYTES,
-            tls_args=(self._tls, name) if self._tls else None,
+        return Link(
+            (target.host, target.port),
+            (target.calling_ae_title, target.ae_title),
+            proposed,
+            (self._tls, name) if self._tls else None,
         )
-        if association.is_rejected:
-            self.why = "the association was rejected"
-        elif not association.is_established:
-            tls = " or its certificate or ours is not trusted" if self._tls else ""
-            self.why = f"no association: nobody answers, or not to this call{tls}"
-        return association
 
-    def _accepted(self, sop_class: UID) -> list[Any]:
-        return [c for c in self._association.accepted_contexts if c.abstract_syntax == sop_class]
-
-    def _acceptable(self, dataset: Dataset) -> Dataset:
-        """Decompressed where the receiver does not take it compressed, as PS3.5 10.1 has it."""
-        own = dataset.file_meta.TransferSyntaxUID
-        syntaxes = [c.transfer_syntax[0] for c in self._accepted(dataset.SOPClassUID)]
-        if own in syntaxes or not own.is_compressed or not syntaxes:
-            return dataset
-        plain = copy.deepcopy(dataset)
-        try:
-            plain.decompress(generate_instance_uid=False)
-        except Exception as error:  # each codec raises its own; a damaged codestream is one cause
-            raise ValueError(
-                f"it is not taken compressed, and not to be decompressed: {error}"
-            ) from error
-        return plain
-
-    def _half(self, dataset: Dataset) -> list[Any]:
-        dataset = self._acceptable(dataset)
-        context = self._accepted(dataset.SOPClassUID)[0]
-        syntax = context.transfer_syntax[0]
-        body = encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian) or b""
-        request = C_STORE()
-        request.MessageID, request.Priority = 1, 2
-        request.AffectedSOPClassUID = dataset.SOPClassUID
-        request.AffectedSOPInstanceUID = dataset.SOPInstanceUID
-        request.DataSet = BytesIO(body)
-        message = C_STORE_RQ()
-        message.primitive_to_message(request)
-        limit = self._association.dimse.maximum_pdu_size or _MAX_PDU_BYTES
-        fragments = list(message.encode_msg(context.context_id, min(limit, len(body) // 8 + 512)))
-        return fragments[: len(fragments) // 2]
-
-    def _judge(self, status: int | None) -> Answer:
-        if status is None:
-            self.why = "the association ended without an answer"
-            return Answer.LATER
+    def _judge(self, status: int) -> Answer:
         if status == 0x0000 or 0xB000 <= status <= 0xBFFF:
             return Answer.TAKEN
         self.why = f"status 0x{status:04X}"
-        # 0xA7xx is out of resources, for now; the other failures are about the instance (PS3.4 B.2.3).
+        # 0xA7xx: out of resources for now; other failures are the instance's own (PS3.4 B.2.3).
         return Answer.LATER if 0xA700 <= status <= 0xA7FF else Answer.REFUSED
+
+
+def _acceptable(dataset: Dataset, taken: Iterable[UID]) -> tuple[Dataset, UID]:
+    """The dataset and a syntax the receiver takes it in: its own, or uncompressed (PS3.5 10.1)."""
+    own, taken = dataset.file_meta.TransferSyntaxUID, list(taken)
+    if own in taken:
+        return dataset, own
+    plain = [s for s in (ExplicitVRLittleEndian, ImplicitVRLittleEndian) if s in taken]
+    if not plain:
+        raise NotTaken(f"the receiver takes no {dataset.SOPClassUID.name}")
+    return (_decompressed(dataset) if own.is_compressed else dataset), plain[0]
+
+
+def _decompressed(dataset: Dataset) -> Dataset:
+    copied = copy.deepcopy(dataset)
+    # pylibjpeg-rle answers damage with a Rust panic, which is no Exception.
+    plugin = "pydicom" if dataset.file_meta.TransferSyntaxUID == RLELossless else ""
+    try:
+        copied.decompress(decoding_plugin=plugin, generate_instance_uid=False)
+    except Exception as error:  # each codec raises its own
+        raise NotTaken(
+            f"it is not taken compressed, nor can it be decompressed: {error}"
+        ) from error
+    return copied

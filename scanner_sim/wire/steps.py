@@ -34,7 +34,7 @@ class Silence:
 @dataclass(frozen=True)
 class Absence:
     """The connection is reset and nobody calls for a while; the first call after that proposes
-    nothing a storage provider takes, and is rejected."""
+    nothing that a storage provider takes."""
 
     seconds: float
 
