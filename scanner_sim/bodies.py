@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from scanner_sim.frame import FloatArray
+from scanner_sim.scenario import Body, Point
+
 Level = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 
 
-def ellipsoid(centre: tuple[float, float, float], semi_axes: tuple[float, float, float]) -> Level:
+def ellipsoid(centre: Point, semi_axes: Point) -> Level:
     smallest = min(semi_axes)
 
     def level(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
@@ -27,22 +28,45 @@ def ellipsoid(centre: tuple[float, float, float], semi_axes: tuple[float, float,
     return level
 
 
-def tube(points: FloatArray, radius_mm: float) -> Level:
-    """A round tube along a polyline (n, 3)."""
+def tube(points: npt.ArrayLike, radius_mm: float, end_radius_mm: float | None = None) -> Level:
+    """A round tube along a polyline (n, 3); its radius may change evenly from end to end."""
+    line = np.asarray(points, float)
+    pieces = len(line) - 1
+    taper = (radius_mm if end_radius_mm is None else end_radius_mm) - radius_mm
 
     def level(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
-        nearest = np.full(np.broadcast(x, y, z).shape, np.inf)
-        for a, b in itertools.pairwise(points):
+        nearest = np.full(np.broadcast(x, y, z).shape, np.inf, np.float32)
+        for number, (a, b) in enumerate(itertools.pairwise(line)):
             d = b - a
             t = ((x - a[0]) * d[0] + (y - a[1]) * d[1] + (z - a[2]) * d[2]) / (d @ d)
             t = np.clip(t, 0.0, 1.0)
             square = (
                 (x - a[0] - t * d[0]) ** 2 + (y - a[1] - t * d[1]) ** 2 + (z - a[2] - t * d[2]) ** 2
             )
-            nearest = np.minimum(nearest, square)
-        return np.asarray(np.sqrt(nearest) - radius_mm)
+            radius = radius_mm + taper * (number + t) / pieces
+            nearest = np.minimum(nearest, np.sqrt(square) - radius)
+        return nearest
 
     return level
+
+
+def inset(level: Level, by_mm: float) -> Level:
+    """What lies at least so deep in a body."""
+    return lambda x, y, z: level(x, y, z) + by_mm
+
+
+def body_level(body: Body) -> Level:
+    """A scenario's own body: an ellipsoid for one point, a tube for more."""
+    if len(body.points_lps_mm) == 1:
+        return ellipsoid(body.points_lps_mm[0], body.semi_axes_mm)
+    return tube(body.points_lps_mm, body.semi_axes_mm[0])
+
+
+def body_box(body: Body, around_mm: float = 6.0) -> tuple[FloatArray, FloatArray]:
+    """Corners of a box that holds the body."""
+    points = np.array(body.points_lps_mm)
+    reach = np.array(body.semi_axes_mm) + around_mm
+    return points.min(0) - reach, points.max(0) + reach
 
 
 def sampled(field: FloatArray, origin_xyz: FloatArray, spacing_xyz: FloatArray) -> Level:
@@ -60,7 +84,7 @@ def sampled(field: FloatArray, origin_xyz: FloatArray, spacing_xyz: FloatArray) 
     return level
 
 
-def patch(inner: Level, centre: tuple[float, float, float], reach_mm: float) -> Level:
+def patch(inner: Level, centre: Point, reach_mm: float) -> Level:
     """The part of a body within reach of a point."""
 
     def level(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import SimpleITK
-
 from scanner_sim import scenario as scenarios
-from scanner_sim.dicom_out import Writer
-from scanner_sim.plan import save, write_plan
-from scanner_sim.push import Clock, PushError, Target, play
-from scanner_sim.render import on_axes
+from scanner_sim.console import Console, writer_of
+from scanner_sim.dicom import pixels, profiles
+from scanner_sim.output import EPOCH_UTC_S, write_all, write_truth
+from scanner_sim.patient.anatomy import outline
+from scanner_sim.plan import write_plan
+from scanner_sim.scenario import Scenario
 from scanner_sim.simulation import Simulation
+from scanner_sim.wire import faults
+from scanner_sim.wire.push import Clock, Pace, PushError, Target, Tls, play
 
-# A fixed moment, so that the same scenario renders to the same bytes.
-_RENDER_EPOCH_UTC_S = 1_767_225_600.0
+_ORDERS = ("ascending", "descending", "shuffled")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,9 +48,11 @@ def _parser() -> argparse.ArgumentParser:
         "physics of its own, and images sent over DICOM. Nothing it sends is a patient.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    p = commands.add_parser("list", help="the scenarios")
+    p = commands.add_parser("list", help="the scenarios, and why each is hard")
     p.set_defaults(run=lambda args: _list())
-    p = _command(commands, "plan", _plan, "write case.toml and rtstruct.dcm, as before a procedure")
+    p = _command(
+        commands, "plan", _plan, "write case.toml, rtstruct.dcm and seg.dcm, as before a procedure"
+    )
     p.add_argument("--out", type=Path, required=True, metavar="DIR")
     p.add_argument(
         "--port",
@@ -63,7 +66,37 @@ def _parser() -> argparse.ArgumentParser:
     p = _command(commands, "render", _render, "write every scan as DICOM, the plan and the truth")
     p.add_argument("--out", type=Path, required=True, metavar="DIR")
     p.add_argument("--scans", type=int, metavar="N", help="only the first N scans")
-    p = _command(commands, "push", _push, "play the procedure live to a DICOM receiver")
+    _push_options(_command(commands, "push", _push, "play the procedure live to a DICOM receiver"))
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
+    p = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("scenario", help="its name (scanner-sim list)")
+    p.add_argument(
+        "--ct",
+        type=Path,
+        metavar="DIR",
+        help="a real CT series as anatomy; lesion, needles and ice are planted in it",
+    )
+    p.add_argument(
+        "--no-cache", action="store_true", help="compute everything; keep and read nothing on disk"
+    )
+    habits = p.add_argument_group("the scanner's habits (default: the scenario's)")
+    habits.add_argument("--vendor", choices=profiles.names())
+    habits.add_argument("--series", choices=("per_scan", "single"))
+    habits.add_argument("--transfer-syntax", choices=list(pixels.SYNTAXES))
+    p.set_defaults(run=run)
+    return p
+
+
+def _push_options(p: Any) -> None:
+    p.epilog = "faults:\n" + textwrap.indent(faults.describe(), "  ")
     p.add_argument("--to", type=_target, required=True, metavar="AET@host:port")
     p.add_argument(
         "--speed", type=float, default=1.0, help="times faster than life; default %(default)s"
@@ -75,27 +108,25 @@ def _parser() -> argparse.ArgumentParser:
         help="when the fast clock showed the true time; default now",
     )
     p.add_argument("--calling-ae", default="SCANNER", help="own AE title; default %(default)s")
+    p.add_argument("--association", choices=("series", "image"), help="one association per what")
+    p.add_argument("--order", choices=_ORDERS, help="of the slices within a series")
     p.add_argument(
-        "--association",
-        choices=("series", "image"),
-        default="series",
-        help="one association per what; default %(default)s",
+        "--slices-per-s",
+        type=float,
+        default=15.0,
+        help="reconstruction's pace; default %(default)s",
     )
+    p.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME[:when]",
+        help="something goes wrong; when is scan numbers (2,5) or all; may be given several times",
+    )
+    p.add_argument("--tls-ca", type=Path, metavar="PEM", help="use TLS; whom to trust as receiver")
+    p.add_argument("--tls-cert", type=Path, metavar="PEM", help="the scanner's own certificate")
+    p.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
     p.add_argument("--truth", type=Path, metavar="DIR", help="write truth.json there at the end")
-    return parser
-
-
-def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
-    p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    p.add_argument("scenario", help="its name (scanner-sim list)")
-    p.add_argument(
-        "--ct",
-        type=Path,
-        metavar="DIR",
-        help="a real CT series as anatomy; lesion, needles and ice are planted in it",
-    )
-    p.set_defaults(run=run)
-    return p
 
 
 def _target(text: str) -> Target:
@@ -108,71 +139,71 @@ def _target(text: str) -> Target:
 
 def _list() -> None:
     for name in scenarios.names():
-        print(f"{name}: {scenarios.load(name).title}")
+        s = scenarios.load(name)
+        minutes = sum(p.seconds for p in s.phases) / 60.0
+        print(f"{name}\n    {s.title}.")
+        print(textwrap.fill(s.hard, 96, initial_indent="    ", subsequent_indent="    "))
+        print(
+            f"    {len(s.needles)} needle(s), {len(s.scans)} scans in {minutes:.0f} min, "
+            f"{s.scanner.vendor}, seed {s.seed}"
+        )
+
+
+def _scenario(args: argparse.Namespace) -> Scenario:
+    """The scenario with what the command line says instead."""
+    if args.ct is not None and not args.ct.is_dir():
+        raise scenarios.ScenarioError(f"--ct {args.ct}: not a folder")
+    s = scenarios.load(args.scenario)
+    asked = {
+        k: getattr(args, k, None)
+        for k in ("vendor", "series", "transfer_syntax", "order", "association")
+    }
+    return replace(s, scanner=replace(s.scanner, **{k: v for k, v in asked.items() if v}))
 
 
 @contextlib.contextmanager
 def _open(args: argparse.Namespace) -> Iterator[Simulation]:
-    if args.ct is not None and not args.ct.is_dir():
-        raise scenarios.ScenarioError(f"--ct {args.ct}: not a folder")
-    simulation = Simulation(scenarios.load(args.scenario), args.ct)
+    bar = _Bar() if sys.stderr.isatty() else None
+    progress = bar.show if bar else lambda _scan, _slices: None
+    simulation = Simulation(_scenario(args), args.ct, not args.no_cache, progress)
     try:
         yield simulation
     finally:
         simulation.close()
 
 
+class _Bar:
+    """Slices of the scan in work, on one line of a terminal."""
+
+    def __init__(self) -> None:
+        self._scan, self._done = -1, 0
+
+    def show(self, scan: int, slices: int) -> None:
+        self._done = slices if scan != self._scan else self._done + slices
+        self._scan = scan
+        text = f"\rscan {scan}: {'▮' * self._done} {self._done} slices "
+        print(text, end="", file=sys.stderr, flush=True)
+
+
 def _plan(args: argparse.Namespace) -> None:
+    if args.ct is None:
+        scenario = _scenario(args)
+        planned = outline(scenario)
+        writer = writer_of(scenario, EPOCH_UTC_S)
+        print(write_plan(scenario, planned, writer, args.out, args.ae_title, args.port))
+        return
     with _open(args) as simulation:
-        writer = Writer(simulation.scenario, simulation.anatomy.frame, _RENDER_EPOCH_UTC_S)
-        print(write_plan(simulation, writer, args.out, args.ae_title, args.port))
+        s = simulation.scenario
+        writer = writer_of(s, EPOCH_UTC_S)
+        print(write_plan(s, simulation.planned, writer, args.out, args.ae_title, args.port))
 
 
 def _render(args: argparse.Namespace) -> None:
     with _open(args) as simulation:
         simulation.start()
-        _write_all(simulation, args)
-
-
-def _write_all(simulation: Simulation, args: argparse.Namespace) -> None:
-    writer = Writer(simulation.scenario, simulation.anatomy.frame, _RENDER_EPOCH_UTC_S)
-    write_plan(simulation, writer, args.out, "ICEBALL", 11112)
-    count = min(args.scans or len(simulation.scan_times_s), len(simulation.scan_times_s))
-    truth = args.out / "truth"
-    truth.mkdir(exist_ok=True)
-    for number in range(count):
-        folder = args.out / f"scan_{number:03d}"
-        folder.mkdir(exist_ok=True)
-        for k, dataset in enumerate(
-            writer.slices(number, simulation.scan_times_s[number], simulation.scan(number))
-        ):
-            save(dataset, folder / f"{k:04d}.dcm")
-        _write_mask(simulation, number, truth / f"ice_{number:03d}.nii.gz")
-        print(f"scan {number} of {count} written", flush=True)
-    _write_truth(simulation, count, args.out / "truth")
-
-
-def _write_mask(simulation: Simulation, number: int, path: Path) -> None:
-    """The ice in the scan's own geometry."""
-    frame = simulation.anatomy.frame
-    fraction = simulation.frozen(number).fraction
-    shape = (len(frame.z), len(frame.y), len(frame.x))
-    mask = np.zeros(shape, np.uint8)
-    if fraction is not None:
-        mask = (on_axes(fraction, simulation.heat.frame, frame.z, frame.y, frame.x) >= 0.5).astype(
-            np.uint8
-        )
-    image = SimpleITK.GetImageFromArray(mask)
-    image.SetOrigin((float(frame.x[0]), float(frame.y[0]), float(frame.z[0])))
-    image.SetSpacing(frame.spacing_mm)
-    SimpleITK.WriteImage(image, str(path))
-
-
-def _write_truth(simulation: Simulation, count: int, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    scans = [simulation.truth(n) for n in range(count)]
-    text = json.dumps({"scenario": simulation.scenario.name, "scans": scans}, indent=1)
-    (folder / "truth.json").write_text(text + "\n", encoding="utf-8")
+        whole = len(simulation.scan_times_s)
+        count = min(args.scans or whole, whole)
+        write_all(simulation, args.out, count, lambda text: print(text, flush=True))
 
 
 def _push(args: argparse.Namespace) -> None:
@@ -180,15 +211,29 @@ def _push(args: argparse.Namespace) -> None:
         raise scenarios.ScenarioError(
             f"--speed {args.speed}: expected a number above 0, at most 1000"
         )
-    target = Target(
-        args.to.ae_title, args.to.host, args.to.port, args.calling_ae, args.association == "image"
-    )
+    wanted = [faults.parse(text) for text in args.fault]
+    tls = Tls(args.tls_ca, args.tls_cert, args.tls_key) if args.tls_ca else None
     clock = Clock(args.epoch if args.epoch is not None else time.time(), args.speed)
     with _open(args) as simulation:
         simulation.start()
-        play(simulation, target, clock, lambda text: print(text, flush=True))
+        s = simulation.scenario
+        target = replace(
+            args.to,
+            calling_ae_title=args.calling_ae,
+            per_image=s.scanner.association == "image",
+            tls=tls,
+        )
+        simulation.acquisition(0)  # the procedure begins when the baseline can be shown
+        start_utc_s = clock.now_utc_s()
+        console = Console(simulation, writer_of(s, start_utc_s))
+        pace = Pace(args.slices_per_s, s.scanner.order, s.seed)  # type: ignore[arg-type]
+        play(console, target, clock, start_utc_s, _say, pace, wanted)
         if args.truth is not None:
-            _write_truth(simulation, len(simulation.scan_times_s), args.truth)
+            write_truth(simulation, len(simulation.scan_times_s), args.truth)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

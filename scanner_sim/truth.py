@@ -1,10 +1,10 @@
-"""What really happened, from the heat grid itself, by code of its own. mm, ml, fractions 0..1.
+"""What really happened at a scan, by code of its own. mm, ml, fractions 0..1, the scan's coordinates.
 
 Definitions (the monitor's, computed another way): the ice is where half of the freezable water is
 frozen; lesion covered is the share of its volume inside; the minimal margin is the smallest depth
 of the lesion's points inside the ice, negative when some are out; a structure's distance is the
-smallest signed distance of its points to the ice.
-Invariant: computed at half the heat grid's spacing, from the undisturbed frozen fraction.
+smallest signed distance of its points to the ice. Lesion and structures move with the tissue.
+Invariant: computed at half a millimetre, from the undisturbed frozen fraction.
 """
 
 from __future__ import annotations
@@ -15,16 +15,44 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from scanner_sim.anatomy import Anatomy, Frame
-from scanner_sim.bodies import FloatArray
-from scanner_sim.render import on_axes
+from scanner_sim.bodies import Level
+from scanner_sim.frame import FloatArray, Frame, even, on_axes
+from scanner_sim.freezing.ice import State
+from scanner_sim.patient.anatomy import Anatomy
+from scanner_sim.patient.motion import Displacement
 from scanner_sim.scenario import Scenario
 
 _STEP_MM = 0.5
 
 
+def seen_frame(state: State, moved: Displacement, spacing_mm: float) -> Frame:
+    """An even frame in the scan's coordinates that holds all of the state's frame."""
+    f = state.frame
+    corners = [
+        moved.to_scan((float(x), float(y), float(z)))
+        for x in (f.x[0], f.x[-1])
+        for y in (f.y[0], f.y[-1])
+        for z in (f.z[0], f.z[-1])
+    ]
+    return even(np.min(corners, 0), np.max(corners, 0), spacing_mm)
+
+
+def as_seen(
+    field: FloatArray, state: State, moved: Displacement, frame: Frame, outside: float = 0.0
+) -> npt.NDArray[np.float32]:
+    """A field of the state at the points of a frame in the scan's coordinates."""
+    x, y, z = moved.to_plan(*frame.grid())
+    own = state.frame
+    at = [(p - a[0]) / (a[1] - a[0]) for p, a in zip((z, y, x), (own.z, own.y, own.x), strict=True)]
+    return np.asarray(
+        ndimage.map_coordinates(
+            field, at, order=1, mode="constant", cval=outside, output=np.float32
+        )
+    )
+
+
 def measure(
-    scenario: Scenario, anatomy: Anatomy, frame: Frame, fraction: FloatArray | None, time_s: float
+    scenario: Scenario, anatomy: Anatomy, state: State | None, moved: Displacement, time_s: float
 ) -> dict[str, Any]:
     """The truth of one scan, as it goes into truth.json."""
     result: dict[str, Any] = {
@@ -34,23 +62,41 @@ def measure(
         "margin_covered": 0.0,
         "min_margin_mm": None,
         "structures": {s.name: None for s in scenario.structures},
+        "needles": [
+            {"number": n.number, "tip_lps_mm": ends[0], "entry_lps_mm": ends[1]}
+            for n, ends in ((n, moved.needle(n)) for n in anatomy.needles)
+        ],
+        "lesion_centre_lps_mm": moved.to_scan(anatomy.lesion_centre_lps_mm),
     }
-    fine = Frame(*(np.arange(a[0], a[-1] + 1e-6, _STEP_MM) for a in (frame.x, frame.y, frame.z)))
-    ice = None if fraction is None else on_axes(fraction, frame, fine.z, fine.y, fine.x) >= 0.5
-    if ice is None or not ice.any():
+    if state is None or state.fraction.max() < 0.5:
+        return result
+    fine = seen_frame(state, moved, _STEP_MM)
+    ice = as_seen(state.fraction, state, moved, fine) >= 0.5
+    if not ice.any():
         return result
     distance_mm = signed_distance_mm(ice)
-    lesion_mm = np.asarray(anatomy.lesion(*fine.grid()))
-    lesion = lesion_mm <= 0
+    lesion = _inside(anatomy.lesion, moved, fine)
     grown = ndimage.distance_transform_edt(~lesion) * _STEP_MM <= scenario.margin_goal_mm
     result["ice_volume_ml"] = float(ice.sum()) * _STEP_MM**3 / 1000.0
     result["lesion_covered"] = float(ice[lesion].mean())
     result["margin_covered"] = min(result["lesion_covered"], float(ice[grown].mean()))
     result["min_margin_mm"] = float(-distance_mm[lesion].max())
     for name, level in anatomy.structures.items():
-        body = np.asarray(level(*fine.grid())) <= 0
+        body = _inside(level, moved, fine)
         result["structures"][name] = float(distance_mm[body].min()) if body.any() else None
     return result
+
+
+def _inside(level: Level, moved: Displacement, fine: Frame) -> npt.NDArray[np.bool_]:
+    """A body of the plan as the tissue has carried it; levels are smooth, so every other point
+    will do."""
+    half = Frame(fine.x[::2], fine.y[::2], fine.z[::2])
+    values = np.asarray(level(*moved.to_plan(*half.grid())), np.float32)
+    edge = [np.append(a[::2], a[-1] + _STEP_MM) if len(a) % 2 == 0 else a[::2] for a in
+            (fine.x, fine.y, fine.z)]  # fmt: skip
+    values = np.pad(values, [(0, len(e) - n) for e, n in zip(edge[::-1], values.shape, strict=True)],
+                    mode="edge")  # fmt: skip
+    return on_axes(values, Frame(*edge), fine.z, fine.y, fine.x) <= 0
 
 
 def signed_distance_mm(ice: npt.NDArray[np.bool_]) -> FloatArray:

@@ -157,16 +157,21 @@ def _contours(number: int, lines: Sequence[FloatArray]) -> Dataset:
 
 
 def _lines(level: Level, x: FloatArray, y: FloatArray, z: FloatArray) -> list[FloatArray]:
-    """The body's closed outlines (n, 3) on each plane that it crosses."""
+    """The body's closed outlines (n, 3) on each plane that it crosses. A body that leaves the image
+    ends at its edge, half a pixel beyond the last centres: the rim mirrors the level's sign."""
     outlines: list[FloatArray] = []
+    rim_x, rim_y = (np.concatenate([[2 * a[0] - a[1]], a, [2 * a[-1] - a[-2]]]) for a in (x, y))
+    outside = np.pad(np.zeros((len(y), len(x)), bool), 1, constant_values=True)
     for height in z:
         plane = np.asarray(level(x[None, :], y[:, None], np.asarray(height)), float)
         if not (plane < 0).any():
             continue
-        generator: Any = contourpy.contour_generator(x, y, plane)
+        padded = np.pad(plane, 1, mode="edge")
+        padded[outside] = np.abs(padded[outside]) + 1e-6
+        generator: Any = contourpy.contour_generator(rim_x, rim_y, padded)
         for line in generator.lines(0.0):
             if len(line) > 3:
-                ring = line[:-1]
+                ring = line[:-1]  # closed: its last point is its first
                 outlines.append(np.column_stack([ring, np.full(len(ring), height)]))
     return outlines
 

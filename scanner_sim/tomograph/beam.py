@@ -18,8 +18,8 @@ import numpy.typing as npt
 from numba import njit
 
 from scanner_sim.images import Technique
-from scanner_sim.projector import VIEWS, FloatArray, Rays, noise_gain_per_mm
 from scanner_sim.scenario import ScenarioError
+from scanner_sim.tomograph.projector import VIEWS, FloatArray, Rays, noise_gain_per_mm
 
 # Source to isocentre; share of the photons that scatter, septa and scintillator leave to count.
 _SOURCE_MM, _EFFICIENCY = 570.0, 0.7
@@ -137,11 +137,11 @@ def measured_water_mm(
         water_mm, bone_mm, metal_mm if metal_mm is not None else np.zeros((0, 1, 1), np.float32),
         bowtie, table, beam.weights, beam.mu_per_mm, log_signal,
     )  # fmt: skip
-    open_log = beam.open_signal().astype(np.float32)
     if rng is not None:
         log_signal = _counted(log_signal, beam.counts.astype(np.float32), rng)
     depth = np.interp(log_signal.ravel(), beam.water_table, np.arange(_LONGEST_MM))
-    return (depth.reshape(log_signal.shape) - np.interp(open_log, table, np.arange(_LONGEST_MM))).astype(np.float32)  # fmt: skip
+    bowtie_mm = np.interp(beam.open_signal(), beam.water_table, np.arange(_LONGEST_MM))
+    return (depth.reshape(log_signal.shape) - bowtie_mm).astype(np.float32)
 
 
 def _counted(log_signal: FloatArray, counts: FloatArray, rng: np.random.Generator) -> FloatArray:

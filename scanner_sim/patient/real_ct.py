@@ -6,6 +6,7 @@ Invariant: the series' pixels and geometry stay as they are until something is p
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy.typing as npt
 import pydicom
 from scipy import ndimage
 
-from scanner_sim.anatomy import TISSUES, Anatomy, Frame
-from scanner_sim.bodies import FloatArray, ellipsoid, patch, sampled
-from scanner_sim.scenario import Needle, Scenario, ScenarioError
+from scanner_sim.bodies import ellipsoid, patch, sampled
+from scanner_sim.frame import FloatArray, Frame
+from scanner_sim.patient.anatomy import Anatomy
+from scanner_sim.scenario import Motion, Needle, Scenario, ScenarioError, tissue_names
 
 _LESION_MM = (9.0, 7.5, 6.5)
 _NEEDLE_GAP_MM = 11.0
@@ -35,7 +37,7 @@ def load(folder: Path, scenario: Scenario) -> Anatomy:
     lesion = ellipsoid(_point(frame, centre), _LESION_MM)
     inside = lesion(*frame.grid()) < 0
     hu[inside] += 8.0
-    label[inside] = TISSUES.index("lesion")
+    label[inside] = tissue_names().index("lesion")
     skin_level = sampled(
         np.where(body, depth_mm - 2.0, 1.0).astype(np.float32),
         np.array([frame.x[0], frame.y[0], frame.z[0]]),
@@ -44,12 +46,34 @@ def load(folder: Path, scenario: Scenario) -> Anatomy:
     needles = _needles(frame, centre, body, depth_mm)
     return Anatomy(
         frame,
-        hu,
-        label,
         lesion,
         _point(frame, centre),
         {"skin": patch(skin_level, _point(frame, centre), 80.0)},
         needles,
+        hu,
+        label,
+    )
+
+
+def adapted(scenario: Scenario, anatomy: Anatomy) -> Scenario:
+    """The scenario with the scanner's geometry of a real series; what it says of a drawn patient
+    (bodies, structures but the skin, motion, tilt) does not apply to this one."""
+    frame = anatomy.frame
+    scanner = replace(
+        scenario.scanner,
+        fov_mm=frame.spacing_mm[0] * len(frame.x),
+        matrix=len(frame.x),
+        slices=len(frame.z),
+        thickness_mm=frame.spacing_mm[2],
+        tilt_deg=0.0,
+    )
+    return replace(
+        scenario,
+        scanner=scanner,
+        bodies=(),
+        structures=tuple(s for s in scenario.structures if s.name in anatomy.structures),
+        motion=Motion(),
+        scans=tuple(replace(s, breath=0.0) for s in scenario.scans),
     )
 
 
@@ -96,10 +120,10 @@ def _body(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 def _labels(hu: npt.NDArray[np.float32], body: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     smooth = ndimage.gaussian_filter(hu, (0, 1, 1))
-    label = np.full(hu.shape, TISSUES.index("muscle"), np.uint8)
-    label[smooth > 220] = TISSUES.index("bone")
-    label[smooth < -30] = TISSUES.index("fat")
-    label[(smooth < -350) | ~body] = TISSUES.index("air")
+    label = np.full(hu.shape, tissue_names().index("muscle"), np.uint8)
+    label[smooth > 220] = tissue_names().index("bone")
+    label[smooth < -30] = tissue_names().index("fat")
+    label[(smooth < -350) | ~body] = tissue_names().index("air")
     return label
 
 
@@ -108,7 +132,7 @@ def _place(
 ) -> tuple[int, int, int]:
     """The voxel nearest to the skin whose surroundings are all soft tissue, half-way along z."""
     k = len(frame.z) // 2
-    soft = (label == TISSUES.index("muscle")).astype(np.float32)
+    soft = (label == tissue_names().index("muscle")).astype(np.float32)
     size = [max(1, round(2 * _CLEAR_MM / d)) for d in frame.spacing_mm[::-1]]
     share = ndimage.uniform_filter(soft, size)[k]
     depth = depth_mm[k]

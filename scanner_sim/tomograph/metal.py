@@ -7,13 +7,14 @@ Invariant: the mean of a cylinder's paths over the rays that see it is its volum
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from scanner_sim.projector import FloatArray, Rays
+from scanner_sim.tomograph.projector import FloatArray, Rays
 
 # Where in slice and channel the parts of a ray run, as shares of thickness and pitch.
 _PARTS = np.array(
@@ -23,8 +24,8 @@ _PARTS = np.array(
 
 @dataclass(frozen=True)
 class Rod:
-    """A hollow needle in coordinates of the images: x along rows, y down columns, z along the
-    normal, the middle of the image 0, 0."""
+    """A hollow needle in coordinates of one slice: x along rows, y down columns, z along the normal;
+    the middle of the slice is the origin."""
 
     tip_mm: tuple[float, float, float]
     end_mm: tuple[float, float, float]
@@ -32,9 +33,9 @@ class Rod:
     wall_mm: float
 
 
-def paths_mm(rods: list[Rod], z_mm: float, thickness_mm: float, rays: Rays) -> FloatArray | None:
-    """Metal along each part of each ray of the slice at ``z_mm``; None when no needle is near."""
-    near = [r for r in rods if _meets(r, z_mm, thickness_mm)]
+def paths_mm(rods: Sequence[Rod], thickness_mm: float, rays: Rays) -> FloatArray | None:
+    """Metal along each part of each ray of the slice; None when no needle is near."""
+    near = [r for r in rods if _meets(r, thickness_mm)]
     if not near:
         return None
     result = np.zeros((len(_PARTS), len(rays.angles), len(rays.offsets_mm)), np.float32)
@@ -44,21 +45,29 @@ def paths_mm(rods: list[Rod], z_mm: float, thickness_mm: float, rays: Rays) -> F
         length = float(np.linalg.norm(b - a))
         for radius, sign in ((rod.radius_mm, 1.0), (rod.radius_mm - rod.wall_mm, -1.0)):
             _add(
-                a - (0.0, 0.0, z_mm), (b - a) / length, length, radius, sign,
+                a, (b - a) / length, length, radius, sign,
                 offsets, rays.angles, rays.offsets_mm, result,
             )  # fmt: skip
     return result
 
 
-def _meets(rod: Rod, z_mm: float, thickness_mm: float) -> bool:
+def _meets(rod: Rod, thickness_mm: float) -> bool:
     low, high = sorted((rod.tip_mm[2], rod.end_mm[2]))
     reach = 0.5 * thickness_mm + rod.radius_mm
-    return low - reach < z_mm < high + reach
+    return low - reach < 0.0 < high + reach
 
 
 @njit(nogil=True, cache=True)
 def _add(
-    a: Any, d: Any, length: Any, radius: Any, sign: Any, offsets: Any, angles: Any, ts: Any, out: Any
+    a: Any,
+    d: Any,
+    length: Any,
+    radius: Any,
+    sign: Any,
+    offsets: Any,
+    angles: Any,
+    ts: Any,
+    out: Any,
 ) -> None:  # pragma: no cover - compiled
     """Adds the chord of one solid cylinder to every ray that crosses it."""
     pitch = ts[1] - ts[0]

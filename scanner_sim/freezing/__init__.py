@@ -1,0 +1,1 @@
+"""Ice by physics of its own, and what it does to the CT numbers."""

@@ -1,0 +1,1 @@
+"""The scanner: beam, projections, photons, reconstruction."""
