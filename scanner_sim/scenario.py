@@ -287,12 +287,14 @@ def _scenario(name: str, d: dict[str, Any], digest: str) -> Scenario:
         scanner=Scanner(**_tuples(d["scanner"], "kernels")),
         motion=Motion(**_points(d.get("motion", {}), "shift_lps_mm")),
         ice=Ice(**d.get("ice", {})),
-        tissues=_tissues(d.get("tissue", {})),
+        tissues=tissues(d.get("tissue", {})),
         digest=digest,
     )
 
 
-def _tissues(overrides: dict[str, Any]) -> dict[str, Tissue]:
+def tissues(overrides: dict[str, Any] | None = None) -> dict[str, Tissue]:
+    """The table of tissues, with a scenario's own values instead where it has some."""
+    overrides = overrides or {}
     table = _data("tissues.toml")
     strange = set(overrides) - set(table)
     if strange:

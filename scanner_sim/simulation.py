@@ -26,8 +26,6 @@ from scanner_sim.patient.motion import Displacement
 from scanner_sim.render import Renderer
 from scanner_sim.scenario import Scenario
 
-_STEP_S = 2.0
-
 
 class Simulation:
     """One procedure; ``ct`` is a folder with a real series to use as the anatomy. ``progress``
@@ -122,7 +120,7 @@ class Simulation:
     def _freeze_all(self) -> None:
         frame = output_frame(self.anatomy)
         kept = self._cache.load("heat")
-        heat = None if kept is not None else Heat(self.scenario, self.anatomy, _STEP_S)
+        heat = None if kept is not None else Heat(self.scenario, self.anatomy)
         for number, time_s in enumerate(self.scan_times_s):
             if kept is not None:
                 state = State(frame, *(kept[f"{name}_{number}"] for name in ("f", "t", "w")))

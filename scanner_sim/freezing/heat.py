@@ -66,9 +66,17 @@ def direction(needle: Needle) -> FloatArray:
 
 
 class Heat:
-    """The temperature around the needles, advanced in time."""
+    """The temperature around the needles, advanced in time by steps of ``step_s`` (seconds);
+    ``start_degc`` is the tissue's, its blood's and its vessels' temperature."""
 
-    def __init__(self, scenario: Scenario, anatomy: Anatomy, step_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        anatomy: Anatomy,
+        step_s: float = 2.0,
+        start_degc: float = BODY_DEGC,
+    ) -> None:
+        self._start_degc = start_degc
         self.frame = grid(anatomy)
         self.time_s = 0.0
         self._scenario, self._step_s = scenario, step_s
@@ -85,7 +93,7 @@ class Heat:
         )
         self._thaws = [t for t in scenario.thaw_starts_s() if scenario.ice.bleeding_mm > 0]
         self._sinks = [_sink_w_m3_k(n, self.frame) for n in anatomy.needles]
-        self._t = np.where(label == 0, ROOM_DEGC, BODY_DEGC).astype(np.float32)
+        self._t = np.where(label == 0, ROOM_DEGC, start_degc).astype(np.float32)
         self._label = label
         self._set_properties()
 
@@ -167,7 +175,7 @@ class Heat:
         thawed = (self._h >= 0) & (self.time_s - self._frozen_at_s > self._scenario.stasis_s)
         rate = np.where(thawed, self._perfusion, np.float32(0.0))
         rate[self._vessel] = self._cu[self._vessel] * np.float32(_FLOW_PER_S)
-        towards = rate * np.float32(BODY_DEGC)
+        towards = rate * np.float32(self._start_degc)
         rate[self._air] = self._cu[self._air] * np.float32(_DRAUGHT_PER_S)
         towards[self._air] = rate[self._air] * np.float32(ROOM_DEGC)
         since = self._scenario.freezing(self.time_s)
@@ -175,7 +183,8 @@ class Heat:
             if since is None or self.time_s >= needle.fails_at_s:
                 continue
             ramp = min(1.0, (since + step_s) / needle.made.ramp_s)
-            cryogen = BODY_DEGC + ramp * (needle.made.cryogen_degc - BODY_DEGC)
+            warm = self._start_degc
+            cryogen = warm + ramp * (needle.made.cryogen_degc - warm)
             rate[sink.box] += sink.values
             towards[sink.box] += sink.values * np.float32(cryogen)
         return rate, towards
