@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from scanner_sim.frame import FloatArray
+from scanner_sim.frame import FloatArray, Frame
 from scanner_sim.freezing.ice import State, changed_hu
 from scanner_sim.images import Acquisition, Geometry, Image, Technique
 from scanner_sim.patient.anatomy import Anatomy
@@ -44,8 +44,12 @@ class _Blank:
 class Renderer:
     """Renders the scans of one procedure."""
 
-    def __init__(self, scenario: Scenario, anatomy: Anatomy, noise: bool = True) -> None:
+    def __init__(
+        self, scenario: Scenario, anatomy: Anatomy, whole: Frame, noise: bool = True
+    ) -> None:
+        """``whole`` holds the slices of a whole scan."""
         self._scenario, self._anatomy, self._noise = scenario, anatomy, noise
+        self._whole = whole
 
     def acquire(
         self, number: int, state: State | None, done: Callable[[int], None] = lambda _: None
@@ -119,20 +123,22 @@ class Renderer:
     def _geometry(self, scan: Scan) -> tuple[Geometry, int]:
         """Where the slices of a scan lie, and how many there are."""
         s, frame = self._scenario.scanner, self._anatomy.frame
-        centre_z = self._anatomy.lesion_centre_lps_mm[2]
-        heights = (np.arange(s.slices) - (s.slices - 1) / 2) * s.thickness_mm
+        heights = self._whole.z - self._anatomy.lesion_centre_lps_mm[2]
         cover = scan.cover_mm or (_FLUORO_COVER_MM if scan.kind == "fluoro" else None)
         if cover is not None:
             heights = heights[(heights >= cover[0]) & (heights <= cover[1])]
         tilt = np.radians(s.tilt_deg)
-        down = np.array([0.0, np.cos(tilt), -np.sin(tilt)])
+        # A patient who lies prone is seen from the feet as he lies: rows run from left to right.
+        way = -1.0 if self._scenario.habitus.prone else 1.0
+        row = np.array([way, 0.0, 0.0])
+        down = np.array([0.0, way * np.cos(tilt), -np.sin(tilt)])
         dx, dy = frame.spacing_mm[:2]
         middle = np.array([0.5 * (frame.x[0] + frame.x[-1]), 0.5 * (frame.y[0] + frame.y[-1]), 0.0])
-        middle[2] = centre_z + heights[0]
+        middle[2] = self._anatomy.lesion_centre_lps_mm[2] + heights[0]
         half_x, half_y = 0.5 * dx * (s.matrix - 1), 0.5 * dy * (s.matrix - 1)
-        origin = middle - (half_x, 0.0, 0.0) - half_y * down
+        origin = middle - half_x * row - half_y * down
         geometry = Geometry(
-            _point(origin), (1.0, 0.0, 0.0), _point(down), (0.0, 0.0, s.thickness_mm), (dx, dy)
+            _point(origin), _point(row), _point(down), (0.0, 0.0, s.thickness_mm), (dx, dy)
         )
         return geometry, len(heights)
 

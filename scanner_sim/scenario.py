@@ -143,11 +143,12 @@ class Scanner:
 
 @dataclass(frozen=True)
 class Habitus:
-    """The patient's build: ``size`` scales the trunk, fat thicknesses at the front."""
+    """The patient's build and how he lies: ``size`` scales the trunk, ``fat_mm`` is at the front."""
 
     size: float = 1.0
     fat_mm: float = 18.0
     breasts: bool = False
+    prone: bool = False
 
 
 @dataclass(frozen=True)

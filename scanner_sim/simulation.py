@@ -41,7 +41,7 @@ class Simulation:
         self.anatomy: Anatomy = real_ct.load(ct, scenario) if ct else procedural.draw(scenario)
         self.scenario = real_ct.adapted(scenario, self.anatomy) if ct else scenario
         self.planned: Outline = self.anatomy if ct else procedural.outline(scenario)
-        self._renderer = Renderer(self.scenario, self.anatomy)
+        self._renderer = Renderer(self.scenario, self.anatomy, self.planned.frame)
         self._cache = Cache(scenario, ct, keep)
         self._progress = progress
         self._states: list[State] = []

@@ -124,7 +124,9 @@ def tell(what: str, name: str, mm: float, sd: float | None, simulated: float) ->
     error = simulated - mm
     verdict = "" if sd is None else "within 1 SD" if abs(error) <= sd else "within 2 SD" if (
         abs(error) <= 2 * sd) else "MISS"  # fmt: skip
-    print(f"{what:36} {name:16} {f'{mm:.1f}{spread}':>14} {simulated:10.1f} {error:+7.1f}  {verdict}")
+    print(
+        f"{what:36} {name:16} {f'{mm:.1f}{spread}':>14} {simulated:10.1f} {error:+7.1f}  {verdict}"
+    )
 
 
 if __name__ == "__main__":

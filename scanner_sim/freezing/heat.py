@@ -245,7 +245,8 @@ def _distance_mm(mask: npt.NDArray[np.bool_], frame: Frame) -> FloatArray:
     """Distance to a mask, through an even grid of 1 mm."""
     if not mask.any():
         return np.full(mask.shape, np.inf)
-    to = even(frame.origin_lps_mm, (frame.x[-1], frame.y[-1], frame.z[-1]), 1.0)
+    far = (frame.x[-1] + 1.0, frame.y[-1] + 1.0, frame.z[-1] + 1.0)
+    to = even(frame.origin_lps_mm, far, 1.0)
     near = resampled(mask.astype(np.float32), frame, to) >= 0.5
     if not near.any():
         return np.full(mask.shape, np.inf)

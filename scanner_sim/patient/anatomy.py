@@ -22,6 +22,8 @@ from scanner_sim.scenario import Body, Needle, Point, Scenario, ScenarioError
 # Beyond the scanned range the patient goes on: breathing and partial scans need it.
 _BEYOND_MM = 24.0
 _PATCH_MM = 70.0
+# The couch's surface below the patient's axis.
+_COUCH_MM = 118.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def draw(scenario: Scenario) -> Anatomy:
     canvas = Canvas(_drawn_frame(scenario), scenario.tissues, _wobble(scenario), rng)
     trunk = Trunk(scenario.habitus)
     paint_trunk(canvas, trunk)
-    paint_organs(canvas, trunk, rng)
+    paint_organs(canvas, trunk, rng, 1.0 if scenario.habitus.prone else -1.0)
     if scenario.habitus.breasts:
         _paint_glands(canvas, trunk)
     for body in scenario.bodies:
@@ -77,7 +79,7 @@ def draw(scenario: Scenario) -> Anatomy:
             _paint_body(canvas, body)
     planned = outline(scenario)
     _paint_lesion(canvas, scenario, planned.lesion)
-    _paint_table(canvas, trunk)
+    _paint_table(canvas, trunk, scenario.habitus.prone)
     return Anatomy(
         canvas.frame,
         planned.lesion,
@@ -171,14 +173,13 @@ def _paint_glands(canvas: Canvas, trunk: Trunk) -> None:
         canvas.paint(nipple, "skin", ((side * 84 - 8, -174, 222), (side * 84 + 8, -150, 242)))
 
 
-def _paint_table(canvas: Canvas, trunk: Trunk) -> None:
-    """A curved couch top of carbon fibre over foam, and a mattress, behind the back."""
-    back = 0.5 * float(canvas.frame.y[-1] - canvas.frame.y[0]) / 180.0
-    rest = 118.0 * back
+def _paint_table(canvas: Canvas, trunk: Trunk, prone: bool) -> None:
+    """A curved couch top of carbon fibre over foam, under the patient."""
+    side = -1.0 if prone else 1.0
 
     def slab(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
-        bow = rest - (x / 62.0) ** 2 * 3.0
-        return np.maximum(np.abs(y - bow - 14.0) - 11.0, np.abs(x) - 200.0) + 0 * z
+        bow = _COUCH_MM - (x / 62.0) ** 2 * 3.0
+        return np.maximum(np.abs(side * y - bow - 14.0) - 11.0, np.abs(x) - 200.0) + 0 * z
 
     field = canvas.field(slab, bent=False)
     outside = -canvas.field(trunk.surface) + 1.0

@@ -53,19 +53,19 @@ class Organs:
         return np.maximum(sheet, self._trunk.cavity(x, y, z) + 3.0)
 
 
-def paint_organs(canvas: Canvas, trunk: Trunk, rng: np.random.Generator) -> None:
-    """From behind to the front: what is painted later lies over what was before."""
+def paint_organs(canvas: Canvas, trunk: Trunk, rng: np.random.Generator, up: float) -> None:
+    """What is painted later lies over what was before. Gas rises along y by the sign of ``up``."""
     organs = Organs(trunk)
     z0, z1 = canvas.frame.z[0], canvas.frame.z[-1]
     if z1 > 60.0:
-        _paint_upper_belly(canvas, organs, rng)
+        _paint_upper_belly(canvas, organs, rng, up)
     _paint_large_vessels(canvas)
     if z1 > 20.0:
         for side in (-1, 1):
             _paint_kidney(canvas, side)
     if z0 < 130.0:
-        _paint_colon(canvas, rng)
-        _paint_small_bowel(canvas, rng)
+        _paint_colon(canvas, rng, up)
+        _paint_small_bowel(canvas, rng, up)
     if z1 > 90.0:
         _paint_chest(canvas, organs, rng)
     if z0 < -90.0:
@@ -74,7 +74,7 @@ def paint_organs(canvas: Canvas, trunk: Trunk, rng: np.random.Generator) -> None
         canvas.paint(inset(bladder, 2.5), "fluid", ((-45, -85, -180), (45, -10, -100)))
 
 
-def _paint_upper_belly(canvas: Canvas, organs: Organs, rng: np.random.Generator) -> None:
+def _paint_upper_belly(canvas: Canvas, organs: Organs, rng: np.random.Generator, up: float) -> None:
     canvas.paint_field(canvas.field(organs.diaphragm), "muscle", hu_offset=-6.0)
     canvas.paint_field(canvas.field(organs.liver), "liver")
     trees: tuple[tuple[list[tuple[float, ...]], float], ...] = (
@@ -104,7 +104,7 @@ def _paint_upper_belly(canvas: Canvas, organs: Organs, rng: np.random.Generator)
     stomach = ellipsoid((58.0, -34.0, 152.0), (46.0, 36.0, 44.0))
     box: Box = ((5, -80, 98), (115, 12, 206))
     _hollow(canvas, stomach, 4.5, "content", box)
-    gas = lambda x, y, z: np.maximum(stomach(x, y, z) + 5.5, y + 46.0)  # noqa: E731
+    gas = lambda x, y, z: np.maximum(stomach(x, y, z) + 5.5, 12.0 - up * (y + 34.0))  # noqa: E731
     canvas.paint(gas, "air", box, hu_offset=30.0)
     pancreas = tube(
         [(-32, 4, 92), (-6, -4, 104), (30, 2, 112), (60, 16, 122), (92, 28, 134)], 13, 9
@@ -182,7 +182,7 @@ def _paint_kidney(canvas: Canvas, side: int) -> None:
     )
 
 
-def _paint_colon(canvas: Canvas, rng: np.random.Generator) -> None:
+def _paint_colon(canvas: Canvas, rng: np.random.Generator, up: float) -> None:
     courses = (
         ([(-104, 14, -80), (-112, 22, -10), (-108, 20, 62)], 23.0),
         ([(-108, 20, 62), (-86, -22, 66), (-48, -50, 50), (0, -58, 42), (52, -52, 56), (92, -12, 92),
@@ -198,23 +198,23 @@ def _paint_colon(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.paint(haustra, "bowel", (low, high))
         canvas.paint(inset(haustra, 2.4), "content", (low, high), hu_offset=14.0)
         level = rng.uniform(-6.0, 4.0)
-        _paint_gas(canvas, haustra, np.array(points, float), level, (low, high))
+        _paint_gas(canvas, haustra, np.array(points, float), level, (low, high), up)
 
 
 def _paint_gas(
-    canvas: Canvas, level: Level, points: FloatArray, height_mm: float, box: Box
+    canvas: Canvas, level: Level, points: FloatArray, height_mm: float, box: Box, up: float
 ) -> None:
-    """Gas rises: it fills the front of a loop, down to a level below the loop's own middle line."""
+    """Gas fills the upper part of a loop, down to a level below the loop's own middle line."""
     line = points[np.argsort(points[:, 2])]
 
     def gas(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
         middle = np.interp(z, line[:, 2], line[:, 1])
-        return np.maximum(level(x, y, z) + 3.2, y - middle - height_mm)
+        return np.maximum(level(x, y, z) + 3.2, -up * (y - middle) - height_mm)
 
     canvas.paint(gas, "air", box, hu_offset=40.0)
 
 
-def _paint_small_bowel(canvas: Canvas, rng: np.random.Generator) -> None:
+def _paint_small_bowel(canvas: Canvas, rng: np.random.Generator, up: float) -> None:
     """Loops that wind through the middle of the belly, a third of them with gas, and the vessels of
     the fat between them."""
     for _ in range(70):
@@ -235,7 +235,7 @@ def _paint_small_bowel(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.paint(loop, "bowel", (low, high))
         canvas.paint(inset(loop, 2.2), "content", (low, high), hu_offset=rng.uniform(-12.0, 16.0))
         if number % 3 == 0:
-            _paint_gas(canvas, loop, np.array(points), rng.uniform(-6.0, 2.0), (low, high))
+            _paint_gas(canvas, loop, np.array(points), rng.uniform(-6.0, 2.0), (low, high), up)
 
 
 def _paint_chest(canvas: Canvas, organs: Organs, rng: np.random.Generator) -> None:

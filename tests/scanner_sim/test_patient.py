@@ -1,0 +1,214 @@
+"""Scenarios, the drawn patient, a real series as one, and how they move. LPS mm, HU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scanner_sim import scenario as scenarios
+from scanner_sim.patient import real_ct
+from scanner_sim.patient.anatomy import draw, outline, scan_frame
+from scanner_sim.patient.motion import displacement
+from scanner_sim.render import Renderer
+from scanner_sim.scenario import ORGANS, Scan, ScenarioError, tissue_names
+from tests.scanner_sim.blocks import AWE, nearest_voxel, small
+
+NAMES = scenarios.names()
+
+
+def test_there_are_ten_scenarios_and_every_organ_is_among_them() -> None:
+    loaded = [scenarios.load(n) for n in NAMES]
+    assert len(loaded) >= 10
+    assert {s.organ for s in loaded} == set(ORGANS)
+    assert len({s.seed for s in loaded}) == len(loaded)
+    assert len({s.scanner.vendor for s in loaded}) == 4
+    assert {c.kind for s in loaded for c in s.scans} == {"volume", "fluoro"}
+    assert any(c.cover_mm for s in loaded for c in s.scans)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scenario_fits_its_patient(name: str) -> None:
+    """The lesion lies in tissue, the needles reach it through the skin, structures are near."""
+    s = small(name)
+    a = draw(s)
+    x, y, z = a.frame.grid()
+    body = a.hu > -400.0
+    inside = np.broadcast_to(a.lesion(x, y, z) < -2.0, a.hu.shape)
+    wanted = tissue_names().index(s.lesion.tissue)
+    assert (a.label[inside] == wanted).mean() > 0.6
+    assert body[inside].mean() > 0.95
+    for n in a.needles:
+        tip, entry = np.array(n.tip_lps_mm), np.array(n.entry_lps_mm)
+        assert a.lesion(*(np.array([v]) for v in tip))[0] < 12.0
+        shaft = tip + np.linspace(0, 1, 60)[:, None] * (entry - tip)
+        nearest = a.lesion(shaft[:, 0], shaft[:, 1], shaft[:, 2]).min()
+        assert nearest < 6.0
+        length = np.linalg.norm(entry - tip)
+        assert length > n.made.active_length_mm + 10.0
+    assert set(a.structures) == {q.name for q in s.structures}
+    for level in a.structures.values():
+        near = np.broadcast_to(level(x, y, z) <= 0, a.hu.shape)
+        assert near.any()
+    assert len(np.unique(a.label)) >= 7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_needles_enter_through_the_skin(name: str) -> None:
+    """25 mm outward of the entry there is air, 12 mm inward there is none."""
+    s = small(name)
+    a = draw(s)
+    for n in a.needles:
+        tip, entry = np.array(n.tip_lps_mm), np.array(n.entry_lps_mm)
+        out = (entry - tip) / np.linalg.norm(entry - tip)
+        for at, air in ((entry + 25.0 * out, True), (entry - 12.0 * out, False)):
+            assert (a.hu[nearest_voxel(a.frame, at)] < -500.0) == air, (n.number, at)
+
+
+def test_the_same_seed_draws_the_same_patient_and_another_another() -> None:
+    s = small(AWE)
+    one, same, other = draw(s), draw(s), draw(replace(s, seed=s.seed + 1))
+    np.testing.assert_array_equal(one.hu, same.hu)
+    assert (one.label != other.label).mean() > 0.01
+
+
+def test_tissues_have_their_ct_numbers_and_texture() -> None:
+    s = small("kidney_exophytic")
+    a = draw(s)
+    for name, low, high in (
+        ("fat", -120, -85),
+        ("muscle", 45, 65),
+        ("kidney", 25, 42),
+        ("blood", 35, 48),
+    ):
+        hu = a.hu[a.label == tissue_names().index(name)]
+        assert low < np.median(hu) < high, name
+        assert hu.std() > 2.0
+    bone = a.hu[a.label == tissue_names().index("bone")]
+    assert np.median(bone) > 400.0
+
+
+def test_the_outline_is_that_of_the_drawn_patient() -> None:
+    s = small(AWE)
+    a, o = draw(s), outline(s)
+    points = np.random.default_rng(1).uniform(-60, 60, (3, 50))
+    for name, level in o.structures.items():
+        np.testing.assert_array_equal(level(*points), a.structures[name](*points))
+
+
+def test_a_real_series_serves_as_anatomy(ct_data: Path) -> None:
+    s = scenarios.load(AWE)
+    a = real_ct.load(ct_data / "totalseg_body_ct", s)
+    own = real_ct.adapted(s, a)
+    assert own.scanner.slices == len(a.frame.z) == 20
+    assert own.bodies == ()
+    image = Renderer(own, a, a.frame, noise=False).acquire(0, None).images[0]
+    assert image.geometry.origin_lps_mm == pytest.approx(a.frame.origin_lps_mm, abs=1e-3)
+    soft = (a.hu > -150) & (a.hu < 150)
+    soft[:, :, :60] = soft[:, :, -60:] = False
+    assert abs(np.median((image.hu - a.hu)[soft])) < 5.0
+    assert np.corrcoef(image.hu[::3, ::3, ::3].ravel(), a.hu[::3, ::3, ::3].ravel())[0, 1] > 0.98
+
+
+def test_motion_leads_there_and_back() -> None:
+    s = small("deep_breathing")
+    a = outline(s)
+    moved = displacement(s, Scan(1000.0, breath=1.0), 3, a.frame)
+    for point in ((-104.0, 24.0, 126.0), (10.0, -40.0, 120.0), (60.0, 40.0, 110.0)):
+        seen = moved.to_scan(point)
+        back = [float(c[0]) for c in moved.to_plan(*(np.array([v]) for v in seen))]
+        assert back == pytest.approx(point, abs=0.02)
+
+
+def test_breathing_moves_organs_down_by_the_stated_way_and_the_spine_hardly() -> None:
+    s = small("deep_breathing")
+    s = replace(s, motion=replace(s.motion, restlessness_mm=0.0))
+    a = outline(s)
+    moved = displacement(s, Scan(100.0, breath=1.0), 1, a.frame)
+    organ, spine = (moved.to_scan(p) for p in ((-60.0, -10.0, 126.0), (0.0, 60.0, 126.0)))
+    assert 126.0 - organ[2] == pytest.approx(15.0, abs=2.5)
+    assert abs(126.0 - spine[2]) < 2.0
+    still = displacement(s, Scan(0.0), 0, a.frame)
+    assert np.abs(still.field_mm).max() == 0.0
+
+
+def test_a_shifted_patient_and_couch_are_seen_shifted() -> None:
+    s = small("deep_breathing")
+    s = replace(s, motion=replace(s.motion, restlessness_mm=0.0, turn_deg=0.0))
+    moved = displacement(s, Scan(s.motion.shifts_at_s + 1.0), 5, outline(s).frame)
+    way = np.subtract(moved.to_scan((-60.0, -10.0, 126.0)), (-60.0, -10.0, 126.0))
+    expected = np.array(s.motion.shift_lps_mm) + (0.0, 0.0, s.motion.couch_mm)
+    assert way == pytest.approx(expected, abs=0.05)
+
+
+def test_images_show_the_tissue_where_the_displacement_says() -> None:
+    s = small("deep_breathing", fov_mm=360.0)
+    s = replace(s, needles=(), motion=replace(s.motion, restlessness_mm=0.0))
+    a = draw(s)
+    scans = (Scan(0.0), Scan(200.0, breath=1.0))
+    renderer = Renderer(replace(s, scans=scans), a, scan_frame(s), noise=False)
+    before, after = (renderer.acquire(n, None).images[0] for n in (0, 1))
+    g = after.geometry
+    shape = after.hu.shape
+    k, j, i = np.meshgrid(*(np.arange(3, n - 3) for n in shape), indexing="ij")
+    seen = [
+        g.origin_lps_mm[0] + i * g.spacing_mm[0],
+        g.origin_lps_mm[1] + j * g.spacing_mm[1],
+        g.origin_lps_mm[2] + k * g.step_lps_mm[2],
+    ]
+    plan = renderer.displacement(1).to_plan(*seen)
+    from scipy.ndimage import map_coordinates
+
+    index = [
+        (plan[2] - g.origin_lps_mm[2]) / g.step_lps_mm[2],
+        (plan[1] - g.origin_lps_mm[1]) / g.spacing_mm[1],
+        (plan[0] - g.origin_lps_mm[0]) / g.spacing_mm[0],
+    ]
+    carried = map_coordinates(before.hu.astype(float), index, order=1)
+    now = after.hu[3:-3, 3:-3, 3:-3].astype(float)
+    middle = (slice(None), slice(30, -30), slice(20, -20))
+    same = np.corrcoef(carried[middle].ravel(), now[middle].ravel())[0, 1]
+    unmoved = np.corrcoef(before.hu[3:-3, 3:-3, 3:-3][middle].ravel(), now[middle].ravel())[0, 1]
+    assert same > 0.97
+    assert same > unmoved + 0.02
+
+
+def test_tilted_partial_and_fluoroscopic_scans_have_their_geometry() -> None:
+    s = small("adrenal", slices=24)
+    centre = s.lesion.centre_lps_mm[2]
+    scans = (Scan(0.0), Scan(50.0, cover_mm=(-10.0, 20.0)), Scan(60.0, kind="fluoro", frames=3))
+    renderer = Renderer(replace(s, scans=scans), draw(s), scan_frame(s), noise=False)
+    whole, part, fluoro = (renderer.described(n) for n in range(3))
+    g = whole.images[0].geometry
+    assert g.row_direction[0] == -1.0  # he lies prone
+    lean = np.degrees(np.arctan2(-g.column_direction[2], -g.column_direction[1]))
+    assert lean == pytest.approx(10.0)
+    made = [renderer.acquire(n, None) for n in (1, 2)]
+    assert made[0].images[0].hu.shape[0] == 6
+    assert part.images[0].geometry.origin_lps_mm[2] > g.origin_lps_mm[2]
+    assert len(fluoro.images) == 3
+    assert fluoro.images[0].technique.mas == s.scanner.fluoro_mas
+    assert [i.time_s for i in made[1].images] == [i.time_s for i in fluoro.images]
+    assert abs(g.origin_lps_mm[2] - centre) < 120.0
+
+
+BAD = (
+    ("type = \"icesphere_1_5\"", "type = \"excalibur\"", "needle 1: type 'excalibur' is none of"),
+    ('organ = "abdominal_wall"', 'organ = "toe"', "organ 'toe' is none of"),
+    ("at_s = 180.0", "at_s = 1800.0", "at_s must rise"),
+    ("[scanner]", "[tissue.cheese]\nrho = 1.0\n[scanner]", "cheese"),
+    ('tissue = "bowel"', 'tissue = "cheese"', "tissue 'cheese' is none of"),
+    ("radius_mm = 12.5", "radius_mm = 12.5\ncolour = 3", "colour"),
+    ('name = "skin"', 'name = "tail"', "structure 'tail' is neither"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD)
+def test_what_is_wrong_in_a_scenario_is_told(old: str, new: str, message: str) -> None:
+    text = (resources.files("scanner_sim") / "scenarios" / f"{AWE}.toml").read_text()
+    assert old in text
+    with pytest.raises(ScenarioError, match=message.replace("[", r"\[")):
+        outline(scenarios.parse(AWE, text.replace(old, new, 1)))
