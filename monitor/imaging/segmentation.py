@@ -47,12 +47,21 @@ class Settings:
     # Metal and its blooming say nothing about ice.
     metal_hu: float = 400.0
     metal_reach_mm: float = 2.0
+    # Streaks: beside a shaft no tissue is brighter or darker than this, so what is has been falsified
+    # by the metal; and where the two scans differ roughly, they say little about ice.
+    streak_reach_mm: float = 16.0
+    streak_hu: tuple[float, float] = (-190.0, 130.0)
+    rough_sigma_mm: float = 1.6
+    # Tissue never lies exactly where it lay: an edge of the anatomy says so much less.
+    misplaced_mm: float = 0.5
     # Ice starts at the active zones; what is not connected to them is noise or bowel.
     seed_reach_mm: float = 4.0
     # A needle freezes at most this far in a procedure (published iceballs reach 50 mm across).
     reach_mm: float = 45.0
     far_mm: float = 26.0
     plateau_percentile: float = 80.0
+    plateau_range: tuple[float, float] = (0.75, 1.4)
+    closing_mm: float = 4.0
     # Below this a blob cannot be told from noise and motion beside the needle.
     min_volume_ml: float = 0.15
     # Beyond this, away from ice, the scans do not match: the patient moved, or contrast came.
@@ -65,6 +74,7 @@ class Settings:
     hidden_edge_error_mm: float = 2.0
     poor_edge_error_mm: float = 2.5
     hidden_edge_share: float = 0.4
+    hidden_reach_mm: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -105,9 +115,11 @@ def segment_ice(
     offset_hu, drop = _without_drift(
         drop, usable, contrast, to_active_mm, expected_drop_hu, settings
     )
-    fraction = _frozen_fraction(drop, contrast, to_active_mm, grid, settings)
+    trust = _trust(drop, baseline.hu, usable, to_active_mm, grid, settings)
+    fraction = _frozen_fraction(drop, contrast, trust, to_active_mm, grid, settings)
     fraction = _rescaled(fraction, contrast, expected_drop_hu, to_active_mm, settings)
-    ice = _connected(fraction > 0.5, to_active_mm, grid, settings)
+    mask = _believable(fraction > 0.5, contrast, expected_drop_hu, to_active_mm, grid, settings)
+    ice = _connected(mask, to_active_mm, grid, settings)
     level = np.where(ice, 0.5 - fraction, np.maximum(0.5 - fraction, 0.05)).astype(np.float32)
     level[ice] = np.minimum(level[ice], -1e-3)
     return _measured(
@@ -166,9 +178,13 @@ def _metal(
     needles: Sequence[NeedleConfig],
     s: Settings,
 ) -> BoolArray:
-    near = shaft_distance_mm(grid, needles) < s.metal_reach_mm
-    bright = np.nan_to_num(np.maximum(scan_hu, base_hu), nan=0.0) > s.metal_hu
-    return near | ndimage.binary_dilation(bright, iterations=1)
+    to_shaft_mm = shaft_distance_mm(grid, needles)
+    high = np.nan_to_num(np.maximum(scan_hu, base_hu), nan=0.0)
+    low = np.nan_to_num(np.minimum(scan_hu, base_hu), nan=0.0)
+    streak = (high > s.streak_hu[1]) | (low < s.streak_hu[0])
+    streak &= to_shaft_mm < s.streak_reach_mm
+    bright = ndimage.binary_dilation(high > s.metal_hu, iterations=1)
+    return (to_shaft_mm < s.metal_reach_mm) | bright | streak
 
 
 def _contrast(base_hu: Float32Array, expected_drop_hu: float, s: Settings) -> Float32Array:
@@ -203,14 +219,47 @@ def _median(values: Float32Array) -> float:
     return float(np.median(values)) if len(values) > _ENOUGH else 0.0
 
 
+def _trust(
+    drop: Float32Array,
+    base_hu: Float32Array,
+    usable: BoolArray,
+    to_active_mm: Float32Array,
+    grid: Grid,
+    s: Settings,
+) -> Float32Array:
+    """The weight of each voxel's drop, 0..1: what varies from voxel to voxel beside the needles more
+    than it does far away is streak, not ice; and an edge of the anatomy may have moved."""
+    sigma = s.rough_sigma_mm / np.array(grid.spacing_mm[::-1])
+    weight = ndimage.gaussian_filter(usable.astype(np.float32), sigma, truncate=3.0)
+    weight = np.maximum(weight, 1e-3)
+    mean = ndimage.gaussian_filter(drop, sigma, truncate=3.0) / weight
+    rough = ndimage.gaussian_filter(np.where(usable, (drop - mean) ** 2, 0.0), sigma, truncate=3.0)
+    rough /= weight
+    # The edge of the ice is no streak: a step Δ scatters by Δ²/4 and slopes by Δ/(√2π·σ).
+    steps = np.gradient(mean, *grid.spacing_mm[::-1])
+    edge = 0.5 * np.pi * s.rough_sigma_mm**2 * sum(g * g for g in steps)
+    rough = np.maximum(rough - edge, 0.0)
+    far = rough[(to_active_mm > s.far_mm) & usable]
+    usual = max(float(np.median(far)), 1.0) if len(far) > _ENOUGH else 100.0
+    smooth = ndimage.gaussian_filter(np.clip(np.nan_to_num(base_hu), -120.0, 80.0), sigma)
+    slopes = np.gradient(smooth, *grid.spacing_mm[::-1])
+    rough = rough + s.misplaced_mm**2 * sum(g * g for g in slopes)
+    return np.asarray(usable / np.maximum(rough / usual, 1.0), np.float32)
+
+
 def _frozen_fraction(
-    drop: Float32Array, contrast: Float32Array, to_active_mm: Float32Array, grid: Grid, s: Settings
+    drop: Float32Array,
+    contrast: Float32Array,
+    trust: Float32Array,
+    to_active_mm: Float32Array,
+    grid: Grid,
+    s: Settings,
 ) -> Float32Array:
     """Least squares of drop = f · contrast over a narrow and a wide Gaussian neighbourhood, weighed
     by the squares of their precisions (the narrow one's from the noise far from the ice): the wide
     one's error is a bias at edges, so it must fall silent where the narrow one sees."""
-    fine, evidence = _least_squares(drop, contrast, s.fine_sigma_mm, grid)
-    coarse, _ = _least_squares(drop, contrast, s.coarse_sigma_mm, grid)
+    fine, evidence = _least_squares(drop, contrast, trust, s.fine_sigma_mm, grid)
+    coarse, _ = _least_squares(drop, contrast, trust, s.coarse_sigma_mm, grid)
     noise_hu = _scatter_hu(fine * np.sqrt(evidence), to_active_mm, contrast, s)
     narrow = (evidence / noise_hu**2) ** 2
     wide = s.coarse_model_sd**-4
@@ -218,12 +267,12 @@ def _frozen_fraction(
 
 
 def _least_squares(
-    drop: Float32Array, contrast: Float32Array, sigma_mm: float, grid: Grid
+    drop: Float32Array, contrast: Float32Array, trust: Float32Array, sigma_mm: float, grid: Grid
 ) -> tuple[Float32Array, Float32Array]:
     """The fraction and its evidence, the neighbourhood's mean squared contrast (HU²)."""
     sigma = sigma_mm / np.array(grid.spacing_mm[::-1])
-    numerator = ndimage.gaussian_filter(drop * contrast, sigma, truncate=3.0)
-    evidence = ndimage.gaussian_filter(contrast * contrast, sigma, truncate=3.0)
+    numerator = ndimage.gaussian_filter(trust * drop * contrast, sigma, truncate=3.0)
+    evidence = ndimage.gaussian_filter(trust * contrast * contrast, sigma, truncate=3.0)
     return numerator / np.maximum(evidence, 1.0), evidence
 
 
@@ -250,8 +299,26 @@ def _rescaled(
     if np.count_nonzero(core) < 50:
         return fraction
     # Much of the core is rim, or filled in beside metal: its upper part is the plateau.
-    plateau = float(np.clip(np.percentile(fraction[core], s.plateau_percentile), 0.6, 1.4))
+    plateau = float(np.clip(np.percentile(fraction[core], s.plateau_percentile), *s.plateau_range))
     return np.asarray(fraction / plateau, np.float32)
+
+
+def _believable(
+    mask: BoolArray,
+    contrast: Float32Array,
+    expected_hu: float,
+    to_active_mm: Float32Array,
+    grid: Grid,
+    s: Settings,
+) -> BoolArray:
+    """Where ice hardly shows, a few HU of drift look like it: there it counts only near ice that
+    does show, or near a needle."""
+    hidden = contrast < 0.5 * expected_hu
+    seen = _connected(mask & ~hidden, to_active_mm, grid, s)
+    if not seen.any():
+        return mask & (~hidden | (to_active_mm < s.hidden_reach_mm))
+    to_seen_mm = ndimage.distance_transform_edt(~seen, sampling=grid.spacing_mm[::-1])
+    return mask & (~hidden | (np.minimum(to_seen_mm, to_active_mm) < s.hidden_reach_mm))
 
 
 def _connected(mask: BoolArray, to_active_mm: Float32Array, grid: Grid, s: Settings) -> BoolArray:
@@ -263,10 +330,18 @@ def _connected(mask: BoolArray, to_active_mm: Float32Array, grid: Grid, s: Setti
     ice = np.isin(labels, seeds[seeds > 0])
     # Opening shaved the surface; give back what touches it.
     ice = ndimage.binary_dilation(ice, iterations=2) & mask
-    ice = np.asarray(ndimage.binary_fill_holes(ice), bool)
+    ice = _closed(ice, grid, s)
     if np.count_nonzero(ice) * grid.voxel_ml < s.min_volume_ml:
         ice[:] = False
     return ice
+
+
+def _closed(ice: BoolArray, grid: Grid, s: Settings) -> BoolArray:
+    """Without holes and without the notches that streaks cut: ice is nowhere so narrow."""
+    outside_mm = ndimage.distance_transform_edt(~ice, sampling=grid.spacing_mm[::-1])
+    grown = outside_mm <= s.closing_mm
+    inside_mm = ndimage.distance_transform_edt(grown, sampling=grid.spacing_mm[::-1])
+    return np.asarray(ndimage.binary_fill_holes(ice | (inside_mm > s.closing_mm)), bool)
 
 
 def _measured(
