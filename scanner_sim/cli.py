@@ -85,6 +85,12 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None]
         help="a real CT series as anatomy; lesion, needles and ice are planted in it",
     )
     p.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="another patient of the same kind, other noise; default the scenario's",
+    )
+    p.add_argument(
         "--no-cache", action="store_true", help="compute everything; keep and read nothing on disk"
     )
     habits = p.add_argument_group("the scanner's habits (default: the scenario's)")
@@ -158,6 +164,10 @@ def _scenario(args: argparse.Namespace) -> Scenario:
         k: getattr(args, k, None)
         for k in ("vendor", "series", "transfer_syntax", "order", "association")
     }
+    if args.seed is not None:
+        if args.seed < 0:
+            raise scenarios.ScenarioError(f"--seed {args.seed}: expected a whole number from 0 on")
+        s = replace(s, seed=args.seed)
     return replace(s, scanner=replace(s.scanner, **{k: v for k, v in asked.items() if v}))
 
 

@@ -19,7 +19,7 @@ from scanner_sim.bodies import Level
 from scanner_sim.frame import FloatArray, Frame, even, on_axes
 from scanner_sim.freezing.ice import State
 from scanner_sim.patient.anatomy import Anatomy
-from scanner_sim.patient.motion import Displacement
+from scanner_sim.patient.motion import Displacement, Points
 from scanner_sim.scenario import Scenario
 
 _STEP_MM = 0.5
@@ -41,7 +41,14 @@ def as_seen(
     field: FloatArray, state: State, moved: Displacement, frame: Frame, outside: float = 0.0
 ) -> npt.NDArray[np.float32]:
     """A field of the state at the points of a frame in the scan's coordinates."""
-    x, y, z = moved.to_plan(*frame.grid())
+    return at_points(field, state, moved, frame.grid(), outside)
+
+
+def at_points(
+    field: FloatArray, state: State, moved: Displacement, seen: Points, outside: float = 0.0
+) -> npt.NDArray[np.float32]:
+    """A field of the state at points of the scan."""
+    x, y, z = moved.to_plan(*seen)
     own = state.frame
     at = [(p - a[0]) / (a[1] - a[0]) for p, a in zip((z, y, x), (own.z, own.y, own.x), strict=True)]
     return np.asarray(

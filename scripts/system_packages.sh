@@ -5,7 +5,7 @@
 set -eu
 case "${1:-qt}" in
 qt) wanted="libgl1 libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xfixes0 libxcb-xkb1" ;;
-test) wanted="dcmtk xvfb g++" ;; # g++ runs the CUDA kernels on the CPU
+test) wanted="dcmtk dicom3tools orthanc xvfb g++" ;; # g++ runs the CUDA kernels on the CPU
 *) echo "usage: $0 qt|test" >&2; exit 2 ;;
 esac
 command -v dpkg-query >/dev/null 2>&1 || { echo "Not a Debian/Ubuntu system: install the equivalents of: $wanted"; exit 0; }
@@ -19,8 +19,12 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "Installing system packages:$missing"
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086
-    apt-get install -y -qq --no-install-recommends $missing >/dev/null 2>&1 && exit 0
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing >/dev/null && exit 0
+    if apt-get install -y -qq --no-install-recommends $missing >/dev/null 2>&1 ||
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing >/dev/null; }; then
+        # Debian's orthanc becomes a service that listens; tests start their own.
+        case "$missing" in *orthanc*) systemctl disable --now orthanc >/dev/null 2>&1 || true ;; esac
+        exit 0
+    fi
 fi
 echo "Missing system packages. Please run:"
 echo "    sudo apt-get install -y --no-install-recommends$missing"

@@ -76,6 +76,7 @@ def segmentation(study: Study, bodies: Mapping[str, Level], images: Sequence[Dat
         content_label="PLAN",
         dimension_organization_type=None,
     )
+    d.ContentCreatorName = ""  # of type 2 in PS3.3 of 2020; highdicom follows a later edition
     _settle(d, study)
     return d
 

@@ -76,7 +76,7 @@ class Writer:
         self._place(d, geometry, 0, hu.shape)
         d.GantryDetectorTilt = self.profile.decimal(0.0)
         pixels.put_ct(d, hu, self.profile, round_field=False)
-        del d.RescaleType  # a projection is not in HU
+        d.RescaleType = "US"  # unspecified: a projection is not in HU (PS3.3 C.11.1.1.2)
         return pixels.encode(d, self._syntax)
 
     def dose_page(self, lines: Sequence[str], time_s: float) -> Dataset:
