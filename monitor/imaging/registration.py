@@ -1,0 +1,63 @@
+"""Where the plan's tissue lies in a scan. LPS mm; displacement fields (component x y z; z, y, x).
+
+Invariant: without a registration nothing moves: ``Registration.none`` maps every point to itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from monitor.geometry import FloatArray, Grid
+from monitor.model import Float32Array, Reason, Status
+
+_INVERSE_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Tissue that lies at plan point p is seen in the scan at ``p + displacement_mm(p)``, trilinear on
+    ``grid`` and constant beyond. ``error_mm`` is the predicted error at the lesion's border (one
+    sigma), ``quality`` falls from 1 to 0 as it grows; ``shift_mm`` is the length of the displacement
+    at the lesion."""
+
+    grid: Grid
+    displacement_mm: Float32Array
+    error_mm: float
+    quality: float
+    shift_mm: float
+    status: Status = Status.OK
+    reasons: tuple[Reason, ...] = ()
+
+    def to_scan(self, points_lps_mm: FloatArray) -> FloatArray:
+        """Where plan points (..., 3) are seen in the scan."""
+        points = np.asarray(points_lps_mm, float)
+        return points + self._at(points)
+
+    def to_plan(self, points_lps_mm: FloatArray) -> FloatArray:
+        """Where the tissue seen at scan points (..., 3) lies in the plan; by fixed-point iteration."""
+        seen = np.asarray(points_lps_mm, float)
+        plan = seen
+        for _ in range(_INVERSE_STEPS):
+            plan = seen - self._at(plan)
+        return plan
+
+    def _at(self, points: FloatArray) -> FloatArray:
+        index = np.moveaxis(self.grid.to_index_zyx(points), -1, 0)
+        return np.stack(
+            [
+                ndimage.map_coordinates(component, index, order=1, mode="nearest")
+                for component in self.displacement_mm
+            ],
+            axis=-1,
+        )
+
+
+def none(grid: Grid) -> Registration:
+    """Nothing has moved."""
+    low, high = grid.to_lps_mm(np.zeros(3)), grid.to_lps_mm(np.array(grid.shape_zyx) - 1)
+    coarse = Grid.around(low, high, 20.0)
+    still = np.zeros((3, *coarse.shape_zyx), np.float32)
+    return Registration(coarse, still, 0.0, 1.0, 0.0)
