@@ -9,6 +9,7 @@ Invariant: same scenario, same bytes.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,12 +36,18 @@ def write_all(simulation: Simulation, out: Path, count: int, say: Callable[[str]
     truth = out / "truth"
     truth.mkdir(exist_ok=True)
     for number in range(count):
+        begun_s = time.monotonic()
         folder = out / f"scan_{number:03d}"
         folder.mkdir(exist_ok=True)
-        for k, dataset in enumerate(console.datasets(number)):
+        made = console.datasets(number)
+        imaged_s = time.monotonic()
+        for k, dataset in enumerate(made):
             save(dataset, folder / f"{k:04d}.dcm")
         _write_fields(simulation, number, truth)
-        say(f"scan {number} of {count} written")
+        say(
+            f"scan {number} (of 0 to {count - 1}): {len(made)} images in {imaged_s - begun_s:.1f} s, "
+            f"written with their truth in {time.monotonic() - imaged_s:.1f} s"
+        )
     write_truth(simulation, count, truth)
 
 

@@ -7,6 +7,8 @@ carried across a gap wider than the slices are thick, or beyond the first and la
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -61,3 +63,75 @@ def _in_gap(geometry: SliceGeometry, k: FloatArray) -> npt.NDArray[np.bool_]:
     rounding = 1e-6 * reach
     hole = np.minimum(from_lower, gap - from_lower) > reach / 2 + rounding
     return (gap > _GAP_TOLERANCE * reach) & hole
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A part of a volume with fewer pixels, clipped in HU: enough to see motion by. Pixel (k, j, i)
+    is the mean of ``factor``² pixels of slice ``first[0] + k``."""
+
+    geometry: SliceGeometry
+    hu: Float32Array
+    first: tuple[int, int, int]
+    factor: int
+
+    @staticmethod
+    def of(
+        volume: CtVolume,
+        low_lps_mm: FloatArray,
+        high_lps_mm: FloatArray,
+        spacing_mm: float,
+        clip_hu: tuple[float, float],
+    ) -> Reduced:
+        """The slices and pixels that a box touches, at about ``spacing_mm``."""
+        g = volume.geometry
+        corners = np.array(np.meshgrid(*zip(low_lps_mm, high_lps_mm, strict=True))).reshape(3, -1).T
+        index = g.to_index_zyx(corners)
+        factor = max(1, int(spacing_mm / min(g.row_spacing_mm, g.column_spacing_mm)))
+        shape = np.array(volume.hu.shape)
+        first = np.clip(np.floor(index.min(0)).astype(int) - 1, 0, shape - 1)
+        last = np.clip(np.ceil(index.max(0)).astype(int) + 2, first + 1, shape)
+        size = (last - first)[1:] // factor
+        size = np.maximum(size, 1)
+        box = volume.hu[
+            first[0] : last[0],
+            first[1] : first[1] + size[0] * factor,
+            first[2] : first[2] + size[1] * factor,
+        ]
+        clipped = np.clip(box, *clip_hu).astype(np.float32)
+        rows = np.add.reduceat(clipped, np.arange(0, clipped.shape[1], factor), axis=1)
+        hu = np.add.reduceat(rows, np.arange(0, rows.shape[2], factor), axis=2)
+        hu /= factor * factor
+        return Reduced(g, hu, (int(first[0]), int(first[1]), int(first[2])), factor)
+
+    def smoothed(self, sigma_mm: float) -> Reduced:
+        """Smoothed by a Gaussian in mm; the slices' thickness and the pixels' count towards it."""
+        g = self.geometry
+        own = np.array([g.slice_thickness_mm, *(2 * [self.factor * g.row_spacing_mm])]) / np.sqrt(
+            12
+        )
+        steps = np.array([g.slice_spacing_mm, *(2 * [self.factor * g.row_spacing_mm])])
+        sigma = np.sqrt(np.maximum(sigma_mm**2 - own**2, 0.0)) / steps
+        hu = ndimage.gaussian_filter(self.hu, sigma, truncate=2.5, mode="nearest")
+        return replace(self, hu=hu)
+
+    def at(self, points_lps_mm: FloatArray) -> Float32Array:
+        """HU at points (..., 3), trilinear; beyond the part, its edge's."""
+        index = self._index(points_lps_mm)
+        return np.asarray(
+            ndimage.map_coordinates(
+                self.hu, np.moveaxis(index, -1, 0), order=1, mode="nearest", output=np.float32
+            )
+        )
+
+    def seen(self, points_lps_mm: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which points the scan looked at, as ``hu_on_grid`` means it."""
+        index = self.geometry.to_index_zyx(points_lps_mm)
+        limits = (np.array(self.hu.shape) - 0.5) * (1, self.factor, self.factor)
+        inside = np.all((index - self.first > -0.5) & (index - self.first < limits), axis=-1)
+        return inside & _seen(self.geometry, index)
+
+    def _index(self, points_lps_mm: FloatArray) -> FloatArray:
+        index = self.geometry.to_index_zyx(points_lps_mm) - self.first
+        index[..., 1:] = (index[..., 1:] - 0.5 * (self.factor - 1)) / self.factor
+        return index

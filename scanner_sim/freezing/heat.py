@@ -1,7 +1,7 @@
-"""The simulator's own freezing: temperature-based, locally one-dimensional implicit. °C, SI units.
+"""The simulator's own freezing: implicit, approximately factored (Douglas & Gunn). °C, SI units.
 
 Independent of the monitor on purpose: another discretisation (finite volumes on a grid that is
-0.8 mm fine around the needles and widens outwards), another time integration (implicit sweeps
+0.8 mm fine around the needles and widens outwards), another time integration (implicit, by sweeps
 along x, y and z), another freezing law (unfrozen water falls as liquidus/T, freezing-point
 depression, instead of a linear mushy zone), another drive (convective heat transfer that varies
 along the needle instead of a surface temperature), patchy perfusion, vessels that never freeze,

@@ -1,0 +1,295 @@
+"""How the patient's tissue has moved since the baseline, from the images alone. LPS mm, HU.
+
+An affine motion of the surroundings is fitted first (Gauss-Newton, coarse to fine, from several
+starts), then each place's own remainder (Lucas & Kanade 1981 in Gaussian windows, with a prior
+that keeps it small where the image says nothing). What has turned dark around the needles, and
+metal, carry no weight: ice is not motion.
+Invariant: the template's gradients alone steer, so an edge that only the scan has cannot pull.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from monitor.config import NeedleConfig
+from monitor.geometry import FloatArray, Grid
+from monitor.imaging.needles import active_zone_distance_mm, shaft_distance_mm
+from monitor.imaging.registration import Registration
+from monitor.imaging.resampling import Reduced
+from monitor.model import CtVolume, Float32Array, Reason, Status
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every number the registration depends on, with its reason."""
+
+    # Breathing fields are smooth: a lattice of this spacing holds them.
+    spacing_mm: float = 4.0
+    # The surroundings that move with the target, beyond the analysis grid.
+    beyond_mm: float = 14.0
+    # Soft tissue is what shows motion; gas and bone beyond this only scale the steps.
+    clip_hu: tuple[float, float] = (-200.0, 220.0)
+    # Smoothing, coarse to fine: the first sees 20 mm of shift, the last the noise's limit.
+    levels_mm: tuple[float, ...] = (7.0, 4.0, 2.5)
+    steps: tuple[int, ...] = (6, 4, 4)
+    # Differences beyond this are not motion but ice, bowel, contrast: their pull is bounded.
+    outlier_hu: tuple[float, ...] = (60.0, 40.0, 25.0)
+    # Near the target counts most: the chest wall does not move with the liver.
+    near_mm: float = 30.0
+    # Ice: darker than the baseline by this after smoothing, this near to an active zone.
+    ice_hu: float = 14.0
+    ice_reach_mm: float = 32.0
+    metal_reach_mm: float = 4.0
+    # The remainder after the affine motion: its window and how large it may be expected.
+    window_mm: float = 16.0
+    remainder_sd_mm: float = 2.5
+    field_steps: int = 4
+    # Lattice points closer than this share their noise.
+    correlated_mm: float = 6.0
+    # What the model itself leaves (measured on the tuning scans), and when it is too much.
+    model_error_mm: float = 0.4
+    doubtful_mm: float = 1.5
+    useless_mm: float = 4.0
+    largest_shift_mm: float = 40.0
+
+
+@dataclass(frozen=True)
+class Template:
+    """The baseline as the registration sees it: points of a lattice (n, 3), their weights, and per
+    level values and gradients (n, 3) in HU per mm. ``weight`` is 0 where the baseline did not look."""
+
+    lattice: Grid
+    centre: FloatArray
+    points: FloatArray
+    weight: Float32Array
+    to_active_mm: Float32Array
+    values: tuple[Float32Array, ...]
+    gradients: tuple[Float32Array, ...]
+
+
+def make_template(
+    volume: CtVolume, grid: Grid, needles: Sequence[NeedleConfig], s: Settings = Settings()
+) -> Template:
+    """The baseline, prepared once. ``grid`` is the analysis grid."""
+    low = grid.to_lps_mm(np.zeros(3)) - s.beyond_mm
+    high = grid.to_lps_mm(np.array(grid.shape_zyx) - 1) + s.beyond_mm
+    lattice = Grid.around(low, high, s.spacing_mm)
+    points = lattice.points_lps_mm()
+    reduced = Reduced.of(volume, low, high, s.spacing_mm, s.clip_hu)
+    seen = reduced.seen(points)
+    metal = shaft_distance_mm(lattice, needles) < s.metal_reach_mm if needles else ~seen & False
+    values, gradients = [], []
+    for level_mm in s.levels_mm:
+        hu = reduced.smoothed(level_mm).at(points).astype(np.float32)
+        values.append(hu.ravel())
+        slopes = np.gradient(hu, s.spacing_mm)  # z, y, x
+        gradients.append(np.stack([g.ravel() for g in slopes[::-1]], -1).astype(np.float32))
+    to_active = active_zone_distance_mm(lattice, needles)
+    near = np.exp(-0.5 * (np.maximum(to_active - s.near_mm, 0.0) / s.near_mm) ** 2)
+    inside = ndimage.binary_erosion(seen, iterations=1)
+    return Template(
+        lattice,
+        0.5 * (low + high),
+        points.reshape(-1, 3),
+        (near * inside * ~metal).astype(np.float32).ravel(),
+        to_active.ravel(),
+        tuple(values),
+        tuple(gradients),
+    )
+
+
+def register(
+    volume: CtVolume,
+    template: Template,
+    starts_mm: Sequence[FloatArray] = (),
+    s: Settings = Settings(),
+) -> Registration:
+    """The motion from the baseline to the scan. ``starts_mm`` are shifts (3,) worth trying besides
+    none (those of the needles, of the scan before). Never raises: no overlap is INVALID."""
+    reach = s.beyond_mm + s.largest_shift_mm
+    low, high = template.points.min(0) - reach, template.points.max(0) + reach
+    reduced = Reduced.of(volume, low, high, s.spacing_mm, s.clip_hu)
+    levels = [reduced.smoothed(mm) for mm in s.levels_mm]
+    fit = _affine(levels, template, [np.zeros(3), *starts_mm], s)
+    if fit is None:
+        return _failed(template, s)
+    return _remainder(levels[-1], template, fit, s)
+
+
+# ------------------------------------------------------------------ one affine motion
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """u(p) = shift + matrix @ (p − centre)."""
+
+    shift_mm: FloatArray
+    matrix: FloatArray
+
+    def at(self, template: Template) -> FloatArray:
+        return self.shift_mm + (template.points - template.centre) @ self.matrix.T
+
+
+def _affine(
+    levels: Sequence[Reduced], template: Template, starts_mm: Sequence[FloatArray], s: Settings
+) -> _Affine | None:
+    """The best of several starts on the coarsest level, refined on the finer ones."""
+    tried = []
+    for start in starts_mm:
+        fit = _Affine(np.asarray(start, float), np.zeros((3, 3)))
+        fit = _refined(fit, levels[0], template, 0, s)
+        cost, used = _cost(fit, levels[0], template, 0, s)
+        if used > 0.3:
+            tried.append((cost, fit))
+    if not tried:
+        return None
+    best = min(tried, key=lambda t: t[0])[1]
+    for level in range(1, len(levels)):
+        best = _refined(best, levels[level], template, level, s)
+    return best
+
+
+def _refined(fit: _Affine, scan: Reduced, template: Template, level: int, s: Settings) -> _Affine:
+    for step in range(s.steps[level]):
+        # Turning and stretching wait until the shift is about right.
+        fit = _improved(fit, scan, template, level, level > 0 or step >= 3, s)
+    return fit
+
+
+def _improved(
+    fit: _Affine, scan: Reduced, template: Template, level: int, whole: bool, s: Settings
+) -> _Affine:
+    """One Gauss-Newton step."""
+    residual, weight = _compared(fit.at(template), scan, template, level, s)
+    g = template.gradients[level]
+    about = (template.points - template.centre).astype(np.float32) / 50.0
+    columns = [g, *(g * about[:, k, None] for k in range(3))] if whole else [g]
+    jacobian = np.concatenate(columns, axis=1)
+    weighted = jacobian * weight[:, None]
+    normal = weighted.T.astype(float) @ jacobian
+    normal += np.diag(np.full(len(normal), 1e-3 * np.trace(normal) / len(normal) + 1e-9))
+    change = np.linalg.solve(normal, weighted.T.astype(float) @ residual)
+    shift = np.clip(change[:3], -8.0, 8.0)
+    turn = change[3:].reshape(3, 3).T / 50.0 if whole else 0.0
+    return _Affine(fit.shift_mm + shift, fit.matrix + turn)
+
+
+def _cost(
+    fit: _Affine, scan: Reduced, template: Template, level: int, s: Settings
+) -> tuple[float, float]:
+    """Mean bounded difference, and the share of the template that could be compared."""
+    residual, weight = _compared(fit.at(template), scan, template, level, s)
+    total = float(weight.sum())
+    whole = max(float(template.weight.sum()), 1e-6)
+    bounded = np.minimum(np.abs(residual), s.outlier_hu[level])
+    used = float((weight > 0) @ template.weight) / whole
+    return float((template.weight * bounded)[weight > 0].sum() / max(used * whole, 1e-6)), (
+        used if total > 0 else 0.0
+    )
+
+
+def _compared(
+    displacement: FloatArray, scan: Reduced, template: Template, level: int, s: Settings
+) -> tuple[Float32Array, Float32Array]:
+    """(template − scan, weights); the scanner's drift is taken out, ice and outliers count less."""
+    at = template.points + displacement
+    there = scan.at(at)
+    weight = template.weight * scan.seen(at)
+    residual = template.values[level] - there
+    usable = weight > 0
+    if np.count_nonzero(usable) < 200:
+        return residual * 0, weight * 0
+    far = usable & (template.to_active_mm > s.ice_reach_mm)
+    drift = float(np.median(residual[far if np.count_nonzero(far) > 200 else usable]))
+    residual = residual - drift
+    ice = (residual > s.ice_hu) & (template.to_active_mm < s.ice_reach_mm)
+    weight = np.where(ice, 0.0, weight)
+    bound = s.outlier_hu[level]
+    weight = weight / (1.0 + (residual / bound) ** 2) ** 2
+    return residual.astype(np.float32), weight.astype(np.float32)
+
+
+# ------------------------------------------------------------------ the remainder
+
+
+def _remainder(scan: Reduced, template: Template, fit: _Affine, s: Settings) -> Registration:
+    """Each place's own motion on top of the affine one, with its uncertainty."""
+    level, shape = len(template.values) - 1, template.lattice.shape_zyx
+    sigma = s.window_mm / s.spacing_mm
+    g = template.gradients[level]
+    displacement = fit.at(template)
+    independent = (2.0 * np.sqrt(np.pi) * s.window_mm / s.correlated_mm) ** 3
+    own = np.zeros_like(displacement)
+    for _ in range(s.field_steps):
+        residual, weight = _compared(displacement + own, scan, template, level, s)
+        spread = _spread(residual, weight)
+        prior = (spread / s.remainder_sd_mm) ** 2 / independent
+        normal = _windowed(_outer(g) * weight[:, None], shape, sigma)
+        push = _windowed(g * (residual * weight)[:, None], shape, sigma)
+        full = _symmetric(normal) + prior * np.eye(3)
+        own = own + np.linalg.solve(full, (push - prior * own)[..., None])[..., 0]
+    covariance = np.linalg.inv(full) * (spread**2 / independent)
+    return _registration(displacement + own, covariance, template, s)
+
+
+def _spread(residual: Float32Array, weight: Float32Array) -> float:
+    """Weighted SD of the differences, HU."""
+    total = max(float(weight.sum()), 1e-6)
+    return float(np.sqrt(max(float((weight * residual**2).sum()) / total, 1.0)))
+
+
+def _outer(g: Float32Array) -> Float32Array:
+    """xx, xy, xz, yy, yz, zz."""
+    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    return np.stack([g[:, a] * g[:, b] for a, b in pairs], -1)
+
+
+def _symmetric(v: FloatArray) -> FloatArray:
+    return v[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+
+
+def _windowed(values: FloatArray, shape: tuple[int, int, int], sigma: float) -> FloatArray:
+    """Gaussian-weighted means of columns (n, m) on the lattice."""
+    smooth = [
+        ndimage.gaussian_filter(v.reshape(shape).astype(np.float32), sigma, truncate=2.5).ravel()
+        for v in values.T
+    ]
+    return np.stack(smooth, -1).astype(float)
+
+
+# ------------------------------------------------------------------ what came of it
+
+
+def _registration(
+    displacement: FloatArray, covariance: FloatArray, template: Template, s: Settings
+) -> Registration:
+    """With the error at the target: that of the lattice points around the active zones."""
+    shape = template.lattice.shape_zyx
+    target = template.to_active_mm < max(float(template.to_active_mm.min()) + 12.0, 15.0)
+    variance = float(np.median(np.trace(covariance[target], axis1=1, axis2=2)))
+    error_mm = float(np.sqrt(variance + s.model_error_mm**2))
+    shift_mm = float(np.linalg.norm(np.median(displacement[target], axis=0)))
+    field = np.moveaxis(displacement.reshape(*shape, 3), -1, 0).astype(np.float32)
+    reasons: list[Reason] = []
+    status = Status.OK
+    if not np.isfinite(error_mm) or error_mm > s.useless_mm or shift_mm > s.largest_shift_mm:
+        status = Status.INVALID
+        reasons.append(Reason("registration_failed", "The scan cannot be matched to the baseline."))
+    elif error_mm > s.doubtful_mm:
+        status = Status.DEGRADED
+        text = f"The scan matches the baseline to {error_mm:.1f} mm only."
+        reasons.append(Reason("registration_doubtful", text))
+    quality = float(np.clip(1.0 - error_mm / s.useless_mm, 0.0, 1.0))
+    return Registration(
+        template.lattice, field, error_mm, quality, shift_mm, status, tuple(reasons)
+    )
+
+
+def _failed(template: Template, s: Settings) -> Registration:
+    still = np.zeros((3, *template.lattice.shape_zyx), np.float32)
+    reason = Reason("registration_failed", "The scan and the baseline share too little to match.")
+    return Registration(template.lattice, still, float("inf"), 0.0, 0.0, Status.INVALID, (reason,))
