@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from monitor.imaging.registration import Registration
 from monitor.model import Assessment, CtVolume, Forecast, IceSegmentation
 
 
@@ -35,6 +36,16 @@ def volume_fields(volume: CtVolume) -> dict[str, Any]:
         "sop_instance_uids": [i.sop_instance_uid for i in volume.instances],
         "pixels": f"volumes/{volume.volume_id}.npy",
         **_trust(volume),
+    }
+
+
+def registration_fields(r: Registration, volume_id: str) -> dict[str, Any]:
+    return {
+        "volume_id": volume_id,
+        "shift_lps_mm": r.shift_lps_mm,
+        "error_mm": r.error_mm if np.isfinite(r.error_mm) else None,
+        "quality": r.quality,
+        **_trust(r),
     }
 
 
@@ -86,7 +97,9 @@ def _interval(seconds: tuple[float, float] | None) -> tuple[float, float] | None
     return seconds if seconds is not None and np.isfinite(seconds[1]) else None
 
 
-def _trust(result: CtVolume | IceSegmentation | Forecast | Assessment) -> dict[str, Any]:
+def _trust(
+    result: CtVolume | Registration | IceSegmentation | Forecast | Assessment,
+) -> dict[str, Any]:
     return {
         "status": result.status.value,
         "reasons": [dataclasses.asdict(r) for r in result.reasons],

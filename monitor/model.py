@@ -170,6 +170,7 @@ class IceSegmentation:
     The edge is where half of the tissue's water is frozen. ``known`` is False where the scan did
     not look. ``sdf_mm`` is None when ``status`` is INVALID; a scan without ice has +inf everywhere
     and ``volume_ml`` 0. ``edge_error_mm`` is a one-sigma estimate of the edge's position error.
+    ``inner_sdf_mm`` and ``outer_sdf_mm`` are zero on surfaces that bound the true one (90 % of it).
     """
 
     volume_id: str
@@ -182,6 +183,8 @@ class IceSegmentation:
     quality: float
     status: Status = Status.OK
     reasons: tuple[Reason, ...] = ()
+    inner_sdf_mm: Float32Array | None = None
+    outer_sdf_mm: Float32Array | None = None
 
 
 # --------------------------------------------------------------------------- prediction

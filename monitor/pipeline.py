@@ -17,11 +17,13 @@ from gpu_kernels.engine import Engine
 from monitor.decision import protocol
 from monitor.decision.assessment import assess, unknown
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block
-from monitor.imaging.segmentation import Baseline, make_baseline, segment_ice
+from monitor.imaging.measurement import Reference, make_reference, measure
+from monitor.imaging.registration import Registration
 from monitor.intake import assembly
 from monitor.journal_fields import (
     assessment_fields,
     forecast_fields,
+    registration_fields,
     segmentation_fields,
     volume_fields,
 )
@@ -30,6 +32,7 @@ from monitor.model import (
     AssociationEnded,
     CtSlice,
     CtVolume,
+    FloatArray,
     Forecast,
     IceSegmentation,
     PhaseKind,
@@ -114,17 +117,23 @@ class State:
     assembly: assembly.AssemblyState
     progress: protocol.Progress = field(default_factory=protocol.Progress)
     baseline_volume: CtVolume | None = None
-    baseline: Baseline | None = None
+    reference: Reference | None = None
     label_zyx: npt.NDArray[np.uint8] | None = None
     clock_offset_s: float | None = None
     volume: CtVolume | None = None
     ice: IceSegmentation | None = None
+    registration: Registration | None = None
     assessment: Assessment | None = None
     anchor: Anchor | None = None
     forecast: Forecast | None = None
     forecast_wanted: bool = False
     job: Job | None = None
     block: Block | None = None
+
+    @property
+    def shifts_mm(self) -> tuple[FloatArray, ...]:
+        """How the patient lay in the scan before: a start for the next."""
+        return () if self.registration is None else (np.array(self.registration.shift_lps_mm),)
 
     @property
     def forecast_pending(self) -> bool:
@@ -209,7 +218,7 @@ def _volume(
     )
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
     state = replace(state, clock_offset_s=offset_s)
-    if state.baseline is None or _replaces_baseline(state, volume):
+    if state.reference is None or _replaces_baseline(state, volume):
         return _take_baseline(state, volume, outputs, procedure, engine)
     if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
         outputs.append(
@@ -244,8 +253,9 @@ def _replaces_baseline(state: State, volume: CtVolume) -> bool:
 def _take_baseline(
     state: State, volume: CtVolume, outputs: list[Output], procedure: Procedure, engine: Engine
 ) -> tuple[State, list[Output]]:
-    baseline = make_baseline(volume, procedure.analysis_grid)
-    label = tissue_labels(baseline.hu, procedure.analysis_grid, procedure.prediction_grid)
+    reference = make_reference(volume, procedure.analysis_grid, procedure.config)
+    base_hu = reference.baseline.hu
+    label = tissue_labels(base_hu, procedure.analysis_grid, procedure.prediction_grid)
     expected = assembly.with_frame(state.assembly, volume.frame_of_reference_uid)
     reasons = (
         *volume.reasons,
@@ -256,14 +266,15 @@ def _take_baseline(
         state,
         assembly=expected,
         baseline_volume=volume,
-        baseline=baseline,
+        reference=reference,
         label_zyx=label,
         volume=volume,
         ice=None,
+        registration=None,
         assessment=assessment,
         anchor=first_anchor(procedure.config, procedure.prediction_grid, label, engine),
     )
-    seen = float(np.isfinite(baseline.hu).mean())
+    seen = float(np.isfinite(base_hu).mean())
     outputs.append(Line("baseline_set", {"volume_id": volume.volume_id, "seen_fraction": seen}))
     outputs.append(Line("assessment", assessment_fields(assessment)))
     return state, outputs
@@ -272,13 +283,19 @@ def _take_baseline(
 def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
     """Segment the latest volume and assess it; the forecast follows when nothing more urgent waits."""
     assert state.volume is not None
-    assert state.baseline is not None
-    config = procedure.config
-    ice = segment_ice(
-        state.volume, state.baseline, config.needles, config.organ.expected_ice_drop_hu
-    )
+    assert state.reference is not None
+    measured = measure(state.volume, state.reference, procedure.config, state.shifts_mm)
+    ice = measured.ice
     assessment = assess(ice, procedure.plan, None)
-    state, outputs = _skipped(replace(state, ice=ice, assessment=assessment, forecast_wanted=True))
+    state = replace(
+        state,
+        ice=ice,
+        registration=measured.registration,
+        assessment=assessment,
+        forecast_wanted=True,
+    )
+    state, outputs = _skipped(state)
+    outputs.append(Line("registered", registration_fields(measured.registration, ice.volume_id)))
     outputs.append(Line("ice_segmented", segmentation_fields(ice)))
     outputs.append(Line("assessment", assessment_fields(assessment)))
     return state, outputs

@@ -5,15 +5,18 @@ LPS mm, UTC seconds. Invariant: an array is written once; a snapshot names only 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from monitor.decision import protocol
-from monitor.model import Alarm, ArrayRef, NeedleLine, Snapshot
+from monitor.geometry import Grid
+from monitor.model import Alarm, ArrayRef, Assessment, NeedleLine, Snapshot
 from monitor.pipeline import State
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
+
+Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,11 @@ def snapshot(
     procedure: Procedure,
     alarms: tuple[Alarm, ...],
 ) -> Snapshot:
-    """All that a screen needs of one moment."""
+    """All that a screen needs of one moment. What lies in the plan's frame is shown where it lies in
+    the scan on the screen: shifted as the target has moved."""
     config = procedure.config
     forecast = state.forecast
+    shift = state.registration.shift_lps_mm if state.registration else (0.0, 0.0, 0.0)
     return Snapshot(
         seq=seq,
         now_utc_s=now_utc_s,
@@ -94,24 +99,41 @@ def snapshot(
         phase=protocol.phase(state.progress, config.protocol),
         blocked=state.block is not None,
         alarms=alarms,
-        needles=tuple(NeedleLine(n.number, n.tip_lps_mm, n.entry_lps_mm) for n in config.needles),
-        assessment=state.assessment,
-        baseline_id=state.baseline.volume_id if state.baseline else None,
+        needles=tuple(
+            NeedleLine(n.number, _moved(n.tip_lps_mm, shift), _moved(n.entry_lps_mm, shift))
+            for n in config.needles
+        ),
+        assessment=_assessment(state.assessment, shift),
+        baseline_id=state.reference.baseline.volume_id if state.reference else None,
         volume_id=state.volume.volume_id if state.volume else None,
         volume=shared.volume,
         volume_geometry=state.volume.geometry if state.volume else None,
-        analysis_grid=procedure.analysis_grid,
+        analysis_grid=_grid(procedure.analysis_grid, shift),
         ice_sdf=shared.ice_sdf,
         ice_edge_error_mm=_finite(state.ice.edge_error_mm if state.ice else 0.0),
         lesion_sdf=shared.lesion_sdf,
         structure_sdfs=shared.structure_sdfs,
-        structure_grids=tuple(s.grid for s in critical_structures(procedure)),
-        forecast_grid=forecast.grid if forecast else None,
+        structure_grids=tuple(_grid(s.grid, shift) for s in critical_structures(procedure)),
+        forecast_grid=_grid(forecast.grid, shift) if forecast else None,
         forecast_times_utc_s=forecast.times_utc_s if forecast else (),
         forecast_temperature=shared.forecast_temperature,
         forecast_edge_degc=forecast.edge_degc if forecast else None,
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
     )
+
+
+def _moved(point: Point, shift: Point) -> Point:
+    return (point[0] + shift[0], point[1] + shift[1], point[2] + shift[2])
+
+
+def _grid(grid: Grid, shift: Point) -> Grid:
+    return replace(grid, origin_lps_mm=_moved(grid.origin_lps_mm, shift))
+
+
+def _assessment(a: Assessment | None, shift: Point) -> Assessment | None:
+    if a is None or a.min_margin_at_lps_mm is None:
+        return a
+    return replace(a, min_margin_at_lps_mm=_moved(a.min_margin_at_lps_mm, shift))
 
 
 def _finite(value: float) -> float:

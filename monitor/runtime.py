@@ -223,7 +223,7 @@ class Live:
         intake_alive = self._intake is not None and self._intake.is_alive()
         return Facts(
             phase=protocol.phase(state.progress, config.protocol),
-            baseline_id=state.baseline.volume_id if state.baseline else None,
+            baseline_id=state.reference.baseline.volume_id if state.reference else None,
             needles_known=bool(config.needles),
             assessment=state.assessment,
             block=state.block,

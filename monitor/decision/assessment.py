@@ -11,7 +11,7 @@ proved known is None, and None is never green.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -31,6 +31,8 @@ from monitor.model import (
 
 # 90 % of a normal distribution lie within this many standard deviations.
 _TWO_SIDED_90 = 1.645
+# Margins of 3 and 6 mm cannot be told apart with a larger one (one sigma).
+_LARGEST_ERROR_MM = 1.5
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,22 @@ def assess(ice: IceSegmentation, plan: Plan, forecast: Forecast | None) -> Asses
     margin_depth_mm = -_ice_distance_mm(ice, plan.lesion_and_margin.points_lps_mm)
     margin_covered = min(lesion_covered, _covered(margin_depth_mm, plan.lesion_and_margin.weights))
     has_ice = bool(np.isfinite(depth_mm).all())
-    spread_mm = _TWO_SIDED_90 * ice.edge_error_mm
-    lesion_interval = _interval(depth_mm, plan.lesion.weights, spread_mm)
-    margin_interval = _interval(margin_depth_mm, plan.lesion_and_margin.weights, spread_mm)
+    lesion_interval = _interval(ice, plan.lesion)
+    margin_interval = _interval(ice, plan.lesion_and_margin)
+    error_mm = _error_mm(ice, plan.lesion.points_lps_mm[worst_point]) if has_ice else None
+    doubts = (*unseen, *_margin_doubt(error_mm))
     at = plan.lesion.points_lps_mm[worst_point]
     return Assessment(
         volume_id=ice.volume_id,
         as_of_utc_s=ice.acquired_utc_s,
-        status=worst(ice.status, Status.DEGRADED if unseen else Status.OK),
-        reasons=(*ice.reasons, *unseen),
+        status=worst(ice.status, Status.DEGRADED if doubts else Status.OK),
+        reasons=(*ice.reasons, *doubts),
         lesion_covered=lesion_covered,
         margin_covered=margin_covered,
         margin_goal_mm=plan.margin_goal_mm,
         min_margin_mm=float(depth_mm[worst_point]) if has_ice else None,
         min_margin_at_lps_mm=(float(at[0]), float(at[1]), float(at[2])) if has_ice else None,
-        margin_error_mm=ice.edge_error_mm,
+        margin_error_mm=ice.edge_error_mm if error_mm is None else error_mm,
         ice_volume_ml=ice.volume_ml,
         structures=tuple(_structure_distance(ice, s) for s in plan.structures),
         time_to_margin_s=_time_to_margin_s(ice, forecast),
@@ -140,9 +143,35 @@ def _covered(depth_mm: FloatArray, weights: FloatArray) -> float:
     return float(np.clip(1.0 - uncovered, 0.0, np.nextafter(1.0, 0.0)))
 
 
-def _interval(depth_mm: FloatArray, weights: FloatArray, spread_mm: float) -> tuple[float, float]:
-    """Coverage if the whole edge lay that much further in, or out."""
-    return _covered(depth_mm - spread_mm, weights), _covered(depth_mm + spread_mm, weights)
+def _interval(ice: IceSegmentation, body: Body) -> tuple[float, float]:
+    """Coverage if the whole edge lay on its inner bound, or on its outer one."""
+    covered = []
+    for bound, sign in ((ice.inner_sdf_mm, -1.0), (ice.outer_sdf_mm, 1.0)):
+        if bound is None:
+            spread_mm = sign * _TWO_SIDED_90 * ice.edge_error_mm
+            depth_mm = spread_mm - _ice_distance_mm(ice, body.points_lps_mm)
+        else:
+            depth_mm = -_ice_distance_mm(replace(ice, sdf_mm=bound), body.points_lps_mm)
+        covered.append(_covered(depth_mm, body.weights))
+    return covered[0], covered[1]
+
+
+def _error_mm(ice: IceSegmentation, point_lps_mm: FloatArray) -> float:
+    """One-sigma error of the edge near a point: half of what lies between its bounds."""
+    if ice.inner_sdf_mm is None or ice.outer_sdf_mm is None:
+        return ice.edge_error_mm
+    band = ice.inner_sdf_mm - ice.outer_sdf_mm
+    inner_to_outer_mm = float(sample(band, ice.grid, point_lps_mm[None], outside=np.nan)[0])
+    local_mm = inner_to_outer_mm / (2.0 * _TWO_SIDED_90)
+    return local_mm if np.isfinite(local_mm) else ice.edge_error_mm
+
+
+def _margin_doubt(error_mm: float | None) -> tuple[Reason, ...]:
+    """States at 3 and at 6 mm cannot be told apart when the error is more than this."""
+    if error_mm is None or error_mm <= _LARGEST_ERROR_MM:
+        return ()
+    text = f"Where the margin is smallest the ice edge is uncertain by {error_mm:.1f} mm."
+    return (Reason("margin_uncertain", text),)
 
 
 def _ice_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray) -> FloatArray:

@@ -6,13 +6,24 @@ baseline and plan go in, never the forecast: a measurement that leaned on it cou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitor.config import Config
-from monitor.imaging import registration
+from monitor.geometry import FloatArray, Grid
+from monitor.imaging import motion
+from monitor.imaging.motion import Template
 from monitor.imaging.registration import Registration
-from monitor.imaging.segmentation import Baseline, segment_ice
+from monitor.imaging.segmentation import Baseline, make_baseline, segment_ice
 from monitor.model import CtVolume, IceSegmentation, NeedleLine
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The pre-freeze scan, prepared once for everything that later scans are compared with."""
+
+    baseline: Baseline
+    template: Template
 
 
 @dataclass(frozen=True)
@@ -24,9 +35,28 @@ class Measurement:
     needles: tuple[NeedleLine, ...]
 
 
-def measure(volume: CtVolume, baseline: Baseline, config: Config) -> Measurement:
+def make_reference(volume: CtVolume, grid: Grid, config: Config) -> Reference:
+    """Prepares the baseline; ``grid`` is the analysis grid."""
+    return Reference(
+        make_baseline(volume, grid), motion.make_template(volume, grid, config.needles)
+    )
+
+
+def measure(
+    volume: CtVolume,
+    reference: Reference,
+    config: Config,
+    starts_mm: Sequence[FloatArray] = (),
+) -> Measurement:
     """Measures a scan. Never raises on what a scanner may send: what cannot be measured comes back
-    INVALID with the reason."""
-    ice = segment_ice(volume, baseline, config.needles, config.organ.expected_ice_drop_hu)
+    INVALID with the reason. ``starts_mm``: shifts worth trying first (that of the scan before)."""
+    registration = motion.register(volume, reference.template, starts_mm)
+    ice = segment_ice(
+        volume,
+        reference.baseline,
+        config.needles,
+        config.organ.expected_ice_drop_hu,
+        registration,
+    )
     needles = tuple(NeedleLine(n.number, n.tip_lps_mm, n.entry_lps_mm) for n in config.needles)
-    return Measurement(ice, registration.none(baseline.grid), needles)
+    return Measurement(ice, registration, needles)

@@ -272,7 +272,8 @@ def _registration(
     target = template.to_active_mm < max(float(template.to_active_mm.min()) + 12.0, 15.0)
     variance = float(np.median(np.trace(covariance[target], axis1=1, axis2=2)))
     error_mm = float(np.sqrt(variance + s.model_error_mm**2))
-    shift_mm = float(np.linalg.norm(np.median(displacement[target], axis=0)))
+    shift = np.median(displacement[target], axis=0)
+    shift_mm = float(np.linalg.norm(shift))
     field = np.moveaxis(displacement.reshape(*shape, 3), -1, 0).astype(np.float32)
     reasons: list[Reason] = []
     status = Status.OK
@@ -285,11 +286,19 @@ def _registration(
         reasons.append(Reason("registration_doubtful", text))
     quality = float(np.clip(1.0 - error_mm / s.useless_mm, 0.0, 1.0))
     return Registration(
-        template.lattice, field, error_mm, quality, shift_mm, status, tuple(reasons)
+        template.lattice,
+        field,
+        error_mm,
+        quality,
+        (float(shift[0]), float(shift[1]), float(shift[2])),
+        status,
+        tuple(reasons),
     )
 
 
 def _failed(template: Template, s: Settings) -> Registration:
     still = np.zeros((3, *template.lattice.shape_zyx), np.float32)
     reason = Reason("registration_failed", "The scan and the baseline share too little to match.")
-    return Registration(template.lattice, still, float("inf"), 0.0, 0.0, Status.INVALID, (reason,))
+    return Registration(
+        template.lattice, still, float("inf"), 0.0, (0.0, 0.0, 0.0), Status.INVALID, (reason,)
+    )

@@ -20,16 +20,19 @@ _INVERSE_STEPS = 12
 class Registration:
     """Tissue that lies at plan point p is seen in the scan at ``p + displacement_mm(p)``, trilinear on
     ``grid`` and constant beyond. ``error_mm`` is the predicted error at the lesion's border (one
-    sigma), ``quality`` falls from 1 to 0 as it grows; ``shift_mm`` is the length of the displacement
-    at the lesion."""
+    sigma), ``quality`` falls from 1 to 0 as it grows; ``shift_lps_mm`` is the displacement there."""
 
     grid: Grid
     displacement_mm: Float32Array
     error_mm: float
     quality: float
-    shift_mm: float
+    shift_lps_mm: tuple[float, float, float]
     status: Status = Status.OK
     reasons: tuple[Reason, ...] = ()
+
+    @property
+    def shift_mm(self) -> float:
+        return float(np.linalg.norm(self.shift_lps_mm))
 
     def to_scan(self, points_lps_mm: FloatArray) -> FloatArray:
         """Where plan points (..., 3) are seen in the scan."""
@@ -53,11 +56,3 @@ class Registration:
             ],
             axis=-1,
         )
-
-
-def none(grid: Grid) -> Registration:
-    """Nothing has moved."""
-    low, high = grid.to_lps_mm(np.zeros(3)), grid.to_lps_mm(np.array(grid.shape_zyx) - 1)
-    coarse = Grid.around(low, high, 20.0)
-    still = np.zeros((3, *coarse.shape_zyx), np.float32)
-    return Registration(coarse, still, 0.0, 1.0, 0.0)

@@ -7,6 +7,7 @@ carried across a gap wider than the slices are thick, or beyond the first and la
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +21,13 @@ from monitor.model import CtVolume, Float32Array
 _GAP_TOLERANCE = 1.5
 
 
-def hu_on_grid(volume: CtVolume, grid: Grid) -> Float32Array:
-    """The scan's Hounsfield units at the grid's voxel centres, (z, y, x), NaN where it did not look."""
-    index = volume.geometry.to_index_zyx(grid.points_lps_mm())
+def hu_on_grid(
+    volume: CtVolume, grid: Grid, moved: Callable[[FloatArray], FloatArray] | None = None
+) -> Float32Array:
+    """The scan's Hounsfield units at the grid's voxel centres, (z, y, x), NaN where it did not look;
+    with ``moved``, at the points (..., 3) where the tissue of those centres lies now."""
+    points = grid.points_lps_mm()
+    index = volume.geometry.to_index_zyx(points if moved is None else moved(points))
     window, local = _crop(volume, index)
     hu = ndimage.map_coordinates(
         window, np.moveaxis(local, -1, 0), output=np.float32, order=1, mode="nearest"

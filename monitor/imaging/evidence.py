@@ -1,0 +1,166 @@
+"""What each voxel says about ice: how far it darkened, how far it could, and how much to believe it.
+
+HU on the analysis grid (z, y, x), scan and baseline lying on each other. Invariant: a voxel that was
+not seen, or that metal, gas or bone falsifies, has no weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from monitor.config import NeedleConfig
+from monitor.geometry import Grid
+from monitor.imaging.needles import active_zone_distance_mm, shaft_distance_mm
+from monitor.imaging.surface import Evidence
+from monitor.model import Float32Array
+
+BoolArray = npt.NDArray[np.bool_]
+
+# Fewer voxels make no statistics.
+_ENOUGH = 500
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every number that turns HU into evidence, with its reason."""
+
+    # CT numbers between which a voxel counts as fat (lower) or water-rich (upper); fat holds 10-20 %
+    # of freezable water. Bone hides ice: from trabecular (lower) to solid (upper), and what lies
+    # beside it is blurred with it.
+    fat_hu: float = -70.0
+    soft_hu: float = -10.0
+    fat_contrast: float = 0.15
+    air_hu: float = -250.0
+    bone_hu: tuple[float, float] = (110.0, 200.0)
+    solid_hu: float = 150.0
+    beside_bone_mm: float = 2.0
+    # Metal and its blooming say nothing about ice; solid_hu this near to a shaft is metal, not bone.
+    metal_hu: float = 400.0
+    metal_reach_mm: float = 2.0
+    metal_bloom_mm: float = 5.0
+    # Streaks: beside a shaft no tissue is brighter or darker than this, so what is has been falsified
+    # by the metal; and where the two scans differ roughly, they say little about ice.
+    streak_reach_mm: float = 16.0
+    streak_hu: tuple[float, float] = (-190.0, 130.0)
+    rough_mm: float = 1.6
+    # Tissue never lies exactly where it lay: an edge of the anatomy says so much less.
+    misplaced_mm: float = 0.5
+    edge_range_hu: tuple[float, float] = (-120.0, 80.0)
+    # Tissue farther than this from the active zones is not frozen: it shows drift and noise.
+    far_mm: float = 26.0
+    least_noise_hu: float = 5.0
+    usual_noise_hu: float = 15.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The evidence, where both scans looked (``known``), the scanner's drift between them in
+    water-rich tissue and the noise of their difference, HU."""
+
+    evidence: Evidence
+    known: BoolArray
+    drift_hu: float
+    noise_hu: float
+
+
+def compare(
+    scan_hu: Float32Array,
+    base_hu: Float32Array,
+    grid: Grid,
+    needles: Sequence[NeedleConfig],
+    expected_drop_hu: float,
+    s: Settings = Settings(),
+) -> Comparison:
+    """Scan against baseline, both on ``grid``, NaN where not seen."""
+    known = np.isfinite(scan_hu) & np.isfinite(base_hu)
+    to_active_mm = active_zone_distance_mm(grid, needles)
+    to_shaft_mm = shaft_distance_mm(grid, needles)
+    usable = known & ~_metal(scan_hu, base_hu, to_shaft_mm, s) & (base_hu > s.air_hu)
+    contrast = _contrast(base_hu, to_shaft_mm, expected_drop_hu, grid, s) * usable
+    drop = np.where(usable, base_hu - scan_hu, 0.0).astype(np.float32)
+    far = usable & (to_active_mm > s.far_mm)
+    rich = contrast > 0.5 * expected_drop_hu
+    drift_hu, drop = _without_drift(drop, usable, rich, far)
+    noise_hu = _noise_hu(drop[far & rich], s)
+    trust = _trust(drop, base_hu, usable, far, grid, s)
+    weight = (trust / np.float32(noise_hu**2)).astype(np.float32)
+    evidence = Evidence(grid.spacing_mm[0], to_active_mm, drop, contrast, weight)
+    return Comparison(evidence, known, drift_hu, noise_hu)
+
+
+def _metal(
+    scan_hu: Float32Array, base_hu: Float32Array, to_shaft_mm: Float32Array, s: Settings
+) -> BoolArray:
+    high = np.nan_to_num(np.maximum(scan_hu, base_hu), nan=0.0)
+    low = np.nan_to_num(np.minimum(scan_hu, base_hu), nan=0.0)
+    streak = (high > s.streak_hu[1]) | (low < s.streak_hu[0])
+    streak &= to_shaft_mm < s.streak_reach_mm
+    bright = ndimage.binary_dilation(high > s.metal_hu, iterations=1)
+    return np.asarray((to_shaft_mm < s.metal_reach_mm) | bright | streak)
+
+
+def _contrast(
+    base_hu: Float32Array, to_shaft_mm: Float32Array, expected_hu: float, grid: Grid, s: Settings
+) -> Float32Array:
+    """The drop in HU that full freezing would cause in each voxel, from its water content."""
+    hu = np.nan_to_num(base_hu)
+    water = np.clip((hu - s.fat_hu) / (s.soft_hu - s.fat_hu), s.fat_contrast, 1.0)
+    bone = np.clip((hu - s.bone_hu[0]) / (s.bone_hu[1] - s.bone_hu[0]), 0.0, 1.0)
+    solid = (hu > s.solid_hu) & (to_shaft_mm > s.metal_bloom_mm)
+    beside = ndimage.binary_dilation(
+        solid, iterations=max(1, round(s.beside_bone_mm / grid.spacing_mm[0]))
+    )
+    return np.asarray(expected_hu * water * (1.0 - bone) * ~beside, np.float32)
+
+
+def _without_drift(
+    drop: Float32Array, usable: BoolArray, rich: BoolArray, far: BoolArray
+) -> tuple[float, Float32Array]:
+    """The drop without the scanner's drift between the scans, for fat and for the rest apart: 2 HU
+    are nothing in muscle and a fifth of ice in fat."""
+    drift_hu = _median(drop[far & rich])
+    fat_hu = _median(drop[far & ~rich])
+    rest = np.where(usable, drop - np.where(rich, drift_hu, fat_hu), 0.0)
+    return drift_hu, rest.astype(np.float32)
+
+
+def _median(values: Float32Array) -> float:
+    return float(np.median(values)) if len(values) > _ENOUGH else 0.0
+
+
+def _noise_hu(values: Float32Array, s: Settings) -> float:
+    """SD of one voxel's difference, robustly."""
+    if len(values) < _ENOUGH:
+        return s.usual_noise_hu
+    return max(1.48 * float(np.median(np.abs(values))), s.least_noise_hu)
+
+
+def _trust(
+    drop: Float32Array,
+    base_hu: Float32Array,
+    usable: BoolArray,
+    far: BoolArray,
+    grid: Grid,
+    s: Settings,
+) -> Float32Array:
+    """The weight of each voxel's drop, 0..1: what varies from voxel to voxel beside the needles more
+    than it does far away is streak, not ice; and an edge of the anatomy may have moved."""
+    sigma = s.rough_mm / np.array(grid.spacing_mm[::-1])
+    weight = ndimage.gaussian_filter(usable.astype(np.float32), sigma, truncate=3.0)
+    weight = np.maximum(weight, 1e-3)
+    mean = ndimage.gaussian_filter(drop, sigma, truncate=3.0) / weight
+    rough = ndimage.gaussian_filter(np.where(usable, (drop - mean) ** 2, 0.0), sigma, truncate=3.0)
+    # The edge of the ice is no streak: a step Δ scatters by Δ²/4 and slopes by Δ/(√2π·σ).
+    steps = np.gradient(mean, *grid.spacing_mm[::-1])
+    edge = 0.5 * np.pi * s.rough_mm**2 * sum(g * g for g in steps)
+    rough = np.maximum(rough / weight - edge, 0.0)
+    usual = max(float(np.median(rough[far])), 1.0) if np.count_nonzero(far) > _ENOUGH else 100.0
+    tissue = np.clip(np.nan_to_num(base_hu), *s.edge_range_hu)
+    slopes = np.gradient(ndimage.gaussian_filter(tissue, sigma), *grid.spacing_mm[::-1])
+    rough = rough + s.misplaced_mm**2 * sum(g * g for g in slopes)
+    return np.asarray(usable / np.maximum(rough / usual, 1.0), np.float32)

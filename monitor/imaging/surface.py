@@ -1,0 +1,268 @@
+"""The ice's surface from evidence that is noisy, patchy or missing. mm, HU, arrays (z, y, x).
+
+The ice is everything nearer to an active zone than a radius R, and R varies smoothly in space:
+balls that merge, a failed needle, a bite beside a vessel are all such a field, and where ice does
+not show, R goes on as it was. The CT number falls by plateau · contrast · S((R − distance)/width);
+R is fitted by Gauss-Newton in Gaussian windows, wide ones first, each holding on to the one before
+as far as the evidence lets it. So every place has an R, and a standard deviation that says how much of
+it was seen.
+Invariant: without evidence R is what the wider windows say, and its deviation is their allowance.
+
+NumPy or cupy arrays go through alike: ``ndimage`` follows the array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_kernels.arrays import ndimage_of
+from monitor.model import Float32Array, FloatArray
+
+
+@dataclass(frozen=True)
+class Level:
+    """One pass: its window (Gaussian sigma), the width of the edge that it looks for, how far R may
+    stray from the level before (SD), its steps, and whether half the resolution is enough."""
+
+    window_mm: float
+    width_mm: float
+    stray_mm: float
+    steps: int
+    half: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every number of the fit, with its reason."""
+
+    # A freeze changes its radius over some 10 mm along the needles; the last window is as fine as
+    # the noise lets a surface be seen. Widths: wide to find the edge, at last the scanner's blur.
+    levels: tuple[Level, ...] = (
+        Level(14.0, 4.0, 3.0, 4, True),
+        Level(8.0, 2.8, 2.0, 4, True),
+        Level(4.5, 2.0, 1.5, 3, True),
+        Level(2.5, 1.8, 0.8, 2, False),
+        Level(1.5, 1.6, 0.6, 2, False),
+    )
+    # Voxels of 1 mm³ that share their noise: the soft kernel's correlation, in slices of 2.5 mm.
+    correlated_ml: float = 0.006
+    # The largest ice that one needle makes is 25 mm from its active zone.
+    reach_mm: float = 30.0
+    # Beyond this a difference is no ice: its pull is bounded.
+    outlier_hu: float = 60.0
+    # The plateau, as a share of the expected fall: what tissue reaches some mm inside the ice, here
+    # and there; its mean and spread between patients, tissues and phases (half thawed ice has less).
+    plateau_mean: float = 0.97
+    plateau_sd: float = 0.15
+    plateau_local_sd: float = 0.12
+    plateau_window_mm: float = 8.0
+    plateau_range: tuple[float, float] = (0.4, 1.5)
+    plateau_depth_mm: tuple[float, float] = (1.0, 8.0)
+    # Position of a half-way edge in a blurred picture: what no fit can know better.
+    least_sd_mm: float = 0.3
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known voxel by voxel: ``distance_mm`` to the nearest active zone, ``drop_hu`` from the
+    baseline, ``contrast_hu`` that full freezing would cause, ``weight`` in 1/HU² (0: nothing)."""
+
+    spacing_mm: float
+    distance_mm: Float32Array
+    drop_hu: Float32Array
+    contrast_hu: Float32Array
+    weight: Float32Array
+
+
+@dataclass(frozen=True)
+class Edge:
+    """``radius_mm`` and its standard deviation ``sd_mm``, everywhere; ``gain`` is how much better ice
+    explains the evidence than none (log-likelihood, noise taken as independent per
+    ``correlated_ml``)."""
+
+    radius_mm: Float32Array
+    sd_mm: Float32Array
+    plateau: Float32Array
+    gain: float
+
+
+def fit_edge(e: Evidence, s: Settings = Settings()) -> Edge:
+    """The surface that explains the evidence best."""
+    on = _halved(e)
+    start_mm, plateau = _start(e, s)
+    fit = _Fit(
+        np.full_like(on.distance_mm, start_mm),
+        np.full_like(on.distance_mm, s.least_sd_mm**2),
+        np.full_like(on.distance_mm, plateau),
+    )
+    for level in s.levels:
+        if not level.half and on is not e:
+            on, shape = e, e.distance_mm.shape
+            fit = _Fit(
+                *(_doubled(a, shape) for a in (fit.radius_mm, fit.variance_mm2, fit.plateau))
+            )
+        fit = _fitted(on, fit, level, s)
+    return Edge(fit.radius_mm, np.sqrt(fit.variance_mm2), fit.plateau, _gain(e, fit, s))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Where the fit stands; ``plateau`` is the local share of the expected fall."""
+
+    radius_mm: Float32Array
+    variance_mm2: Float32Array
+    plateau: Float32Array
+
+
+# ------------------------------------------------------------------ the start
+
+
+def _start(e: Evidence, s: Settings) -> tuple[float, float]:
+    """One radius for everything, by likelihood over whole millimetres, and the plateau for it."""
+    plateau, radius = s.plateau_mean, 0.0
+    edges = np.arange(0.0, s.reach_mm + 1.0, 1.0)
+    for _ in range(2):
+        drop = np.clip(e.drop_hu, -s.outlier_hu, 2.0 * s.outlier_hu)
+        expected = plateau * e.contrast_hu
+        gain = e.weight * expected * (2.0 * drop - expected)
+        shells, _ = np.histogram(_flat(e.distance_mm), edges, weights=_flat(gain))
+        total = np.cumsum(shells)
+        best = int(np.argmax(total))
+        radius = float(edges[best + 1]) if total[best] > 0 else 0.0
+        core = e.weight * (e.distance_mm < max(radius - 2.0, 2.0))
+        plateau = _ratio(core, e, s)
+    return radius, plateau
+
+
+def _ratio(weight: Float32Array, e: Evidence, s: Settings) -> float:
+    """The plateau by least squares over weighted voxels, held to what is usual."""
+    independent = e.spacing_mm**3 / 1000.0 / s.correlated_ml
+    hold = 1.0 / s.plateau_sd**2
+    seen = float((weight * e.contrast_hu * e.drop_hu).sum()) * independent
+    whole = float((weight * e.contrast_hu**2).sum()) * independent
+    return float(np.clip((seen + hold * s.plateau_mean) / (whole + hold), *s.plateau_range))
+
+
+# ------------------------------------------------------------------ one level
+
+
+def _fitted(e: Evidence, fit: _Fit, level: Level, s: Settings) -> _Fit:
+    """One level: its radius, and what it could not resolve added to the variance."""
+    hold = np.float32(1.0 / (level.stray_mm**2 * _independent(level.window_mm, s)))
+    radius, plateau = fit.radius_mm, fit.plateau
+    known = np.zeros_like(radius)
+    for step in range(level.steps):
+        if level.half and step % 2 == 0:  # it varies slowly: the finer grid takes it over
+            plateau = _plateau(e, radius, s)
+        expected = plateau * e.contrast_hu
+        inside = _inside(e, radius, level)
+        residual = e.drop_hu - expected * inside
+        slope = expected * np.float32(2.0 / level.width_mm) * inside * (1.0 - inside)
+        pull = e.weight / (1.0 + (residual / np.float32(s.outlier_hu)) ** 2) ** 2
+        push, known = _windowed(
+            [pull * slope * residual, pull * slope * slope], level.window_mm, e.spacing_mm
+        )
+        change = (push - hold * (radius - fit.radius_mm)) / (known + hold)
+        radius = radius + np.clip(change, -3.0, 3.0)
+    unresolved = np.float32(level.stray_mm**2) * hold / (known + hold)
+    return _Fit(radius, fit.variance_mm2 + unresolved, plateau)
+
+
+def _inside(e: Evidence, radius: Float32Array, level: Level) -> Float32Array:
+    """From 1 in the ice to 0 outside: what blur makes of the surface."""
+    u = np.clip((radius - e.distance_mm) * (2.0 / level.width_mm), -20.0, 20.0)
+    return (1.0 / (1.0 + np.exp(-u))).astype(np.float32)
+
+
+def _plateau(e: Evidence, radius: Float32Array, s: Settings) -> Float32Array:
+    """The fall of the CT number some mm inside the ice, as a share of the expected one."""
+    depth = radius - e.distance_mm
+    near, deep = s.plateau_depth_mm
+    inside = np.clip((depth - near) / 1.5, 0.0, 1.0) * np.clip((deep - depth) / 2.0, 0.0, 1.0)
+    weight = (e.weight * inside).astype(np.float32)
+    seen, whole = _windowed(
+        [weight * e.contrast_hu * e.drop_hu, weight * e.contrast_hu**2],
+        s.plateau_window_mm,
+        e.spacing_mm,
+    )
+    hold = np.float32(1.0 / (s.plateau_local_sd**2 * _independent(s.plateau_window_mm, s)))
+    mean = np.float32(_ratio(weight, e, s))
+    return np.clip((seen + hold * mean) / (whole + hold), *s.plateau_range).astype(np.float32)
+
+
+def _independent(window_mm: float, s: Settings) -> float:
+    """How many independent noise samples a Gaussian window holds."""
+    return float((2.0 * np.sqrt(np.pi) * window_mm) ** 3 / 1000.0 / s.correlated_ml)
+
+
+def _windowed(
+    fields: Iterable[FloatArray], window_mm: float, spacing_mm: float
+) -> list[Float32Array]:
+    """Gaussian-weighted means, side by side."""
+    sigma = window_mm / spacing_mm
+
+    def smooth(field: FloatArray) -> Float32Array:
+        values = field.astype(np.float32, copy=False)
+        return ndimage_of(field).gaussian_filter(values, sigma, truncate=2.5)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(smooth, fields))
+
+
+def _gain(e: Evidence, fit: _Fit, s: Settings) -> float:
+    expected = fit.plateau * e.contrast_hu * (e.distance_mm < fit.radius_mm)
+    drop = np.clip(e.drop_hu, -s.outlier_hu, 2.0 * s.outlier_hu)
+    total = float((0.5 * e.weight * expected * (2.0 * drop - expected)).sum())
+    return total * e.spacing_mm**3 / 1000.0 / s.correlated_ml
+
+
+# ------------------------------------------------------------------ resolution
+
+
+def _halved(e: Evidence) -> Evidence:
+    """Blocks of 2³ voxels: mean weight, weighted means of the rest."""
+    weight = _blocks(e.weight)
+    safe = np.maximum(weight, 1e-12)
+    return replace(
+        e,
+        spacing_mm=2.0 * e.spacing_mm,
+        distance_mm=_blocks(e.distance_mm),
+        drop_hu=(_blocks(e.drop_hu * e.weight) / safe).astype(np.float32),
+        contrast_hu=(_blocks(e.contrast_hu * e.weight) / safe).astype(np.float32),
+        weight=weight,
+    )
+
+
+def _blocks(a: Float32Array) -> Float32Array:
+    """Means of 2³ voxels; an odd last layer is repeated."""
+    a = np.pad(a, [(0, n % 2) for n in a.shape], mode="edge")
+    z, y, x = (n // 2 for n in a.shape)
+    return a.reshape(z, 2, y, 2, x, 2).mean(axis=(1, 3, 5), dtype=np.float32)
+
+
+def _doubled(a: Float32Array, shape: tuple[int, ...]) -> Float32Array:
+    """Trilinear back to the full resolution: half voxels lie between two of the full ones."""
+    at = [(np.arange(n, dtype=np.float32) - 0.5) / 2.0 for n in shape]
+    for axis, points in enumerate(at):
+        low = np.clip(np.floor(points).astype(int), 0, a.shape[axis] - 1)
+        high = np.minimum(low + 1, a.shape[axis] - 1)
+        share = np.clip(points - low, 0.0, 1.0).astype(np.float32)
+        share = share.reshape([-1 if d == axis else 1 for d in range(3)])
+        low_values, high_values = _taken(a, low, axis), _taken(a, high, axis)
+        a = low_values + share * (high_values - low_values)
+    return a
+
+
+def _taken(a: Any, index: npt.NDArray[np.int_], axis: int) -> Any:
+    return a[tuple(index if d == axis else slice(None) for d in range(3))]
+
+
+def _flat(a: Any) -> npt.NDArray[Any]:
+    """On the host, for what NumPy alone has."""
+    return np.asarray(a.get() if hasattr(a, "get") else a).ravel()
