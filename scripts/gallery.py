@@ -1,4 +1,4 @@
-"""The gallery of docs/scenarios.md: one strip of pictures per scenario. mm, HU.
+"""The gallery of docs/simulator.md: one strip of pictures per scenario. mm, HU.
 
     .venv/bin/python scripts/gallery.py docs/images/scenarios [SCENARIO...]
 

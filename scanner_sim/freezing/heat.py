@@ -82,7 +82,8 @@ class Heat:
         self._scenario, self._step_s = scenario, step_s
         self._needles = anatomy.needles
         self._gaps = [_gaps(a) for a in (self.frame.z, self.frame.y, self.frame.x)]
-        label = _labels(anatomy, self.frame)
+        label = _labels(anatomy.label, anatomy.frame, self.frame)
+        self._room = _labels(_room(anatomy), anatomy.frame, self.frame)
         self._rng = np.random.default_rng(scenario.seed + 7)
         self._patches = _patchiness(self.frame, self._rng)
         self._frozen_at_s = np.full(label.shape, -1e9, np.float32)
@@ -93,7 +94,7 @@ class Heat:
         )
         self._thaws = [t for t in scenario.thaw_starts_s() if scenario.ice.bleeding_mm > 0]
         self._sinks = [_sink_w_m3_k(n, self.frame) for n in anatomy.needles]
-        self._t = np.where(label == 0, ROOM_DEGC, start_degc).astype(np.float32)
+        self._t = np.where(self._room, ROOM_DEGC, start_degc).astype(np.float32)
         self._label = label
         self._set_properties()
 
@@ -120,7 +121,6 @@ class Heat:
             values = [getattr(s.tissues[t], name) for t in tissue_names()]
             return np.array(values, np.float32)[self._label]
 
-        self._air = self._label == tissue_names().index("air")
         rho = spread("rho")
         self._cu, self._cf = rho * spread("c_unfrozen"), rho * spread("c_frozen")
         self._latent, self._liquidus = rho * spread("latent_heat"), spread("liquidus_degc")
@@ -176,8 +176,8 @@ class Heat:
         rate = np.where(thawed, self._perfusion, np.float32(0.0))
         rate[self._vessel] = self._cu[self._vessel] * np.float32(_FLOW_PER_S)
         towards = rate * np.float32(self._start_degc)
-        rate[self._air] = self._cu[self._air] * np.float32(_DRAUGHT_PER_S)
-        towards[self._air] = rate[self._air] * np.float32(ROOM_DEGC)
+        rate[self._room] = self._cu[self._room] * np.float32(_DRAUGHT_PER_S)
+        towards[self._room] = rate[self._room] * np.float32(ROOM_DEGC)
         since = self._scenario.freezing(self.time_s)
         for needle, sink in zip(self._needles, self._sinks, strict=True):
             if since is None or self.time_s >= needle.fails_at_s:
@@ -218,17 +218,19 @@ def volumes_m3(frame: Frame) -> FloatArray:
     return np.asarray(wz[:, None, None] * wy[:, None] * wx, float)
 
 
-def _labels(anatomy: Anatomy, frame: Frame) -> npt.NDArray[np.uint8]:
-    """The nearest scan voxel's tissue."""
+def _room(anatomy: Anatomy) -> npt.NDArray[np.bool_]:
+    """The room's air: what is connected to a corner of the image. Gas in the bowel is warm."""
+    pieces, _ = ndimage.label(anatomy.label == tissue_names().index("air"))
+    return np.asarray((pieces == pieces[0, 0, 0]) & (pieces > 0))
+
+
+def _labels(values: npt.NDArray[Any], of: Frame, frame: Frame) -> npt.NDArray[Any]:
+    """The nearest scan voxel's value."""
     index = []
-    for points, axis in zip(
-        (frame.z, frame.y, frame.x),
-        (anatomy.frame.z, anatomy.frame.y, anatomy.frame.x),
-        strict=True,
-    ):
+    for points, axis in zip((frame.z, frame.y, frame.x), (of.z, of.y, of.x), strict=True):
         step = axis[1] - axis[0]
         index.append(np.clip(np.rint((points - axis[0]) / step).astype(int), 0, len(axis) - 1))
-    return anatomy.label[np.ix_(*index)].copy()
+    return values[np.ix_(*index)].copy()
 
 
 def _patchiness(frame: Frame, rng: np.random.Generator) -> npt.NDArray[np.float32]:

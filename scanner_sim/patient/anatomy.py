@@ -15,13 +15,15 @@ import numpy.typing as npt
 from scanner_sim.bodies import Level, body_box, body_level, ellipsoid, inset, patch, tube
 from scanner_sim.frame import FloatArray, Frame
 from scanner_sim.patient.canvas import Canvas, Wobble
-from scanner_sim.patient.organs import Organs, paint_organs
+from scanner_sim.patient.organs import Organs, Spared, paint_organs
 from scanner_sim.patient.trunk import Trunk, paint_trunk
 from scanner_sim.scenario import Body, Needle, Point, Scenario, ScenarioError
 
 # Beyond the scanned range the patient goes on: breathing and partial scans need it.
 _BEYOND_MM = 24.0
 _PATCH_MM = 70.0
+# The atlas keeps its own of what the scenario spares this far from the lesion's centre.
+_SPARED_MM = 45.0
 # The couch's surface below the patient's axis.
 _COUCH_MM = 118.0
 
@@ -71,7 +73,7 @@ def draw(scenario: Scenario) -> Anatomy:
     canvas = Canvas(_drawn_frame(scenario), scenario.tissues, _wobble(scenario), rng)
     trunk = Trunk(scenario.habitus)
     paint_trunk(canvas, trunk)
-    paint_organs(canvas, trunk, rng, 1.0 if scenario.habitus.prone else -1.0)
+    paint_organs(canvas, trunk, rng, 1.0 if scenario.habitus.prone else -1.0, _spared(scenario))
     if scenario.habitus.breasts:
         _paint_glands(canvas, trunk)
     for body in scenario.bodies:
@@ -102,6 +104,11 @@ def _drawn_frame(scenario: Scenario) -> Frame:
 
 def _wobble(scenario: Scenario) -> Wobble:
     return Wobble(_drawn_frame(scenario), np.random.default_rng((scenario.seed, 1)))
+
+
+def _spared(scenario: Scenario) -> Spared:
+    names = frozenset(b.name for b in scenario.bodies)
+    return Spared(scenario.lesion.centre_lps_mm, _SPARED_MM, names)
 
 
 def _paint_body(canvas: Canvas, body: Body) -> None:
@@ -166,7 +173,7 @@ def _paint_glands(canvas: Canvas, trunk: Trunk) -> None:
 
         def level(x: FloatArray, y: FloatArray, z: FloatArray, f: Level = core) -> FloatArray:
             below = trunk.surface(x, y, z) + 5.0
-            return np.maximum(f(x, y, z) + 0.9 * strands(x, y, z) + 7.0, below)
+            return np.maximum(f(x, y, z) + 0.9 * strands(x, y, z) + 13.0, below)
 
         canvas.paint(level, "gland", ((side * 82 - 60, -170, 180), (side * 82 + 60, -85, 295)))
         nipple = tube([(side * 84.0, -156.0, 232.0), (side * 84.0, -166.0, 232.0)], 5.0)

@@ -6,12 +6,16 @@ Invariant: bowel, vessels and organs stay inside the cavity.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from scanner_sim.bodies import Level, ellipsoid, inset, tube
 from scanner_sim.frame import FloatArray
 from scanner_sim.patient.canvas import Box, Canvas
 from scanner_sim.patient.trunk import Trunk
+from scanner_sim.scenario import Point
 
 
 def dome(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -31,9 +35,10 @@ class Organs:
         inside = self._trunk.cavity(x, y, z) + 3.0
         middle = 44.0 - np.sqrt((x - 10.0) ** 2 + (0.35 * (y + 10.0)) ** 2)
         spine = 30.0 - np.sqrt(x**2 + (y - 52.0) ** 2)
+        behind = np.minimum(20.0 - np.abs(x), y - 52.0)
         return np.maximum(
             np.maximum(inside, 0.8 * (dome(x, y) - z)),
-            np.maximum(np.minimum(middle, 55.0 - y), spine),
+            np.maximum(np.maximum(np.minimum(middle, 55.0 - y), spine), behind),
         )
 
     def liver(self, x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
@@ -44,6 +49,10 @@ class Organs:
         spine = 40.0 - np.sqrt((x - 8.0) ** 2 + (y - 50.0) ** 2)
         return np.maximum(np.maximum(inside, top), np.maximum(np.maximum(bottom, left), spine))
 
+    def within(self, level: Level, room_mm: float = 3.0) -> Level:
+        """A body as far as the cavity lets it reach."""
+        return lambda x, y, z: np.maximum(level(x, y, z), self._trunk.cavity(x, y, z) + room_mm)
+
     def pleura(self, x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
         """The lung's surface as a sheet 2 mm thick."""
         return np.abs(self.lungs(x, y, z)) - 1.0
@@ -53,19 +62,38 @@ class Organs:
         return np.maximum(sheet, self._trunk.cavity(x, y, z) + 3.0)
 
 
-def paint_organs(canvas: Canvas, trunk: Trunk, rng: np.random.Generator, up: float) -> None:
+@dataclass(frozen=True)
+class Spared:
+    """Around the lesion, what the scenario draws itself the atlas leaves out: structures to spare
+    are those that are named, and no other of their kind is nearer."""
+
+    centre_lps_mm: Point
+    reach_mm: float
+    names: frozenset[str]
+
+    def near(self, name: str, points_lps_mm: npt.ArrayLike, radius_mm: float) -> bool:
+        """Whether a tube of the atlas would come near the lesion where its kind is spared."""
+        if name not in self.names:
+            return False
+        distance = tube(points_lps_mm, radius_mm)(*(np.array([c]) for c in self.centre_lps_mm))
+        return bool(distance[0] < self.reach_mm)
+
+
+def paint_organs(
+    canvas: Canvas, trunk: Trunk, rng: np.random.Generator, up: float, spared: Spared
+) -> None:
     """What is painted later lies over what was before. Gas rises along y by the sign of ``up``."""
     organs = Organs(trunk)
     z0, z1 = canvas.frame.z[0], canvas.frame.z[-1]
     if z1 > 60.0:
-        _paint_upper_belly(canvas, organs, rng, up)
+        _paint_upper_belly(canvas, organs, rng, up, spared)
     _paint_large_vessels(canvas)
     if z1 > 20.0:
         for side in (-1, 1):
-            _paint_kidney(canvas, side)
+            _paint_kidney(canvas, side, spared)
     if z0 < 130.0:
-        _paint_colon(canvas, rng, up)
-        _paint_small_bowel(canvas, rng, up)
+        _paint_colon(canvas, organs, rng, up, spared)
+        _paint_small_bowel(canvas, organs, rng, up, spared)
     if z1 > 90.0:
         _paint_chest(canvas, organs, rng)
     if z0 < -90.0:
@@ -74,7 +102,9 @@ def paint_organs(canvas: Canvas, trunk: Trunk, rng: np.random.Generator, up: flo
         canvas.paint(inset(bladder, 2.5), "fluid", ((-45, -85, -180), (45, -10, -100)))
 
 
-def _paint_upper_belly(canvas: Canvas, organs: Organs, rng: np.random.Generator, up: float) -> None:
+def _paint_upper_belly(
+    canvas: Canvas, organs: Organs, rng: np.random.Generator, up: float, spared: Spared
+) -> None:
     canvas.paint_field(canvas.field(organs.diaphragm), "muscle", hu_offset=-6.0)
     canvas.paint_field(canvas.field(organs.liver), "liver")
     trees: tuple[tuple[list[tuple[float, ...]], float], ...] = (
@@ -93,11 +123,12 @@ def _paint_upper_belly(canvas: Canvas, organs: Organs, rng: np.random.Generator,
             vessels = np.minimum(vessels, canvas.field(tube(branch, 0.45 * radius, 1.0)))
     canvas.paint_field(np.maximum(vessels, liver + 3.0), "blood")
     bladder = ellipsoid((-52.0, -48.0, 98.0), (17.0, 16.0, 30.0))
-    _hollow(canvas, bladder, 2.0, "fluid", ((-80, -75, 55), (-25, -20, 140)))
+    if "gallbladder" not in spared.names:
+        _hollow(canvas, bladder, 2.0, "fluid", ((-80, -75, 55), (-25, -20, 140)))
     spleen = ellipsoid((112.0, 44.0, 150.0), (30.0, 42.0, 46.0))
     hollow = ellipsoid((78.0, 34.0, 150.0), (26.0, 40.0, 60.0))
     canvas.paint(
-        lambda x, y, z: np.maximum(spleen(x, y, z), -hollow(x, y, z)),
+        organs.within(lambda x, y, z: np.maximum(spleen(x, y, z), -hollow(x, y, z))),
         "spleen",
         ((70, -10, 95), (155, 100, 205)),
     )
@@ -109,7 +140,8 @@ def _paint_upper_belly(canvas: Canvas, organs: Organs, rng: np.random.Generator,
     pancreas = tube(
         [(-32, 4, 92), (-6, -4, 104), (30, 2, 112), (60, 16, 122), (92, 28, 134)], 13, 9
     )
-    canvas.paint(pancreas, "pancreas", ((-50, -25, 75), (108, 50, 150)))
+    if "pancreas" not in spared.names:
+        canvas.paint(pancreas, "pancreas", ((-50, -25, 75), (108, 50, 150)))
     for side, limbs in (
         (-1, [[(-30, 40, 128), (-34, 52, 136)], [(-30, 40, 128), (-27, 54, 134)]]),
         (1, [[(36, 32, 126), (42, 46, 134)], [(36, 32, 126), (31, 46, 132)]]),
@@ -143,7 +175,7 @@ def _paint_large_vessels(canvas: Canvas) -> None:
         canvas.paint(renal, "blood", ((-60, 5, z - 15), (60, 55, z + 25)))
 
 
-def _paint_kidney(canvas: Canvas, side: int) -> None:
+def _paint_kidney(canvas: Canvas, side: int, spared: Spared) -> None:
     cx, cy, cz = side * 66.0, 44.0, 68.0 + 12.0 * (side > 0)
 
     def turned(x: FloatArray, y: FloatArray, z: FloatArray) -> tuple[FloatArray, ...]:
@@ -173,16 +205,16 @@ def _paint_kidney(canvas: Canvas, side: int) -> None:
     canvas.paint(sinus, "fat", box, hu_offset=15.0)
     pelvis = tube([(cx - side * 8, cy, cz + 4), (cx - side * 22, cy + 2, cz - 10)], 5.5, 4.0)
     canvas.paint(pelvis, "fluid", box)
-    ureter = tube(
-        [(cx - side * 22, cy + 2, cz - 10), (side * 38, 36, 10), (side * 40, 26, -60), (side * 34, 16, -140)],
-        2.6,
-    )  # fmt: skip
-    canvas.paint(
-        ureter, "fluid", ((side * 45 - 25, 0, -150), (side * 45 + 25, 60, cz)), hu_offset=14.0
-    )
+    course = [(cx - side * 22, cy + 2, cz - 10), (side * 38, 36, 10), (side * 40, 26, -60),
+              (side * 34, 16, -140)]  # fmt: skip
+    if not spared.near("ureter", course, 2.6):
+        low, high = (side * 45 - 25, 0, -150), (side * 45 + 25, 60, cz)
+        canvas.paint(tube(course, 2.6), "fluid", (low, high), hu_offset=14.0)
 
 
-def _paint_colon(canvas: Canvas, rng: np.random.Generator, up: float) -> None:
+def _paint_colon(
+    canvas: Canvas, organs: Organs, rng: np.random.Generator, up: float, spared: Spared
+) -> None:
     courses = (
         ([(-104, 14, -80), (-112, 22, -10), (-108, 20, 62)], 23.0),
         ([(-108, 20, 62), (-86, -22, 66), (-48, -50, 50), (0, -58, 42), (52, -52, 56), (92, -12, 92),
@@ -190,15 +222,25 @@ def _paint_colon(canvas: Canvas, rng: np.random.Generator, up: float) -> None:
         ([(112, 28, 112), (116, 34, 40), (104, 26, -30), (72, 10, -95)], 15.0),
     )  # fmt: skip
     for points, radius in courses:
+        level = rng.uniform(-6.0, 4.0)
         course = tube(points, radius)
-        haustra = lambda x, y, z, f=course: f(x, y, z) + 3.0 * np.sin(  # noqa: E731
+        rippled = lambda x, y, z, f=course: f(x, y, z) + 3.0 * np.sin(  # noqa: E731
             (x + 0.7 * y + z) / 6.5) ** 2  # fmt: skip
+        haustra = organs.within(_elsewhere(rippled, spared))
         low = np.min(points, 0) - radius - 6.0
         high = np.max(points, 0) + radius + 6.0
         canvas.paint(haustra, "bowel", (low, high))
         canvas.paint(inset(haustra, 2.4), "content", (low, high), hu_offset=14.0)
-        level = rng.uniform(-6.0, 4.0)
         _paint_gas(canvas, haustra, np.array(points, float), level, (low, high), up)
+
+
+def _elsewhere(level: Level, spared: Spared) -> Level:
+    """The colon passes the lesion at a distance where the scenario draws its own bowel."""
+    if "bowel" not in spared.names:
+        return level
+    kept_mm = spared.reach_mm + 15.0
+    around = ellipsoid(spared.centre_lps_mm, (kept_mm, kept_mm, kept_mm))
+    return lambda x, y, z: np.maximum(level(x, y, z), -around(x, y, z))
 
 
 def _paint_gas(
@@ -214,7 +256,9 @@ def _paint_gas(
     canvas.paint(gas, "air", box, hu_offset=40.0)
 
 
-def _paint_small_bowel(canvas: Canvas, rng: np.random.Generator, up: float) -> None:
+def _paint_small_bowel(
+    canvas: Canvas, organs: Organs, rng: np.random.Generator, up: float, spared: Spared
+) -> None:
     """Loops that wind through the middle of the belly, a third of them with gas, and the vessels of
     the fat between them."""
     for _ in range(70):
@@ -230,12 +274,15 @@ def _paint_small_bowel(canvas: Canvas, rng: np.random.Generator, up: float) -> N
             nxt = np.clip(points[-1] + step, (-88, -66, -165), (88, 14, 56))
             points.append(nxt)
         radius = rng.uniform(10.0, 14.0)
-        loop = tube(points, radius)
+        shade, height = rng.uniform(-12.0, 16.0), rng.uniform(-6.0, 2.0)
+        if spared.near("bowel", points, radius):
+            continue
+        loop = organs.within(tube(points, radius))
         low, high = np.min(points, 0) - radius - 4.0, np.max(points, 0) + radius + 4.0
         canvas.paint(loop, "bowel", (low, high))
-        canvas.paint(inset(loop, 2.2), "content", (low, high), hu_offset=rng.uniform(-12.0, 16.0))
+        canvas.paint(inset(loop, 2.2), "content", (low, high), hu_offset=shade)
         if number % 3 == 0:
-            _paint_gas(canvas, loop, np.array(points), rng.uniform(-6.0, 2.0), (low, high), up)
+            _paint_gas(canvas, loop, np.array(points), height, (low, high), up)
 
 
 def _paint_chest(canvas: Canvas, organs: Organs, rng: np.random.Generator) -> None:
