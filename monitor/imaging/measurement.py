@@ -7,23 +7,33 @@ baseline and plan go in, never the forecast: a measurement that leaned on it cou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from monitor.config import Config
+import numpy as np
+
+from monitor.config import Config, NeedleConfig
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging import motion
-from monitor.imaging.motion import Template
+from monitor.imaging.motion import NO_ANCHORS, Anchors, Template
+from monitor.imaging.needle_finding import FoundNeedle, at_found_place, find_needles
+from monitor.imaging.needles import needle_direction
 from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline, make_baseline, segment_ice
-from monitor.model import CtVolume, IceSegmentation, NeedleLine
+from monitor.model import CtVolume, IceSegmentation, Reason, Status, worst
+
+# A needle that lies this far from where the tissue has carried it was moved by hand: farther than
+# the registration's error (1.5 mm) and the needle's own (1 mm) together explain.
+_MOVED_MM = 4.0
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The pre-freeze scan, prepared once for everything that later scans are compared with."""
+    """The pre-freeze scan, prepared once for everything that later scans are compared with.
+    ``needles`` lie where it shows them, or else as planned."""
 
     baseline: Baseline
     template: Template
+    needles: tuple[NeedleConfig, ...]
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,18 @@ class Measurement:
 
     ice: IceSegmentation
     registration: Registration
-    needles: tuple[NeedleLine, ...]
+    needles: tuple[FoundNeedle, ...]
 
 
 def make_reference(volume: CtVolume, grid: Grid, config: Config) -> Reference:
     """Prepares the baseline; ``grid`` is the analysis grid."""
-    return Reference(
-        make_baseline(volume, grid), motion.make_template(volume, grid, config.needles)
+    found = find_needles(volume, config.needles)
+    needles = tuple(
+        at_found_place(planned, f) if f.found else planned
+        for planned, f in zip(config.needles, found, strict=True)
     )
+    template = motion.make_template(volume, grid, needles)
+    return Reference(make_baseline(volume, grid), template, needles)
 
 
 def measure(
@@ -50,13 +64,85 @@ def measure(
 ) -> Measurement:
     """Measures a scan. Never raises on what a scanner may send: what cannot be measured comes back
     INVALID with the reason. ``starts_mm``: shifts worth trying first (that of the scan before)."""
-    registration = motion.register(volume, reference.template, starts_mm)
+    needles = find_needles(volume, reference.needles)
+    starts_mm = [*starts_mm, *_mean_shift(needles, reference.needles)]
+    anchors = _anchors(needles, reference.needles)
+    registration = motion.register(volume, reference.template, starts_mm, anchors)
+    if not all(n.found for n in needles):  # the tissue's way may show where to look
+        needles = find_needles(volume, reference.needles, registration.shift_lps_mm)
     ice = segment_ice(
         volume,
         reference.baseline,
-        config.needles,
+        _in_plan(needles, reference.needles, registration),
         config.organ.expected_ice_drop_hu,
         registration,
     )
-    needles = tuple(NeedleLine(n.number, n.tip_lps_mm, n.entry_lps_mm) for n in config.needles)
-    return Measurement(ice, registration, needles)
+    return Measurement(_told(ice, needles, reference.needles, registration), registration, needles)
+
+
+def _mean_shift(found: Sequence[FoundNeedle], before: Sequence[NeedleConfig]) -> list[FloatArray]:
+    """How the found needles have moved together; empty when none was found."""
+    shifts = [
+        np.subtract(f.tip_lps_mm, n.tip_lps_mm)
+        for f, n in zip(found, before, strict=True)
+        if f.found
+    ]
+    return [np.mean(shifts, axis=0)] if shifts else []
+
+
+def _anchors(found: Sequence[FoundNeedle], before: Sequence[NeedleConfig]) -> Anchors:
+    """Tip and upper end of the active zone of each found needle, then and now."""
+    points, moved = [], []
+    for f, n in zip(found, before, strict=True):
+        if f.found:
+            length = n.type.active_length_mm
+            then = np.array(n.tip_lps_mm) + np.outer((0.0, length), needle_direction(n))
+            now = np.array(f.tip_lps_mm) + np.outer((0.0, length), f.direction)
+            points.append(then)
+            moved.append(now - then)
+    return Anchors(np.concatenate(points), np.concatenate(moved)) if points else NO_ANCHORS
+
+
+def _in_plan(
+    found: Sequence[FoundNeedle], before: Sequence[NeedleConfig], registration: Registration
+) -> tuple[NeedleConfig, ...]:
+    """Each needle where it is now, in the plan's frame: one moved by hand freezes elsewhere."""
+    return tuple(
+        _carried_back(at_found_place(n, f), registration)
+        if f.found and _moved(f, n, registration)
+        else n
+        for f, n in zip(found, before, strict=True)
+    )
+
+
+def _carried_back(needle: NeedleConfig, registration: Registration) -> NeedleConfig:
+    ends = registration.to_plan(np.array([needle.tip_lps_mm, needle.entry_lps_mm]))
+    tip, entry = ((float(p[0]), float(p[1]), float(p[2])) for p in ends)
+    return replace(needle, tip_lps_mm=tip, entry_lps_mm=entry)
+
+
+def _moved(found: FoundNeedle, before: NeedleConfig, registration: Registration) -> bool:
+    """Whether the needle has moved against the tissue."""
+    expected = registration.to_scan(np.array([before.tip_lps_mm]))[0]
+    return float(np.linalg.norm(np.subtract(found.tip_lps_mm, expected))) > _MOVED_MM
+
+
+def _told(
+    ice: IceSegmentation,
+    found: Sequence[FoundNeedle],
+    before: Sequence[NeedleConfig],
+    registration: Registration,
+) -> IceSegmentation:
+    """With a word on needles that were moved."""
+    moved = [
+        f.number
+        for f, n in zip(found, before, strict=True)
+        if f.found and registration.status is not Status.INVALID and _moved(f, n, registration)
+    ]
+    if not moved:
+        return ice
+    which = ", ".join(map(str, moved))
+    reason = Reason(
+        "needle_moved", f"Needle {which} has moved against the tissue since the baseline."
+    )
+    return replace(ice, status=worst(ice.status, Status.DEGRADED), reasons=(*ice.reasons, reason))

@@ -49,7 +49,13 @@ class Settings:
     remainder_sd_mm: float = 2.5
     field_steps: int = 4
     # Lattice points closer than this share their noise.
-    correlated_mm: float = 6.0
+    correlated_mm: float = 12.0
+    # A needle's tip is found to half a millimetre, and tissue holds it to about as much; it speaks
+    # for what is frozen to it.
+    anchor_sd_mm: float = 0.7
+    anchor_reach_mm: float = 18.0
+    # Less of the template than this in the scan is no overlap.
+    least_overlap: float = 0.05
     # What the model itself leaves (measured on the tuning scans), and when it is too much.
     model_error_mm: float = 0.4
     doubtful_mm: float = 1.5
@@ -102,10 +108,23 @@ def make_template(
     )
 
 
+@dataclass(frozen=True)
+class Anchors:
+    """Points (n, 3) of the plan's tissue that were found in the scan, and how they have moved (n, 3):
+    needles, which tissue and ice hold fast."""
+
+    points_lps_mm: FloatArray
+    displacement_mm: FloatArray
+
+
+NO_ANCHORS = Anchors(np.zeros((0, 3)), np.zeros((0, 3)))
+
+
 def register(
     volume: CtVolume,
     template: Template,
     starts_mm: Sequence[FloatArray] = (),
+    anchors: Anchors = NO_ANCHORS,
     s: Settings = Settings(),
 ) -> Registration:
     """The motion from the baseline to the scan. ``starts_mm`` are shifts (3,) worth trying besides
@@ -117,7 +136,7 @@ def register(
     fit = _affine(levels, template, [np.zeros(3), *starts_mm], s)
     if fit is None:
         return _failed(template, s)
-    return _remainder(levels[-1], template, fit, s)
+    return _remainder(levels[-1], template, fit, anchors, s)
 
 
 # ------------------------------------------------------------------ one affine motion
@@ -143,7 +162,7 @@ def _affine(
         fit = _Affine(np.asarray(start, float), np.zeros((3, 3)))
         fit = _refined(fit, levels[0], template, 0, s)
         cost, used = _cost(fit, levels[0], template, 0, s)
-        if used > 0.3:
+        if used > s.least_overlap:
             tried.append((cost, fit))
     if not tried:
         return None
@@ -216,7 +235,9 @@ def _compared(
 # ------------------------------------------------------------------ the remainder
 
 
-def _remainder(scan: Reduced, template: Template, fit: _Affine, s: Settings) -> Registration:
+def _remainder(
+    scan: Reduced, template: Template, fit: _Affine, anchors: Anchors, s: Settings
+) -> Registration:
     """Each place's own motion on top of the affine one, with its uncertainty."""
     level, shape = len(template.values) - 1, template.lattice.shape_zyx
     sigma = s.window_mm / s.spacing_mm
@@ -224,16 +245,31 @@ def _remainder(scan: Reduced, template: Template, fit: _Affine, s: Settings) -> 
     displacement = fit.at(template)
     independent = (2.0 * np.sqrt(np.pi) * s.window_mm / s.correlated_mm) ** 3
     own = np.zeros_like(displacement)
+    held, moved = _held(template, anchors, s)
     for _ in range(s.field_steps):
         residual, weight = _compared(displacement + own, scan, template, level, s)
         spread = _spread(residual, weight)
         prior = (spread / s.remainder_sd_mm) ** 2 / independent
         normal = _windowed(_outer(g) * weight[:, None], shape, sigma)
         push = _windowed(g * (residual * weight)[:, None], shape, sigma)
-        full = _symmetric(normal) + prior * np.eye(3)
-        own = own + np.linalg.solve(full, (push - prior * own)[..., None])[..., 0]
+        hold = (spread / s.anchor_sd_mm) ** 2 / independent * held[:, None]
+        full = _symmetric(normal) + (prior + hold)[:, :, None] * np.eye(3)
+        push = push - prior * own + hold * (moved - displacement - own)
+        own = own + np.linalg.solve(full, push[..., None])[..., 0]
     covariance = np.linalg.inv(full) * (spread**2 / independent)
     return _registration(displacement + own, covariance, template, s)
+
+
+def _held(template: Template, anchors: Anchors, s: Settings) -> tuple[FloatArray, FloatArray]:
+    """How much each lattice point hears of the anchors (sum of Gaussian weights), and how those
+    have moved (weighted mean)."""
+    held, moved = np.zeros(len(template.points)), np.zeros_like(template.points)
+    for point, way in zip(anchors.points_lps_mm, anchors.displacement_mm, strict=True):
+        squared = ((template.points - point) ** 2).sum(axis=1)
+        weight = np.exp(-0.5 * squared / s.anchor_reach_mm**2)
+        held += weight
+        moved += weight[:, None] * way
+    return held, moved / np.maximum(held, 1e-9)[:, None]
 
 
 def _spread(residual: Float32Array, weight: Float32Array) -> float:
