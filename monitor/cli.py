@@ -19,20 +19,39 @@ import numpy as np
 from gpu_kernels.engine import EngineUnavailable
 from gpu_kernels.select import CHOICES, open_engine, warm_up
 from monitor import demo
+from monitor.benchmark.truth import BenchmarkError
 from monitor.config import ConfigError
+from monitor.intake.folder import FolderError
 from monitor.intake.structures import StructureError
+from monitor.model import Status
 from monitor.record.journal import RecordError
+from monitor.record.masks import MaskError
+from monitor.segment import SegmentError, SegmentJob, run_segment
 from monitor.simulate import load_simulation, run_simulation
 from monitor.view.process import has_display
 
 NOTICE = "Research software: it informs, it never decides. Not a medical device."
+
+# Exit status of a measurement that came out INVALID: neither success nor a user's error.
+_INVALID = 3
+_MENDABLE = (
+    ConfigError,
+    StructureError,
+    FolderError,
+    RecordError,
+    MaskError,
+    SegmentError,
+    BenchmarkError,
+    EngineUnavailable,
+    demo.DemoError,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args))
-    except (ConfigError, StructureError, RecordError, EngineUnavailable, demo.DemoError) as error:
+    except _MENDABLE as error:
         print(f"iceball: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -50,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_live(commands)
     _add_check(commands)
+    _add_segment(commands)
+    _add_benchmark(commands)
     _add_simulate(commands)
     _add_bench(commands)
     _add_selftest(commands)
@@ -146,6 +167,54 @@ def _add_check(commands: Any) -> None:
     p.set_defaults(run=_check)
 
 
+def _add_segment(commands: Any) -> None:
+    p = commands.add_parser(
+        "segment",
+        help="measure the ice in one scan",
+        epilog="Exit status 0: measured (status OK or DEGRADED; see reasons); 3: INVALID, the JSON says "
+        f"why and no mask is written; 2: an error in what was given. {NOTICE}",
+        description="Measures the ice in a CT against the CT before the first freeze, prints the "
+        "result as JSON and writes the ice as a mask in the scan's coordinates. A folder may hold "
+        "several volumes: the one with most slices is taken, of several kernels the softest. NIfTI "
+        "holds neither tilted nor unevenly spaced slices: for such a scan the mask lies on upright "
+        "slices of the same pixels that cover it (mask_on says so); the SEG lies on the scan's own.",
+    )
+    p.add_argument("--baseline", type=Path, required=True, metavar="DIR", help="CT before the ice")
+    p.add_argument("--scan", type=Path, required=True, metavar="DIR", help="CT to measure")
+    p.add_argument("--case", type=Path, required=True, metavar="CASE.toml", help="the procedure")
+    p.add_argument(
+        "--out", type=Path, required=True, metavar="ICE.nii.gz", help="the mask: 1 is ice"
+    )
+    p.add_argument("--seg", type=Path, metavar="ICE.dcm", help="the mask as DICOM SEG, too")
+    p.set_defaults(run=_segment)
+
+
+def _add_benchmark(commands: Any) -> None:
+    p = commands.add_parser(
+        "benchmark",
+        help="compare measurements with a simulator's truth",
+        epilog=NOTICE,
+        description="Measures simulated scans whose truth is known and says how well.",
+    )
+    kinds = p.add_subparsers(required=True, metavar="WHAT")
+    p = kinds.add_parser(
+        "imaging",
+        help="ice, motion and needles in each scan",
+        epilog=NOTICE,
+        description="Measures every scan after the baseline of scenario folders that `scanner-sim "
+        "render` wrote, and prints agreement with their truth as Markdown. Scans from 2 minutes of "
+        "freezing on count. Exit status 0 whether or not the requirements are met.",
+    )
+    p.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a rendered scenario")
+    p.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write imaging.md and imaging.json there"
+    )
+    p.add_argument(
+        "--plots", action="store_true", help="and a picture of each scenario over time; with --out"
+    )
+    p.set_defaults(run=_benchmark_imaging)
+
+
 def _add_simulate(commands: Any) -> None:
     p = commands.add_parser(
         "simulate",
@@ -232,6 +301,26 @@ def _check(args: argparse.Namespace) -> int:
     for s in procedure.structures:
         print(f"  {s.role.value} {s.name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
     return 0
+
+
+def _segment(args: argparse.Namespace) -> int:
+    result = run_segment(SegmentJob(args.case, args.baseline, args.scan, args.out, args.seg))
+    print(json.dumps(result, allow_nan=False))
+    return _INVALID if result["status"] == Status.INVALID.value else 0
+
+
+def _benchmark_imaging(args: argparse.Namespace) -> int:
+    from monitor.benchmark.command import benchmark_imaging
+
+    if args.plots and args.out is None:
+        raise BenchmarkError("--plots needs --out DIR to write them to")
+    print(benchmark_imaging(args.folders, args.out, args.plots, _tell), end="")
+    return 0
+
+
+def _tell(text: str) -> None:
+    """Progress, out of the way of what other programs read."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _simulate(args: argparse.Namespace) -> int:

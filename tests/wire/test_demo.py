@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from monitor.demo import SCENARIO
 from tests.wire.live import unaccounted
+
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo procedure at high speed, without a display."""
+    """A demo procedure at high speed, without a display. Its images are made first (they are kept):
+    at this speed the scanner would be late, and its work would compete with the monitor's."""
     out = tmp_path_factory.mktemp("demo") / "out"
+    rendered = tmp_path_factory.mktemp("rendered")
+    render = [sys.executable, "-m", "scanner_sim.cli", "render", SCENARIO, "--out", str(rendered)]
+    subprocess.run(render, check=True, capture_output=True, timeout=600)
+    shutil.rmtree(rendered)
     subprocess.run(
         [
             sys.executable,

@@ -1,0 +1,1 @@
+"""Benchmarks that compare what the monitor measures with what a simulator knows."""

@@ -1,0 +1,44 @@
+"""``iceball benchmark imaging``: scenarios in, a Markdown table out, files where wanted.
+
+Invariant: what was measured before a folder fails is said, and nothing is written of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from monitor.benchmark import report
+from monitor.benchmark.imaging import Row, run
+from monitor.benchmark.truth import BenchmarkError
+
+
+def benchmark_imaging(
+    folders: Sequence[Path], out: Path | None, plots: bool, say: Callable[[str], None]
+) -> str:
+    """The report as Markdown; with ``out`` also imaging.md, imaging.json and the plots there."""
+    if out is not None:
+        _make(out)
+    rows: list[Row] = [row for _, found in run(list(folders), say) for row in found]
+    text = report.as_markdown(rows)
+    if out is not None:
+        try:
+            (out / "imaging.md").write_text(text, encoding="utf-8")
+            found = json.dumps(report.as_json(rows), indent=1, allow_nan=False)
+            (out / "imaging.json").write_text(found + "\n", encoding="utf-8")
+            if plots:
+                from monitor.benchmark.plots import save_plots
+
+                save_plots(out, rows)
+        except OSError as error:
+            raise BenchmarkError(f"--out {out}: {error}") from None
+    return text
+
+
+def _make(out: Path) -> None:
+    """Before anything is measured: an hour's work must not end at a folder that cannot be made."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchmarkError(f"--out {out}: {error}") from None

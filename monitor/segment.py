@@ -1,0 +1,168 @@
+"""``iceball segment``: the ice in one scan, from two folders of DICOM and a case. LPS mm, ml, seconds.
+
+Reading and writing are here and in ``record.masks``; what is measured is what a live procedure would
+have. Invariant: an INVALID measurement has no mask, and its numbers are null.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monitor.geometry import SliceGeometry
+from monitor.imaging.mask import is_upright, mask_on, upright
+from monitor.imaging.measurement import Measurement, make_reference, measure
+from monitor.imaging.needle_finding import FoundNeedle
+from monitor.intake.folder import soft_volume, volumes_in
+from monitor.model import CtVolume, Reason, Status, worst
+from monitor.procedure import Procedure
+from monitor.record.masks import NIFTI_SUFFIXES, Mask, MaskError, write_nifti, write_seg
+from monitor.runtime import open_case
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """What the command line asks for. ``seg`` None: no DICOM SEG."""
+
+    case: Path
+    baseline: Path
+    scan: Path
+    out: Path
+    seg: Path | None
+
+
+class SegmentError(ValueError):
+    """The folders do not go together; the message names them."""
+
+
+@dataclass(frozen=True)
+class _Result:
+    """``mask`` lies on ``geometry``: the scan's slices, or upright ones where those cannot be had
+    in NIfTI. ``on_slices`` is the mask on the slices themselves."""
+
+    volume: CtVolume
+    found: Measurement
+    geometry: SliceGeometry
+    mask: Mask
+    on_slices: Mask
+    wall_s: float
+
+    @property
+    def status(self) -> Status:
+        return worst(self.found.ice.status, self.found.registration.status)
+
+
+def run_segment(job: SegmentJob) -> dict[str, Any]:
+    """Measures, writes the files, returns what is printed as JSON."""
+    if not job.out.name.lower().endswith(NIFTI_SUFFIXES):
+        raise MaskError(f"--out {job.out}: expected a name ending in {' or '.join(NIFTI_SUFFIXES)}")
+    config, procedure = open_case(job.case)
+    first = soft_volume(volumes_in(job.baseline, config.patient_id, config.frame_of_reference_uid))
+    volume = soft_volume(volumes_in(job.scan, config.patient_id, first.frame_of_reference_uid))
+    if volume.acquired_utc_s < first.acquired_utc_s:
+        raise SegmentError(
+            f"--scan {job.scan}: was acquired before --baseline {job.baseline}; are they swapped?"
+        )
+    result = _measured(_doubted(volume, procedure), first, procedure)
+    if result.status is Status.INVALID:
+        return _as_json(result, None, None)
+    write_nifti(job.out, result.mask, result.geometry)
+    if job.seg is not None:
+        images = [job.scan / instance.path for instance in volume.instances]
+        write_seg(job.seg, result.on_slices, images)
+    return _as_json(result, job.out, job.seg)
+
+
+def _doubted(volume: CtVolume, procedure: Procedure) -> CtVolume:
+    """The scan with what a live procedure would hold against it."""
+    reasons = []
+    if procedure.plan_frames - {volume.frame_of_reference_uid}:
+        text = "The lesion or a structure was drawn in another frame of reference than the scan's."
+        reasons.append(Reason("plan_in_other_frame", text))
+    if not procedure.config.patient_id:
+        reasons.append(Reason("patient_unidentified", "The case names no patient."))
+    status = worst(volume.status, Status.DEGRADED if reasons else Status.OK)
+    return replace(volume, status=status, reasons=(*volume.reasons, *reasons))
+
+
+def _measured(volume: CtVolume, first: CtVolume, procedure: Procedure) -> _Result:
+    """``wall_s`` is all of this: from two volumes in memory to the mask."""
+    began = time.perf_counter()
+    reference = make_reference(first, procedure.analysis_grid, procedure.config)
+    found = measure(volume, reference, procedure.config)
+    on_slices = mask_on(volume.geometry, found.ice, found.registration)
+    geometry = upright(volume.geometry)
+    same = geometry is volume.geometry
+    mask = on_slices if same else _within(
+        volume.geometry, geometry, mask_on(geometry, found.ice, found.registration)
+    )  # fmt: skip
+    return _Result(volume, found, geometry, mask, on_slices, time.perf_counter() - began)
+
+
+def _within(scanned: SliceGeometry, geometry: SliceGeometry, mask: Mask) -> Mask:
+    """Only what the scan looked at: upright slices reach beyond a tilted stack."""
+    ice = np.argwhere(mask)
+    index = scanned.to_index_zyx(geometry.to_lps_mm(ice))
+    half = 0.5 * scanned.slice_thickness_mm / scanned.slice_spacing_mm
+    last = np.array([len(scanned.slice_offsets_mm), scanned.rows, scanned.columns]) - 1
+    reach = np.array([half, 0.5, 0.5])
+    outside = ice[((index < -reach) | (index > last + reach)).any(1)]
+    mask = mask.copy()
+    mask[tuple(outside.T)] = 0
+    return mask
+
+
+# ------------------------------------------------------------------ what is printed
+
+
+def _as_json(result: _Result, out: Path | None, seg: Path | None) -> dict[str, Any]:
+    ice, moved, volume = result.found.ice, result.found.registration, result.volume
+    reasons = dict.fromkeys((*ice.reasons, *moved.reasons))
+    return {
+        "status": result.status.value,
+        "quality": _number(ice.quality),
+        "reasons": [{"code": r.code, "text": r.text} for r in reasons],
+        "volume_ml": _number(ice.volume_ml),
+        "edge_error_mm": _number(ice.edge_error_mm),
+        "registration": {
+            "status": moved.status.value,
+            "quality": _number(moved.quality),
+            "error_mm": _number(moved.error_mm),
+            "shift_mm": _number(moved.shift_mm),
+        },
+        "needles": [_needle(n) for n in result.found.needles],
+        "scan": {
+            "series_uid": volume.series_uid,
+            "slices": len(volume.instances),
+            "acquired_utc_s": volume.acquired_utc_s,
+        },
+        "mask": None if out is None else str(out),
+        "mask_on": None if out is None else _grid_name(volume.geometry),
+        "seg": None if seg is None else str(seg),
+        "wall_s": round(result.wall_s, 3),
+    }
+
+
+def _grid_name(geometry: SliceGeometry) -> str:
+    return "the scan's slices" if is_upright(geometry) else "upright slices"
+
+
+def _needle(n: FoundNeedle) -> dict[str, Any]:
+    """``direction`` is a unit vector from the tip towards the entry; a needle that was not found is
+    given where the plan has it."""
+    return {
+        "number": n.number,
+        "found": n.found,
+        "tip_lps_mm": [round(float(v), 2) for v in n.tip_lps_mm],
+        "direction": [round(float(v), 4) for v in n.direction],
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no NaN and no infinity."""
+    return round(float(value), 4) if math.isfinite(value) else None
