@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scanner_sim import scenario as scenarios
-from scanner_sim.console import Console, writer_of
+from scanner_sim.console import Console, slices_of, writer_of
 from scanner_sim.dicom import pixels, profiles
 from scanner_sim.output import EPOCH_UTC_S, write_all, write_truth
 from scanner_sim.patient.anatomy import outline
@@ -27,6 +29,9 @@ from scanner_sim.wire import faults
 from scanner_sim.wire.push import Clock, Pace, PushError, Target, Tls, play
 
 _ORDERS = ("ascending", "descending", "shuffled")
+_LATEST_UTC_S = 250_000_000_000.0  # the year 9892: a DICOM date has four digits
+_LARGEST_SEED = 2**32 - 1
+_BAR_CELLS = 24
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,12 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, metavar="DIR")
     p.add_argument(
         "--port",
-        type=int,
+        type=_port,
         default=11112,
         help="the monitor's port, for case.toml; default %(default)s, 0 any",
     )
     p.add_argument(
-        "--ae-title", default="ICEBALL", help="the monitor's AE title; default %(default)s"
+        "--ae-title",
+        type=_ae_title,
+        default="ICEBALL",
+        help="the monitor's AE title; default %(default)s",
     )
     p = _command(commands, "render", _render, "write every scan as DICOM, the plan and the truth")
     p.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -93,7 +101,7 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None]
     p.add_argument(
         "--no-cache", action="store_true", help="compute everything; keep and read nothing on disk"
     )
-    habits = p.add_argument_group("the scanner's habits (default: the scenario's)")
+    habits = p.add_argument_group("the scanner's habits (default: the scenario's, or its maker's)")
     habits.add_argument("--vendor", choices=profiles.names())
     habits.add_argument("--series", choices=("per_scan", "single"))
     habits.add_argument("--transfer-syntax", choices=list(pixels.SYNTAXES))
@@ -113,7 +121,9 @@ def _push_options(p: Any) -> None:
         metavar="UNIX_S",
         help="when the fast clock showed the true time; default now",
     )
-    p.add_argument("--calling-ae", default="SCANNER", help="own AE title; default %(default)s")
+    p.add_argument(
+        "--calling-ae", type=_ae_title, default="SCANNER", help="own AE title; default %(default)s"
+    )
     p.add_argument("--association", choices=("series", "image"), help="one association per what")
     p.add_argument("--order", choices=_ORDERS, help="of the slices within a series")
     p.add_argument(
@@ -127,20 +137,44 @@ def _push_options(p: Any) -> None:
         action="append",
         default=[],
         metavar="NAME[:when]",
-        help="something goes wrong; when is scan numbers (2,5) or all; may be given several times",
+        help="something goes wrong; when is scan numbers (2,5) or all, default "
+        f"{','.join(map(str, faults.DEFAULT_SCANS))}; may be given several times",
     )
     p.add_argument("--tls-ca", type=Path, metavar="PEM", help="use TLS; whom to trust as receiver")
-    p.add_argument("--tls-cert", type=Path, metavar="PEM", help="the scanner's own certificate")
-    p.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    p.add_argument(
+        "--tls-cert", type=Path, metavar="PEM", help="the scanner's own certificate; with --tls-ca"
+    )
+    p.add_argument("--tls-key", type=Path, metavar="PEM", help="its key; with --tls-cert")
     p.add_argument("--truth", type=Path, metavar="DIR", help="write truth.json there at the end")
 
 
 def _target(text: str) -> Target:
     title, at, rest = text.partition("@")
     host, colon, port = rest.rpartition(":")
-    if not (title and at and host and colon and port.isdigit()):
+    if not (title and at and host and colon and port.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r}: expected AET@host:port")
-    return Target(title, host, int(port))
+    number = _port(port)
+    if number == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: nobody can be called at port 0")
+    return Target(_ae_title(title), host, number)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"port {text}: expected a whole number, at most 65535")
+    return int(text)
+
+
+def _ae_title(text: str) -> str:
+    """As PS3.5 6.2 has them (AE)."""
+    if (
+        not (text.strip() and len(text) <= 16 and text.isascii() and text.isprintable())
+        or "\\" in text
+    ):
+        raise argparse.ArgumentTypeError(
+            f"AE title {text!r}: expected 1 to 16 plain characters, no backslash"
+        )
+    return text
 
 
 def _list() -> None:
@@ -165,51 +199,88 @@ def _scenario(args: argparse.Namespace) -> Scenario:
         for k in ("vendor", "series", "transfer_syntax", "order", "association")
     }
     if args.seed is not None:
-        if args.seed < 0:
-            raise scenarios.ScenarioError(f"--seed {args.seed}: expected a whole number from 0 on")
-        s = replace(s, seed=args.seed)
+        if not 0 <= args.seed <= _LARGEST_SEED:
+            raise scenarios.ScenarioError(
+                f"--seed {args.seed}: expected a whole number from 0 to {_LARGEST_SEED}"
+            )
+        if args.seed != s.seed:
+            s = _somebody_else(s, args.seed)
     return replace(s, scanner=replace(s.scanner, **{k: v for k, v in asked.items() if v}))
 
 
+def _somebody_else(s: Scenario, seed: int) -> Scenario:
+    """Another patient has another name."""
+    return replace(
+        s,
+        seed=seed,
+        patient_id=f"{s.patient_id}-{seed}",
+        patient_label=f"{s.patient_label} {seed}",
+    )
+
+
 @contextlib.contextmanager
-def _open(args: argparse.Namespace) -> Iterator[Simulation]:
+def _open(args: argparse.Namespace, scenario: Scenario) -> Iterator[Simulation]:
     bar = _Bar() if sys.stderr.isatty() else None
     progress = bar.show if bar else lambda _scan, _slices: None
-    simulation = Simulation(_scenario(args), args.ct, not args.no_cache, progress)
+    simulation = Simulation(scenario, args.ct, not args.no_cache, progress)
+    if bar:
+        bar.totals = [slices_of(simulation, n) for n in range(len(simulation.scan_times_s))]
     try:
         yield simulation
     finally:
+        if bar:
+            bar.end()
         simulation.close()
 
 
 class _Bar:
-    """Slices of the scan in work, on one line of a terminal."""
+    """Slices of the scan in work, on a line of a terminal that ends with its last one. Slices are
+    told by several threads."""
 
     def __init__(self) -> None:
+        self.totals: list[int] = []
+        self._begun = False
         self._scan, self._done = -1, 0
+        self._lock = threading.Lock()
 
     def show(self, scan: int, slices: int) -> None:
-        self._done = slices if scan != self._scan else self._done + slices
-        self._scan = scan
-        text = f"\rscan {scan}: {'▮' * self._done} {self._done} slices "
-        print(text, end="", file=sys.stderr, flush=True)
+        with self._lock:
+            self._done = slices if scan != self._scan else self._done + slices
+            self._scan = scan
+            done, total = self._done, self.totals[scan]
+            filled = _BAR_CELLS * done // total
+            text = (
+                f"\rscan {scan}: {'▮' * filled}{'▯' * (_BAR_CELLS - filled)} {done}/{total} slices"
+            )
+            print(text, end="", file=sys.stderr, flush=True)
+            self._begun = True
+            if done >= total:
+                self.end()
+
+    def end(self) -> None:
+        """Whatever comes next begins on a line of its own."""
+        if self._begun:
+            print(file=sys.stderr, flush=True)
+        self._begun = False
 
 
 def _plan(args: argparse.Namespace) -> None:
+    scenario = _scenario(args)
     if args.ct is None:
-        scenario = _scenario(args)
         planned = outline(scenario)
         writer = writer_of(scenario, EPOCH_UTC_S)
         print(write_plan(scenario, planned, writer, args.out, args.ae_title, args.port))
         return
-    with _open(args) as simulation:
+    with _open(args, scenario) as simulation:
         s = simulation.scenario
         writer = writer_of(s, EPOCH_UTC_S)
         print(write_plan(s, simulation.planned, writer, args.out, args.ae_title, args.port))
 
 
 def _render(args: argparse.Namespace) -> None:
-    with _open(args) as simulation:
+    if args.scans is not None and args.scans < 1:
+        raise scenarios.ScenarioError(f"--scans {args.scans}: expected a whole number from 1 on")
+    with _open(args, _scenario(args)) as simulation:
         simulation.start()
         whole = len(simulation.scan_times_s)
         count = min(args.scans or whole, whole)
@@ -221,10 +292,16 @@ def _push(args: argparse.Namespace) -> None:
         raise scenarios.ScenarioError(
             f"--speed {args.speed}: expected a number above 0, at most 1000"
         )
+    if not 0 < args.slices_per_s < math.inf:
+        raise scenarios.ScenarioError(
+            f"--slices-per-s {args.slices_per_s}: expected a number above 0"
+        )
+    tls = _tls(args)
+    clock = _clock(args)
+    scenario = _scenario(args)
     wanted = [faults.parse(text) for text in args.fault]
-    tls = Tls(args.tls_ca, args.tls_cert, args.tls_key) if args.tls_ca else None
-    clock = Clock(args.epoch if args.epoch is not None else time.time(), args.speed)
-    with _open(args) as simulation:
+    faults.check(wanted, len(scenario.scans))
+    with _open(args, scenario) as simulation:
         simulation.start()
         s = simulation.scenario
         target = replace(
@@ -240,6 +317,28 @@ def _push(args: argparse.Namespace) -> None:
         play(console, target, clock, start_utc_s, _say, pace, wanted)
         if args.truth is not None:
             write_truth(simulation, len(simulation.scan_times_s), args.truth)
+
+
+def _tls(args: argparse.Namespace) -> Tls | None:
+    """Half of what TLS needs is no reason to send in plain text."""
+    if args.tls_ca is None and (args.tls_cert or args.tls_key):
+        raise scenarios.ScenarioError("--tls-cert and --tls-key: they need --tls-ca")
+    if args.tls_key and not args.tls_cert:
+        raise scenarios.ScenarioError("--tls-key: it needs --tls-cert")
+    if args.tls_ca is None:
+        return None
+    tls = Tls(args.tls_ca, args.tls_cert, args.tls_key)
+    tls.context()  # told now, not after the baseline has been computed
+    return tls
+
+
+def _clock(args: argparse.Namespace) -> Clock:
+    clock = Clock(args.epoch if args.epoch is not None else time.time(), args.speed)
+    if not 0 <= clock.now_utc_s() <= _LATEST_UTC_S:
+        raise scenarios.ScenarioError(
+            f"--epoch {args.epoch}: the clock would not show a time between 1970 and 9892"
+        )
+    return clock
 
 
 def _say(text: str) -> None:

@@ -11,28 +11,38 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from scanner_sim.dicom import profiles
-from scanner_sim.dicom.writer import Writer
+from scanner_sim.dicom.writer import SeriesPer, Writer
 from scanner_sim.images import Geometry, Technique
 from scanner_sim.patient.anatomy import Anatomy
 from scanner_sim.plan import procedure
+from scanner_sim.render import _FLUORO_COVER_MM
 from scanner_sim.scenario import Scanner, Scenario, ScenarioError
 from scanner_sim.simulation import Simulation
 
 _SCOUT_BEFORE_S, _DOSE_AFTER_S = 20.0, 5.0
+_SERIES: dict[str, SeriesPer] = {"per_scan": "per_scan", "single": "single"}
 
 
 def writer_of(scenario: Scenario, epoch_utc_s: float) -> Writer:
-    """In the habits of the scenario's scanner. Raises ``ScenarioError``."""
-    s = scenario.scanner
-    if s.series not in ("per_scan", "single"):
-        raise ScenarioError(f"series {s.series!r}: expected per_scan or single")
+    """In the habits of the scenario's scanner: its maker's, where the scenario has none of its own.
+    Raises ``ScenarioError``."""
+    s, series = scenario.scanner, _SERIES.get(scenario.scanner.series or "")
+    if s.series and series is None:
+        raise ScenarioError(f"series {s.series!r}: expected {' or '.join(_SERIES)}")
+    profile = profiles.load(s.vendor)
     return Writer(
-        procedure(scenario),
-        profiles.load(s.vendor),
-        epoch_utc_s,
-        series="single" if s.series == "single" else "per_scan",
-        syntax=s.transfer_syntax,
+        procedure(scenario), profile, epoch_utc_s, series=series, syntax=s.transfer_syntax
     )
+
+
+def slices_of(simulation: Simulation, number: int) -> int:
+    """How many slices scan ``number`` is reconstructed from, whatever the kernels."""
+    scan, planned = simulation.scenario.scans[number], simulation.planned
+    cover = scan.cover_mm or (_FLUORO_COVER_MM if scan.kind == "fluoro" else None)
+    if cover is None:
+        return len(planned.frame.z) * scan.frames
+    heights = planned.frame.z - planned.lesion_centre_lps_mm[2]
+    return int(((heights >= cover[0]) & (heights <= cover[1])).sum()) * scan.frames
 
 
 class Console:

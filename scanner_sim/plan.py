@@ -1,6 +1,7 @@
 """What a planning system hands over before the procedure: case.toml, rtstruct.dcm, seg.dcm. LPS mm.
 
-Invariant: nothing in it comes from the simulated ice.
+The delineations refer to a planning CT, a series in the procedure's study and frame of reference
+that is never sent. Invariant: nothing in the plan comes from the simulated ice.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.dataset import Dataset
 
 from scanner_sim.bodies import Level
 from scanner_sim.dicom.structures import rtstruct, segmentation
 from scanner_sim.dicom.study import Procedure
 from scanner_sim.dicom.writer import Writer
-from scanner_sim.images import Acquisition, Geometry, Image, Technique
+from scanner_sim.frame import Frame
+from scanner_sim.images import Geometry, Image, Technique
 from scanner_sim.patient.anatomy import Outline
 from scanner_sim.scenario import Scenario
+
+_PLANNED_BEFORE_S = 600.0
 
 
 def write_plan(
@@ -34,7 +39,7 @@ def write_plan(
         (0.0, 0.0, frame.spacing_mm[2]),
         frame.spacing_mm[:2],
     )
-    images = _plan_images(writer, geometry, frame.shape)
+    images = planning_images(writer, frame)
     save(rtstruct(writer.study, bodies, geometry, frame.shape, images), out / "rtstruct.dcm")
     save(segmentation(writer.study, bodies, images), out / "seg.dcm")
     case = out / "case.toml"
@@ -44,22 +49,34 @@ def write_plan(
 
 def procedure(scenario: Scenario) -> Procedure:
     s = scenario
-    return Procedure(s.name, s.seed, s.patient_id, s.patient_label, s.organ)
-
-
-def save(dataset: pydicom.Dataset, path: Path) -> None:
-    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
-
-
-def _plan_images(
-    writer: Writer, geometry: Geometry, shape: tuple[int, int, int]
-) -> list[pydicom.Dataset]:
-    """The planning scan's slices, for their UIDs and geometry: a SEG must name its source."""
-    nothing = np.zeros(shape, np.int16)
-    image = Image(
-        nothing, geometry, geometry.step_lps_mm[2], "soft", Technique(120, 1, 1), 0.0, 1.0
+    return Procedure(
+        s.name,
+        s.seed,
+        s.patient_id,
+        s.patient_label,
+        s.organ,
+        anatomy=s.digest,
+        laterality="L" if s.lesion.centre_lps_mm[0] > 0 else "R",
+        position="HFP" if s.habitus.prone else "HFS",
     )
-    return list(writer.slices(Acquisition(0, "volume", 0.0, (image,))))
+
+
+def planning_images(writer: Writer, frame: Frame) -> list[Dataset]:
+    """The planning CT, for its UIDs and geometry: voxel centres as in ``frame``, no pixels to see. A
+    patient who lies prone is seen as he lies: rows run from left to right."""
+    way = -1.0 if writer.study.procedure.position == "HFP" else 1.0
+    (x, y), z = ((a[0], a[-1])[way < 0] for a in (frame.x, frame.y)), frame.z[0]
+    dx, dy, dz = frame.spacing_mm
+    geometry = Geometry(
+        (float(x), float(y), float(z)), (way, 0.0, 0.0), (0.0, way, 0.0), (0.0, 0.0, dz), (dx, dy)
+    )
+    nothing = np.zeros(frame.shape, np.int16)
+    technique = Technique(120.0, 1.0, 1.0)
+    return writer.planning(Image(nothing, geometry, dz, "soft", technique, -_PLANNED_BEFORE_S, 1.0))
+
+
+def save(dataset: Dataset, path: Path) -> None:
+    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
 
 
 def _case(s: Scenario, planned: Outline, ae_title: str, port: int) -> str:

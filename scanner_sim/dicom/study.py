@@ -1,8 +1,9 @@
 """Patient, study and frame of reference: what every object of a procedure shares. UTC seconds.
 
-Invariant: the study's UIDs depend on the procedure and the epoch, the frame of reference on the
-procedure alone: the patient lies where the plan saw him, so plan and images share it, whenever they
-were written. Patient identity is as ``Procedure`` says, in every object.
+Invariant: the study's UIDs depend on the procedure, the epoch and the scanner's habits; the frame of
+reference on the procedure alone: the patient lies where the plan saw him, so plan and images share
+it, whenever and by whichever scanner they were written. Patient identity is as ``Procedure`` says,
+in every object.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ BODY_PARTS = {
     "kidney": "KIDNEY",
     "adrenal": "ADRENAL",
 }
+# Of which there are two, as of bone there mostly are: PS3.3 C.7.3.1 asks which.
+PAIRED = frozenset({"breast", "lung", "kidney", "adrenal", "bone"})
 
 
 @dataclass(frozen=True)
 class Procedure:
     """What is done to whom. ``patient_label`` is ``LAST, First``; ``plan_label`` names the baseline
-    scan. ``(name, seed)`` make the UIDs."""
+    scan. Name, seed and ``anatomy``, a digest of what else the patient was made of, make the UIDs.
+    ``laterality`` of the lesion is L, R or empty; ``position`` HFS or HFP."""
 
     name: str
     seed: int
@@ -35,26 +39,34 @@ class Procedure:
     patient_label: str
     organ: str
     plan_label: str = "PLAN"
+    anatomy: str = ""
+    laterality: str = ""
+    position: str = "HFS"
 
 
 @dataclass(frozen=True)
 class Study:
     """The study of one procedure, whose baseline is acquired at ``epoch_utc_s``. Times are written
-    in ``zone``: a receiver takes those without an offset for its own local time (PS3.3 C.12.1.1)."""
+    in ``zone``: a receiver takes those without an offset for its own local time (PS3.3 C.12.1.1).
+    ``habits``: what else decides about the objects, and is no part of the procedure."""
 
     procedure: Procedure
     epoch_utc_s: float
     zone: tzinfo = UTC
+    habits: str = ""
 
     @property
     def frame_of_reference_uid(self) -> str:
-        p = self.procedure
-        return str(generate_uid(entropy_srcs=[p.name, str(p.seed), "frame"]))
+        return self._uid("frame")
 
     def uid(self, *what: object) -> str:
+        return self._uid(self.habits, repr(self.epoch_utc_s), *what)
+
+    def _uid(self, *what: object) -> str:
         p = self.procedure
-        sources = [p.name, str(p.seed), repr(self.epoch_utc_s), *map(str, what)]
-        return str(generate_uid(entropy_srcs=sources))
+        # pydicom joins its sources with nothing between: scan 1, slice 11 would be scan 11, slice 1.
+        whole = "\n".join(map(str, (p.name, p.seed, p.anatomy, *what)))
+        return str(generate_uid(entropy_srcs=[whole]))
 
     def when(self, time_s: float) -> datetime:
         """The wall clock in the scanner's room, ``time_s`` after the baseline."""

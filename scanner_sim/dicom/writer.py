@@ -20,13 +20,14 @@ from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
 from scanner_sim.dicom import pixels
 from scanner_sim.dicom.profiles import Profile
-from scanner_sim.dicom.study import BODY_PARTS, Procedure, Study, cut, stamp
+from scanner_sim.dicom.study import BODY_PARTS, PAIRED, Procedure, Study, cut, stamp
 from scanner_sim.images import Acquisition, Geometry, Image, Technique
 from scanner_sim.scenario import ScenarioError
 
 _RECONSTRUCTION_S = 0.08  # one image after the other, about a dozen a second
 _DOSE_PAGE_ROWS_COLUMNS = (512, 512)
 _SCOUT_THICKNESS_MM = 0.6
+_PLANNING = -1  # the number of a scan that nobody sends
 SeriesPer = Literal["per_scan", "single"]
 
 
@@ -46,8 +47,9 @@ class Writer:
         syntax: str = "explicit",
     ) -> None:
         pixels.syntax(syntax)
-        self.study, self.profile = Study(procedure, epoch_utc_s, zone), profile
         self._series: SeriesPer = series or profile.series
+        habits = f"{profile.name} {self._series}"
+        self.study, self.profile = Study(procedure, epoch_utc_s, zone, habits), profile
         self._syntax = syntax
 
     def slices(self, acquisition: Acquisition) -> Iterator[Dataset]:
@@ -60,6 +62,11 @@ class Writer:
                 for place, k in enumerate(self._order(image)):
                     yield self._slice(acquisition, index, image, k, place, (before, total))
                     before += 1
+
+    def planning(self, image: Image) -> list[Dataset]:
+        """The slices on which the procedure was planned, a series of its own that is never sent: what
+        the plan refers to."""
+        return list(self.slices(Acquisition(_PLANNING, "volume", image.time_s, (image,))))
 
     def scout(
         self, hu: npt.NDArray[np.int16], geometry: Geometry, technique: Technique, time_s: float
@@ -115,7 +122,7 @@ class Writer:
         """Slice ``k``, acquired as number ``place`` of its image, series ``index`` of its
         acquisition; ``counted`` is how many came before in the series, and how many come."""
         profile, (before, total), number = self.profile, counted, acquisition.number
-        single = self._series == "single" and acquisition.kind == "volume"
+        single = self._series == "single" and acquisition.kind == "volume" and number != _PLANNING
         series: tuple[object, ...] = (
             acquisition.kind,
             image.kernel,
@@ -128,7 +135,7 @@ class Writer:
         d.InstanceNumber = before + 1 + (number * total if single else 0)
         by_slice = profile.acquisition_number == "slice"
         d.AcquisitionNumber = d.InstanceNumber if by_slice else number + 1
-        what = "fluoro" if acquisition.kind == "fluoro" else "check" if number else "baseline"
+        what = "fluoro" if acquisition.kind == "fluoro" else "check" if number > 0 else "baseline"
         self._describe(
             d, what, acquisition.kind, number, 0.0 if single else acquisition.time_s, image
         )
@@ -145,7 +152,8 @@ class Writer:
         d = self.study.new(CTImageStorage, *instance)
         d.SeriesInstanceUID = self.study.uid("series", *series)
         self._equipment(d)
-        d.PatientPosition, d.WindowCenter, d.WindowWidth = "HFS", "40", "400"
+        d.PatientPosition = self.study.procedure.position
+        d.WindowCenter, d.WindowWidth = "40", "400"
         for keyword, value in self.profile.attributes.items():
             setattr(d, keyword, value)
         for block in self.profile.private:
@@ -156,8 +164,11 @@ class Writer:
 
     def _equipment(self, d: Dataset) -> None:
         d.Modality = "CT"
-        if self.study.procedure.organ in BODY_PARTS:
-            d.BodyPartExamined = BODY_PARTS[self.study.procedure.organ]
+        procedure = self.study.procedure
+        if procedure.organ in BODY_PARTS:
+            d.BodyPartExamined = BODY_PARTS[procedure.organ]
+        if procedure.organ in PAIRED:
+            d.Laterality = procedure.laterality
         d.Manufacturer, d.ManufacturerModelName = self.profile.manufacturer, self.profile.model
         d.SpecificCharacterSet = self.profile.character_set
         if self.profile.timezone_offset:
@@ -228,7 +239,7 @@ class Writer:
     def _counts(self, d: Dataset, number: int, total: int) -> None:
         if self.profile.images_in_acquisition:
             d.ImagesInAcquisition = total
-        if self.profile.temporal_position:
+        if self.profile.temporal_position and number != _PLANNING:
             d.TemporalPositionIdentifier = number + 1
         if self.profile.irradiation_event:
             d.IrradiationEventUID = self.study.uid("irradiation", number)

@@ -6,13 +6,15 @@ Invariant: the series' pixels and geometry stay as they are until something is p
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 from scipy import ndimage
 
 from scanner_sim.bodies import ellipsoid, patch, sampled
@@ -24,6 +26,14 @@ _LESION_MM = (9.0, 7.5, 6.5)
 _NEEDLE_GAP_MM = 11.0
 _CLEAR_MM = 13.0
 _DEPTH_MM = (28.0, 75.0)
+_FEWEST_SLICES = 10
+_NEEDED = (
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+)
 
 
 def load(folder: Path, scenario: Scenario) -> Anatomy:
@@ -56,9 +66,11 @@ def load(folder: Path, scenario: Scenario) -> Anatomy:
 
 
 def adapted(scenario: Scenario, anatomy: Anatomy) -> Scenario:
-    """The scenario with the scanner's geometry of a real series; what it says of a drawn patient
-    (bodies, structures but the skin, motion, tilt) does not apply to this one."""
+    """The scenario with the scanner's geometry of a real series and its lesion's place; what it says
+    of a drawn patient (bodies, structures but the skin, motion, tilt, prone) does not apply to this
+    one, who is rendered as he lies. ``digest`` covers the series too."""
     frame = anatomy.frame
+    pixels = hashlib.sha256(scenario.digest.encode() + anatomy.hu.tobytes())
     scanner = replace(
         scenario.scanner,
         fov_mm=frame.spacing_mm[0] * len(frame.x),
@@ -70,40 +82,130 @@ def adapted(scenario: Scenario, anatomy: Anatomy) -> Scenario:
     return replace(
         scenario,
         scanner=scanner,
+        habitus=replace(scenario.habitus, prone=False),
+        lesion=replace(
+            scenario.lesion,
+            centre_lps_mm=anatomy.lesion_centre_lps_mm,
+            semi_axes_mm=_LESION_MM,
+        ),
         bodies=(),
         structures=tuple(s for s in scenario.structures if s.name in anatomy.structures),
         motion=Motion(),
         scans=tuple(replace(s, breath=0.0) for s in scenario.scans),
+        digest=pixels.hexdigest(),
     )
 
 
 def _read(folder: Path) -> tuple[Frame, npt.NDArray[np.float32]]:
-    slices = []
+    slices = {}
     for path in sorted(folder.iterdir()):
-        try:
-            d = pydicom.dcmread(path)
-        except pydicom.errors.InvalidDicomError:
-            continue
-        if "PixelData" in d and "ImagePositionPatient" in d:
-            slices.append(d)
-    if len(slices) < 10:
-        raise ScenarioError(f"{folder}: {len(slices)} CT slices found, at least 10 needed")
-    slices.sort(key=lambda d: float(d.ImagePositionPatient[2]))
-    first = slices[0]
-    if not np.allclose(first.ImageOrientationPatient, [1, 0, 0, 0, 1, 0], atol=1e-4):
-        raise ScenarioError(f"{folder}: only axial slices without tilt can serve as anatomy")
-    z = np.array([float(d.ImagePositionPatient[2]) for d in slices])
-    if np.ptp(np.diff(z)) > 0.05:
-        raise ScenarioError(f"{folder}: the slices are not evenly spaced")
-    row_mm, column_mm = (float(v) for v in first.PixelSpacing)
-    x = float(first.ImagePositionPatient[0]) + column_mm * np.arange(first.Columns)
-    y = float(first.ImagePositionPatient[1]) + row_mm * np.arange(first.Rows)
-    hu = np.stack([_hounsfield(d) for d in slices])
+        if path.is_dir():
+            raise ScenarioError(f"{path}: a folder; expected the files of one CT series")
+        d = _dataset(path)
+        if d is not None and "PixelData" in d and ("ImagePositionPatient" in d or _is_ct(d)):
+            slices[path] = d
+    if len(slices) < _FEWEST_SLICES:
+        raise ScenarioError(
+            f"{folder}: {len(slices)} CT slices found, at least {_FEWEST_SLICES} needed"
+        )
+    planes = [_plane(path, d) for path, d in slices.items()]
+    first = planes[0]
+    for plane in planes:
+        difference = plane.differs(first)
+        if difference:
+            raise ScenarioError(f"{plane.path}: {difference} is not that of {first.path.name}")
+    planes.sort(key=lambda p: p.origin_lps_mm[2])
+    first = planes[0]
+    z = np.array([p.origin_lps_mm[2] for p in planes])
+    _check_steps(folder, z)
+    row_mm, column_mm = first.spacing_mm
+    x = first.origin_lps_mm[0] + column_mm * np.arange(first.hu.shape[1])
+    y = first.origin_lps_mm[1] + row_mm * np.arange(first.hu.shape[0])
+    hu = np.stack([p.hu for p in planes])
     return Frame(x, y, z[0] + np.arange(len(z)) * float(np.mean(np.diff(z)))), hu
 
 
-def _hounsfield(d: Any) -> npt.NDArray[np.float32]:
-    return d.pixel_array.astype(np.float32) * float(d.RescaleSlope) + float(d.RescaleIntercept)
+@dataclass(frozen=True)
+class _Plane:
+    """A slice that can serve. ``spacing_mm``: between rows, between columns."""
+
+    path: Path
+    series_uid: str
+    origin_lps_mm: tuple[float, ...]
+    spacing_mm: tuple[float, ...]
+    hu: npt.NDArray[np.float32]
+
+    def differs(self, other: _Plane) -> str:
+        """What keeps the two from being slices of one stack; empty if nothing does."""
+        if self.series_uid != other.series_uid:
+            return "its series"
+        if self.hu.shape != other.hu.shape:
+            return f"its size ({self.hu.shape[0]} rows, {self.hu.shape[1]} columns)"
+        if not np.allclose(self.spacing_mm, other.spacing_mm, atol=1e-4):
+            return "its PixelSpacing"
+        if not np.allclose(self.origin_lps_mm[:2], other.origin_lps_mm[:2], atol=0.05):
+            return "its position in x and y"
+        return ""
+
+
+def _dataset(path: Path) -> Dataset | None:
+    """None for what is no DICOM file."""
+    try:
+        return pydicom.dcmread(path)
+    except pydicom.errors.InvalidDicomError:
+        return None
+    except Exception as error:  # pydicom raises many kinds for files that are damaged
+        raise ScenarioError(f"{path}: cannot be read: {error}") from error
+
+
+def _is_ct(d: Dataset) -> bool:
+    """A picture of text may say that its modality is CT: only its class is meant."""
+    return d.get("SOPClassUID") == CTImageStorage
+
+
+def _plane(path: Path, d: Dataset) -> _Plane:
+    """Raises ``ScenarioError`` that names the file and what it lacks."""
+    if d.get("Modality") != "CT":
+        raise ScenarioError(f"{path}: its modality is {d.get('Modality') or 'not told'}, not CT")
+    for keyword in _NEEDED:
+        if keyword not in d or d[keyword].is_empty:
+            raise ScenarioError(f"{path}: it has no {keyword}")
+    try:
+        direction = _numbers(d, "ImageOrientationPatient", 6)
+        origin, spacing = _numbers(d, "ImagePositionPatient", 3), _numbers(d, "PixelSpacing", 2)
+        (slope,), (intercept,) = _numbers(d, "RescaleSlope", 1), _numbers(d, "RescaleIntercept", 1)
+        pixels = d.pixel_array
+        uid = str(d.get("SeriesInstanceUID") or "")
+    except Exception as error:  # each codec raises its own
+        raise ScenarioError(f"{path}: cannot be read: {error}") from error
+    if not np.allclose(direction, [1, 0, 0, 0, 1, 0], atol=1e-4):
+        raise ScenarioError(f"{path}: only axial slices without tilt can serve as anatomy")
+    if min(spacing) <= 0 or slope == 0:
+        raise ScenarioError(f"{path}: its PixelSpacing or RescaleSlope is not above 0")
+    if pixels.ndim != 2 or min(pixels.shape) < 2:
+        raise ScenarioError(f"{path}: it is not one plane of grey values")
+    return _Plane(path, uid, origin, spacing, pixels.astype(np.float32) * slope + intercept)
+
+
+def _numbers(d: Dataset, keyword: str, count: int) -> tuple[float, ...]:
+    values = tuple(float(v) for v in np.atleast_1d(np.asarray(d[keyword].value, float)))
+    if len(values) != count or not np.isfinite(values).all():
+        raise ValueError(f"{keyword} is {d[keyword].value}")
+    return values
+
+
+def _check_steps(folder: Path, z: FloatArray) -> None:
+    steps = np.diff(z)
+    usual = float(np.median(steps))
+    if steps.min() < 0.01:
+        at = z[int(np.argmin(steps))]
+        raise ScenarioError(f"{folder}: there are two slices at z = {at:.2f} mm")
+    if np.ptp(steps) > 0.05:
+        k = int(np.argmax(np.abs(steps - usual)))
+        raise ScenarioError(
+            f"{folder}: the slices are not evenly spaced: {steps[k]:.2f} mm from z = {z[k]:.2f} mm "
+            f"to {z[k + 1]:.2f} mm, {usual:.2f} mm elsewhere; is one missing?"
+        )
 
 
 def _body(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from pydicom.uid import generate_uid
 from scanner_sim.scenario import ScenarioError
 from scanner_sim.wire.steps import AbortIn, Absence, Release, Silence, Step, Store
 
-_DEFAULT_SCANS = frozenset({2})  # the second after the baseline: the ice is there and still grows
+DEFAULT_SCANS = frozenset({2})  # the second after the baseline: the ice is there and still grows
 _TIMES = ("Series", "Acquisition", "Content")
 
 
@@ -28,7 +28,7 @@ class Fault:
     """``scans`` None: every scan. ``seconds``: how long or how far, for those that have a length."""
 
     name: str
-    scans: frozenset[int] | None = _DEFAULT_SCANS
+    scans: frozenset[int] | None = DEFAULT_SCANS
     seconds: float = 0.0
 
     def hits(self, scan: int) -> bool:
@@ -51,7 +51,7 @@ def parse(text: str) -> Fault:
     if name not in KINDS:
         raise ScenarioError(f"fault {name!r}: there are {', '.join(KINDS)}")
     numbers = when.split(",")
-    scans: frozenset[int] | None = _DEFAULT_SCANS
+    scans: frozenset[int] | None = DEFAULT_SCANS
     if when == "all":
         scans = None
     elif all(n.strip().isdecimal() for n in numbers):
@@ -59,6 +59,16 @@ def parse(text: str) -> Fault:
     elif ":" in text:
         raise ScenarioError(f"fault {text!r}: expected {name}:all or scan numbers, as {name}:2,5")
     return Fault(name, scans, KINDS[name].seconds)
+
+
+def check(faults: Iterable[Fault], scans: int) -> None:
+    """Raises ``ScenarioError`` for a fault that would strike a scan that there is not."""
+    for fault in faults:
+        beyond = sorted(n for n in fault.scans or () if n >= scans)
+        if beyond:
+            raise ScenarioError(
+                f"fault {fault.name}: there is no scan {beyond[0]}, the last one is {scans - 1}"
+            )
 
 
 def describe() -> str:

@@ -30,10 +30,24 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from scanner_sim import scenario as scenarios
+from scanner_sim.console import writer_of
 from scanner_sim.dicom import pixels, profiles, structures
 from scanner_sim.images import Geometry
+from scanner_sim.patient.anatomy import outline
+from scanner_sim.plan import write_plan
 from scanner_sim.wire.push import Target, deliver
-from tests.scanner_sim.samples import BODIES, TECHNIQUE, acquisition, fluoro, geometry, writer
+from tests.scanner_sim.blocks import small
+from tests.scanner_sim.samples import (
+    BODIES,
+    EPOCH_UTC_S,
+    TECHNIQUE,
+    acquisition,
+    fluoro,
+    geometry,
+    writer,
+)
+from tests.scanner_sim.test_dicom_objects import unseen_slices
 
 PROFILES = profiles.names()
 SCOUT = Geometry(
@@ -57,6 +71,18 @@ def kinds(profile: str, syntax: str = "explicit") -> dict[str, list[Dataset]]:
         "rtstruct with images": [structures.rtstruct(w.study, BODIES, geometry(), shape, baseline)],
         "seg": [structures.segmentation(w.study, BODIES, plain)],
     }
+
+
+def own_objects(name: str, folder: Path) -> list[Path]:
+    """One of everything that a scenario's procedure is made of, as files."""
+    s = small(name, matrix=64, slices=24)
+    w = writer_of(s, EPOCH_UTC_S)
+    kinds = {scan.kind: n for n, scan in reversed(list(enumerate(s.scans)))}
+    datasets = [unseen_slices(s, n)[0] for n in kinds.values()]
+    datasets.append(w.scout(np.full((50, 60), -200, np.int16), SCOUT, TECHNIQUE, -30.0))
+    datasets.append(w.dose_page(["Total DLP 123 mGy cm"], 900.0))
+    write_plan(s, outline(s), w, folder, "ICEBALL", 11112)
+    return [*saved(folder, datasets), folder / "rtstruct.dcm", folder / "seg.dcm"]
 
 
 def saved(folder: Path, datasets: list[Dataset]) -> list[Path]:
@@ -90,6 +116,12 @@ def test_dciodvfy_finds_no_error(dciodvfy: str, profile: str, tmp_path: Path) ->
     for kind, datasets in kinds(profile).items():
         for path in saved(tmp_path, [datasets[0], datasets[-1]]):
             assert complaints(dciodvfy, path) == [], kind
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_dciodvfy_finds_no_error_in_any_scenario(dciodvfy: str, name: str, tmp_path: Path) -> None:
+    for path in own_objects(name, tmp_path):
+        assert complaints(dciodvfy, path) == [], path.name
 
 
 @pytest.mark.parametrize("syntax", pixels.SYNTAXES)
@@ -194,6 +226,15 @@ def test_dicom_validator_finds_no_error(
     assert found == EXTENSIONS.get(profile, set())
 
 
+@pytest.mark.parametrize("name", scenarios.names())
+def test_dicom_validator_finds_no_error_in_any_scenario(
+    errors: Callable[[Dataset], set[str]], name: str, tmp_path: Path
+) -> None:
+    paths = own_objects(name, tmp_path)
+    found = set().union(*(errors(pydicom.dcmread(path)) for path in paths))
+    assert found == EXTENSIONS.get(scenarios.load(name).scanner.vendor, set())
+
+
 @pytest.mark.parametrize(
     ("kind", "iod_module", "path"),
     [
@@ -284,7 +325,7 @@ def test_storescp_takes_everything_as_it_was(
     dcmtk: dict[str, str], tmp_path: Path, per_image: bool
 ) -> None:
     sent = [d for p in PROFILES for datasets in kinds(p).values() for d in datasets]
-    # The makers' writers share one procedure here; DCMTK names files by instance.
+    # The RTSTRUCT without images is the one with them, before; DCMTK names files by instance.
     sent = list({str(d.SOPInstanceUID): d for d in sent}.values())[: 20 if per_image else None]
     port = free_port()
     command = [dcmtk["storescp"], "+B", "-aet", "RX", "-od", str(tmp_path), str(port)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from datetime import timedelta, timezone
 from pathlib import Path
 
@@ -13,11 +14,18 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
+from scanner_sim import scenario as scenarios
+from scanner_sim.console import writer_of
 from scanner_sim.dicom import pixels, profiles, structures
 from scanner_sim.dicom.study import Procedure
 from scanner_sim.dicom.writer import Writer
+from scanner_sim.frame import Frame
 from scanner_sim.images import Geometry
-from scanner_sim.scenario import ScenarioError
+from scanner_sim.patient.anatomy import Anatomy, outline
+from scanner_sim.plan import planning_images, write_plan
+from scanner_sim.render import Renderer
+from scanner_sim.scenario import Scenario, ScenarioError
+from tests.scanner_sim.blocks import AWE, small
 from tests.scanner_sim.samples import (
     BODIES,
     EPOCH_UTC_S,
@@ -59,6 +67,26 @@ def everything(w: Writer) -> list[Dataset]:
     seg = structures.segmentation(w.study, BODIES, slices[:8])
     scout = w.scout(np.full((50, 60), -200, np.int16), SCOUT, TECHNIQUE, -30.0)
     return [*slices, plan, seg, scout, w.dose_page(["Total DLP 123 mGy·cm"], 900.0)]
+
+
+def unseen_slices(scenario: Scenario, number: int = 0) -> list[Dataset]:
+    """The slices of a scenario's own scan, in their places and in its scanner's habits; 32² pixels
+    without a patient."""
+    o = outline(scenario)
+    nothing = np.zeros((0, 0, 0), np.float32)
+    anatomy = Anatomy(
+        o.frame,
+        o.lesion,
+        o.lesion_centre_lps_mm,
+        o.structures,
+        o.needles,
+        nothing,
+        nothing.astype(np.uint8),
+    )
+    found = Renderer(scenario, anatomy, o.frame).described(number)
+    hu = np.zeros((scenario.scanner.slices, 32, 32), np.int16)
+    images = tuple(replace(image, hu=hu) for image in found.images)
+    return list(writer_of(scenario, EPOCH_UTC_S).slices(replace(found, images=images)))
 
 
 def corners(rows: int, columns: int) -> np.ndarray:
@@ -135,6 +163,54 @@ def test_the_frame_outlives_the_epoch_and_nothing_else_does() -> None:
     assert now.uid("study") != later.uid("study")
     other = Writer(Procedure("sample", 8, "SIM-1", "A, B", "liver"), profile, EPOCH_UTC_S).study
     assert other.frame_of_reference_uid != now.frame_of_reference_uid
+
+
+def test_no_two_instances_have_one_uid() -> None:
+    w = writer("siemens")
+    written = [*w.slices(acquisition(1, 12)), *w.slices(acquisition(10, 2, ("soft", "sharp")))]
+    assert len({str(d.SOPInstanceUID) for d in written}) == len(written) == 16
+
+
+def test_other_objects_have_other_uids_and_the_same_patient_the_same_frame() -> None:
+    s = small("liver_near_vessel", slices=2)
+    made = {
+        "as it is": s,
+        "vendor": replace(s, scanner=replace(s.scanner, vendor="ge")),
+        "series": replace(s, scanner=replace(s.scanner, series="single")),
+        "anatomy": replace(s, digest="of a real series"),
+        "seed": replace(s, seed=s.seed + 1),
+    }
+    slices = {what: unseen_slices(own) for what, own in made.items()}
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        values = [{str(d[keyword].value) for d in found} for found in slices.values()]
+        assert len(set.union(*values)) == sum(map(len, values)), keyword
+    frames = {what: str(found[0].FrameOfReferenceUID) for what, found in slices.items()}
+    assert frames["as it is"] == frames["vendor"] == frames["series"]
+    assert len(set(frames.values())) == 3
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_position_and_side_are_those_of_the_patient(name: str) -> None:
+    s = scenarios.load(name)
+    for d in unseen_slices(s):
+        prone = float(d.ImageOrientationPatient[0]) < 0
+        assert d.PatientPosition == ("HFP" if prone else "HFS")
+        assert prone == s.habitus.prone
+        paired = s.organ not in ("liver", "abdominal_wall")
+        side = "L" if s.lesion.centre_lps_mm[0] > 0 else "R"
+        assert d.get("Laterality") == (side if paired else None)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "series", "count"),
+    [("canon", None, 1), ("ge", None, 2), ("canon", "per_scan", 2), ("ge", "single", 1)],
+)
+def test_the_makers_habit_counts_where_the_scenario_has_none(
+    vendor: str, series: str | None, count: int
+) -> None:
+    s = small(AWE, vendor=vendor, series=series, slices=2)
+    written = [d for n in (0, 1) for d in unseen_slices(s, n)]
+    assert len({str(d.SeriesInstanceUID) for d in written}) == count
 
 
 def test_two_kernels_are_two_series_of_one_acquisition() -> None:
@@ -356,6 +432,61 @@ def test_rtstruct_refers_to_images_where_there_are_any() -> None:
     series = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
     assert series.SeriesInstanceUID == images[0].SeriesInstanceUID
     assert len(series.ContourImageSequence) == 8
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+@pytest.mark.parametrize("square", [True, False])
+def test_the_plan_refers_to_images_that_lie_where_it_says(
+    name: str, square: bool, tmp_path: Path
+) -> None:
+    s = small(name, matrix=96, slices=24)
+    o = outline(s)
+    if not square:
+        o = replace(o, frame=Frame(o.frame.x[:-4], o.frame.y[3:], o.frame.z))
+    w = writer_of(s, EPOCH_UTC_S)
+    write_plan(s, o, w, tmp_path, "ICEBALL", 11112)
+    plan, seg = (pydicom.dcmread(tmp_path / f"{n}.dcm") for n in ("rtstruct", "seg"))
+    images = {str(d.SOPInstanceUID): d for d in planning_images(w, o.frame)}
+    one = next(iter(images.values()))
+    lies = ("HFP", -1.0) if s.habitus.prone else ("HFS", 1.0)
+    assert (one.PatientPosition, float(one.ImageOrientationPatient[0])) == lies
+
+    study = plan.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    assert study.ReferencedSOPInstanceUID == one.StudyInstanceUID == plan.StudyInstanceUID
+    (series,) = study.RTReferencedSeriesSequence
+    (of_seg,) = seg.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == of_seg.SeriesInstanceUID == one.SeriesInstanceUID
+    for sequence in (series.ContourImageSequence, of_seg.ReferencedInstanceSequence):
+        assert {str(i.ReferencedSOPInstanceUID) for i in sequence} == set(images)
+    sent = unseen_slices(s)
+    assert not {str(d.SOPInstanceUID) for d in sent} & set(images)
+    assert one.SeriesInstanceUID not in {d.SeriesInstanceUID for d in sent}
+    for d in (sent[0], plan, seg):
+        assert d.FrameOfReferenceUID == one.FrameOfReferenceUID
+
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    direction = shared.PlaneOrientationSequence[0].ImageOrientationPatient
+    assert list(direction) == list(one.ImageOrientationPatient)
+    assert list(shared.PixelMeasuresSequence[0].PixelSpacing) == list(one.PixelSpacing)
+    assert (seg.Rows, seg.Columns) == (one.Rows, one.Columns) == o.frame.shape[1:]
+    voxels = 0
+    for mask, f in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        source = f.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        at = np.array(f.PlanePositionSequence[0].ImagePositionPatient, float)
+        assert at == pytest.approx(position(images[source]), abs=1e-5)
+        if f.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 1:
+            row, column = np.array(direction, float).reshape(2, 3)
+            j, i = np.nonzero(mask)
+            dy, dx = (float(v) for v in one.PixelSpacing)
+            points = at + i[:, None] * dx * row + j[:, None] * dy * column
+            assert o.lesion(*points.T).max() < 1e-3
+            voxels += len(i)
+    assert voxels == (o.lesion(*o.frame.grid()) < 0).sum() > 0
+    heights = {round(float(position(d)[2]), 2) for d in images.values()}
+    for contour in plan.ROIContourSequence[0].ContourSequence:
+        points = np.array(contour.ContourData, float).reshape(-1, 3)
+        assert abs(o.lesion(*points.T)).max() < 1.0
+        assert round(float(points[0, 2]), 2) in heights
 
 
 # ------------------------------------------------------------------ what cannot be

@@ -225,6 +225,15 @@ def test_a_fault_that_cannot_be_read_is_told(text: str) -> None:
         parse(text)
 
 
+def test_a_fault_in_a_scan_that_there_is_not_is_told() -> None:
+    faults.check([parse("stall:2"), parse("refused:all")], 3)
+    for text in ("stall:3", "stall", "stall:0,99"):
+        with pytest.raises(
+            ScenarioError, match=r"fault stall: there is no scan \d+, the last one is 1"
+        ):
+            faults.check([parse(text)], 2)
+
+
 def test_describe_names_every_fault() -> None:
     lines = faults.describe().splitlines()
     assert [line.split()[0] for line in lines] == list(KINDS)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
 
 from scanner_sim import scenario as scenarios
+from scanner_sim.console import slices_of, writer_of
+from scanner_sim.images import Acquisition, Geometry, Image
 from scanner_sim.patient import real_ct
 from scanner_sim.patient.anatomy import draw, outline, scan_frame
 from scanner_sim.patient.motion import displacement
 from scanner_sim.render import Renderer
 from scanner_sim.scenario import ORGANS, Scan, ScenarioError, tissue_names
 from tests.scanner_sim.blocks import AWE, nearest_voxel, small
+from tests.scanner_sim.samples import TECHNIQUE, writer
 
 NAMES = scenarios.names()
 
@@ -113,6 +121,106 @@ def test_a_real_series_serves_as_anatomy(ct_data: Path) -> None:
     assert np.corrcoef(image.hu[::3, ::3, ::3].ravel(), a.hu[::3, ::3, ::3].ravel())[0, 1] > 0.98
 
 
+def series_in(folder: Path, muscle_hu: float = 50.0) -> list[Path]:
+    """A patient of muscle in 12 slices of 80 rows and 96 columns, as a scanner wrote them."""
+    y, x = np.mgrid[-118.5:118.6:3.0, -142.5:142.6:3.0]
+    plane = np.where((x / 125.0) ** 2 + (y / 100.0) ** 2 < 1.0, muscle_hu, -1000.0)
+    hu = np.repeat(plane[None].astype(np.int16), 12, 0)
+    place = Geometry(
+        (-142.5, -118.5, -20.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 4.0), (3.0, 3.0)
+    )
+    image = Image(hu, place, 4.0, "soft", TECHNIQUE, 0.0, 2.0)
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for d in writer("philips").slices(Acquisition(0, "volume", 0.0, (image,))):
+        paths.append(folder / f"{d.InstanceNumber:04d}.dcm")
+        pydicom.dcmwrite(paths[-1], d, enforce_file_format=True)
+    return paths
+
+
+def test_a_series_is_rendered_as_it_lies_and_is_another_patient_than_the_drawn(
+    tmp_path: Path,
+) -> None:
+    s = scenarios.load("kidney_exophytic")
+    assert s.habitus.prone
+    own = []
+    for folder, muscle_hu in (("one", 50.0), ("other", 55.0)):
+        series_in(tmp_path / folder, muscle_hu)
+        a = real_ct.load(tmp_path / folder, s)
+        assert a.hu.shape == (12, 80, 96)
+        own.append(real_ct.adapted(s, a))
+        (image,) = Renderer(own[-1], a, a.frame).described(0).images
+        assert image.geometry.row_direction == (1.0, 0.0, 0.0)
+        assert image.geometry.origin_lps_mm[0] == pytest.approx(-142.5)
+        assert own[-1].lesion.centre_lps_mm == a.lesion_centre_lps_mm
+    studies = [writer_of(each, 0.0).study for each in (s, *own)]
+    assert [w.procedure.position for w in studies] == ["HFP", "HFS", "HFS"]
+    assert len({w.uid("slice") for w in studies}) == 3
+    assert len({w.frame_of_reference_uid for w in studies}) == 3
+
+
+def changed(change: Callable[[Dataset], None]) -> Callable[[list[Path]], None]:
+    """The seventh file so."""
+
+    def one(paths: list[Path]) -> None:
+        d = pydicom.dcmread(paths[6])
+        change(d)
+        d.save_as(paths[6])
+
+    return one
+
+
+def _smaller(d: Dataset) -> None:
+    d.Columns, d.PixelData = 90, d.pixel_array[:, :90].tobytes()
+
+
+def _other_modality(d: Dataset) -> None:
+    d.SOPClassUID, d.Modality = MRImageStorage, "MR"
+
+
+UNFIT: dict[str, tuple[Callable[[list[Path]], None], str]] = {
+    "no slope": (changed(lambda d: d.pop("RescaleSlope")), "7.dcm: it has no RescaleSlope"),
+    "empty slope": (
+        changed(lambda d: setattr(d, "RescaleSlope", None)), "7.dcm: it has no RescaleSlope"
+    ),
+    "no direction": (
+        changed(lambda d: d.pop("ImageOrientationPatient")),
+        "7.dcm: it has no ImageOrientationPatient",
+    ),
+    "no place": (
+        changed(lambda d: d.pop("ImagePositionPatient")), "7.dcm: it has no ImagePositionPatient"
+    ),
+    "no spacing": (changed(lambda d: d.pop("PixelSpacing")), "7.dcm: it has no PixelSpacing"),
+    "tilted": (
+        changed(lambda d: setattr(d, "ImageOrientationPatient", [1, 0, 0, 0, 0.8, -0.6])),
+        "7.dcm: only axial slices without tilt",
+    ),
+    "sizes": (changed(_smaller), r"7.dcm: its size \(80 rows, 90 columns\) is not that of 0001"),
+    "series": (
+        changed(lambda d: setattr(d, "SeriesInstanceUID", "1.2.3")),
+        "7.dcm: its series is not that of 0001",
+    ),
+    "modality": (changed(_other_modality), "7.dcm: its modality is MR, not CT"),
+    "pixels": (changed(lambda d: setattr(d, "PixelData", bytes(100))), "7.dcm: cannot be read"),
+    "missing slice": (lambda paths: paths[6].unlink(), "series: .* 8.00 mm .* is one missing"),
+    "same place": (
+        changed(lambda d: setattr(d, "ImagePositionPatient", [-142.5, -118.5, 0.0])),
+        "series: there are two slices at z = 0.00",
+    ),
+    "folder": (lambda paths: (paths[0].parent / "more").mkdir(), "series/more: a folder"),
+    "few": (lambda paths: [p.unlink() for p in paths[5:]] and None, "series: 5 CT slices found"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", UNFIT)
+def test_a_series_that_cannot_serve_is_told_with_its_file(how: str, tmp_path: Path) -> None:
+    spoil, message = UNFIT[how]
+    paths = series_in(tmp_path / "series")
+    spoil(paths)
+    with pytest.raises(ScenarioError, match=message):
+        real_ct.load(tmp_path / "series", scenarios.load(AWE))
+
+
 def test_motion_leads_there_and_back() -> None:
     s = small("deep_breathing")
     a = outline(s)
@@ -188,6 +296,9 @@ def test_tilted_partial_and_fluoroscopic_scans_have_their_geometry() -> None:
     assert lean == pytest.approx(10.0)
     made = [renderer.acquire(n, None) for n in (1, 2)]
     assert made[0].images[0].hu.shape[0] == 6
+    told = SimpleNamespace(scenario=replace(s, scans=scans), planned=outline(s))
+    of_scan_2 = sum(len(image.hu) for image in made[1].images)
+    assert [slices_of(told, n) for n in range(3)] == [24, 6, of_scan_2]
     assert part.images[0].geometry.origin_lps_mm[2] > g.origin_lps_mm[2]
     assert len(fluoro.images) == 3
     assert fluoro.images[0].technique.mas == s.scanner.fluoro_mas

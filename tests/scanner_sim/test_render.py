@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -191,6 +192,16 @@ def test_same_seed_same_bytes_and_another_seed_other_pixels(rendered: Path, tmp_
     assert scans(again) == scans(rendered)[:2]
     assert main(["render", AWE, "--out", str(other), "--scans", "1", "--seed", "7"]) == 0
     assert (volume(other / "scan_000")[0] != volume(again / "scan_000")[0]).mean() > 0.4
+    assert patients(again) == {("DEMO-AWE", "DEMO^Abdominal wall")}
+    assert patients(other) == {("DEMO-AWE-7", "DEMO^Abdominal wall 7")}
+
+
+def patients(rendered: Path) -> set[tuple[str, str]]:
+    """Whom the case and each of the objects names."""
+    case = tomllib.loads((rendered / "case.toml").read_text(encoding="utf-8"))["patient"]
+    datasets = [pydicom.dcmread(p, stop_before_pixels=True) for p in rendered.rglob("*.dcm")]
+    named = {(str(d.PatientID), str(d.PatientName)) for d in datasets}
+    return named | {(case["id"], case["label"].replace(", ", "^"))}
 
 
 def test_a_damaged_cache_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,14 +277,39 @@ def test_push_plays_it_and_writes_the_truth(rendered: Path, tmp_path: Path) -> N
     assert len(json.loads((tmp_path / "truth.json").read_text())["scans"]) == 2
 
 
+PUSH = ("push", AWE, "--to", "RX@127.0.0.1:1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["render", AWE, "--out", "o", "--ct", "none"], "--ct none: not a folder"),
         (["render", AWE, "--out", "o", "--ct", "."], "0 CT slices found"),
         (["render", AWE, "--out", "o", "--seed", "-1"], "--seed -1"),
-        (["push", AWE, "--to", "RX@127.0.0.1:1", "--speed", "0"], "--speed 0"),
-        (["push", AWE, "--to", "RX@127.0.0.1:1", "--fault", "earthquake"], "earthquake"),
+        (["render", AWE, "--out", "o", "--seed", "99999999999"], "--seed 99999999999"),
+        (["render", AWE, "--out", "o", "--scans", "0"], "--scans 0: expected"),
+        (["render", AWE, "--out", "o", "--scans", "-2"], "--scans -2: expected"),
+        ([*PUSH, "--speed", "0"], "--speed 0"),
+        ([*PUSH, "--speed", "nan"], "--speed nan"),
+        ([*PUSH, "--fault", "earthquake"], "earthquake"),
+        ([*PUSH, "--fault", "stall:99"], "there is no scan 99, the last one is 3"),
+        ([*PUSH, "--slices-per-s", "0"], "--slices-per-s 0.0: expected"),
+        ([*PUSH, "--slices-per-s", "-3"], "--slices-per-s -3.0: expected"),
+        ([*PUSH, "--slices-per-s", "nan"], "--slices-per-s nan: expected"),
+        ([*PUSH, "--epoch", "nan"], "--epoch nan"),
+        ([*PUSH, "--epoch", "1e15", "--speed", "2"], "--epoch 1000000000000000.0"),
+        ([*PUSH, "--epoch", "0", "--speed", "1000"], "--epoch 0.0"),
+        ([*PUSH, "--calling-ae", ""], "AE title ''"),
+        ([*PUSH, "--calling-ae", "SEVENTEEN_LETTERS"], "1 to 16 plain characters"),
+        (["push", AWE, "--to", "RX@127.0.0.1:65536"], "port 65536"),
+        (["push", AWE, "--to", "RX@127.0.0.1:0"], "port 0"),
+        (["push", AWE, "--to", "SEVENTEEN_LETTERS@127.0.0.1:1"], "1 to 16 plain characters"),
+        (["plan", AWE, "--out", "o", "--port", "70000"], "port 70000"),
+        (["plan", AWE, "--out", "o", "--ae-title", "A\\B"], "no backslash"),
+        ([*PUSH, "--tls-cert", "c.pem", "--tls-key", "k.pem"], "they need --tls-ca"),
+        ([*PUSH, "--tls-key", "k.pem"], "they need --tls-ca"),
+        ([*PUSH, "--tls-ca", "c.pem", "--tls-key", "k.pem"], "--tls-key: it needs --tls-cert"),
+        ([*PUSH, "--tls-ca", "no.pem"], "TLS with no.pem"),
     ],
 )
 def test_bad_arguments_are_told_and_exit_2(
@@ -284,8 +320,37 @@ def test_bad_arguments_are_told_and_exit_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    assert message in capsys.readouterr().err
+    try:
+        status = main(arguments)
+    except SystemExit as error:  # argparse's own
+        status = error.code
+    told = capsys.readouterr()
+    assert status == 2
+    assert message in told.err
+    assert sum("scanner-sim" in line and ": " in line for line in told.err.splitlines()[-1:]) == 1
+    assert told.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_has_a_total_and_ends_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["render", AWE, "--out", str(tmp_path), "--scans", "1", "--no-cache"]) == 0
+    told = capsys.readouterr()
+    *lines, rest = told.err.split("\n")
+    assert rest == ""
+    (line,) = lines
+    assert [t.split("▯")[-1].split("▮")[-1].strip() for t in line.split("\r")[1:]] == [
+        f"{n}/14 slices" for n in range(2, 15, 2)
+    ]
+    assert told.out.startswith("scan 0 (of 0 to 0): 14 images")
+
+
+def test_the_help_says_when_a_fault_strikes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["push", "--help"])
+    assert "all, default 2;" in " ".join(capsys.readouterr().out.split())
 
 
 def test_an_unknown_scenario_and_a_bad_address_are_told() -> None:
