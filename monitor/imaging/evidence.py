@@ -48,6 +48,13 @@ class Settings:
     streak_reach_mm: float = 16.0
     streak_hu: tuple[float, float] = (-190.0, 130.0)
     rough_mm: float = 1.6
+    # A streak lies in its slice: what differs by this from the slices beside (Gaussian, along z), near
+    # a shaft, is one, and would pass for ice, or in the baseline for tissue that could freeze.
+    streak_across_mm: float = 4.0
+    streak_step_hu: float = 25.0
+    # A streak is wider than this, noise is not.
+    streak_width_mm: float = 1.2
+    streak_range_hu: tuple[float, float] = (-150.0, 150.0)
     # Tissue never lies exactly where it lay: an edge of the anatomy says so much less.
     misplaced_mm: float = 0.5
     edge_range_hu: tuple[float, float] = (-120.0, 80.0)
@@ -88,6 +95,8 @@ def compare(
     drift_hu, drop = _without_drift(drop, usable, rich, far)
     noise_hu = _noise_hu(drop[far & rich], s)
     trust = _trust(drop, base_hu, usable, far, grid, s)
+    for hu in (base_hu, scan_hu):
+        trust = trust * np.where(to_shaft_mm < s.streak_reach_mm, _unstreaked(hu, grid, s), 1.0)
     weight = (trust / np.float32(noise_hu**2)).astype(np.float32)
     evidence = Evidence(grid.spacing_mm[0], to_active_mm, drop, contrast, weight)
     return Comparison(evidence, known, drift_hu, noise_hu)
@@ -102,6 +111,19 @@ def _metal(
     streak &= to_shaft_mm < s.streak_reach_mm
     bright = ndimage.binary_dilation(high > s.metal_hu, iterations=1)
     return np.asarray((to_shaft_mm < s.metal_reach_mm) | bright | streak)
+
+
+def _unstreaked(hu: Float32Array, grid: Grid, s: Settings) -> Float32Array:
+    """Weight 0..1 of each voxel by how much it is like the slices beside it."""
+    values = np.nan_to_num(hu)
+    there = (values > s.air_hu).astype(np.float32)  # a nodule is not to be held against the lung
+    tissue = np.clip(values, *s.streak_range_hu) * there
+    sigma = s.streak_across_mm / grid.spacing_mm[2]
+    beside = ndimage.gaussian_filter1d(tissue, sigma, axis=0)
+    step = tissue - beside / np.maximum(ndimage.gaussian_filter1d(there, sigma, axis=0), 1e-3)
+    in_slice = s.streak_width_mm / np.array(grid.spacing_mm[1::-1])
+    step = ndimage.gaussian_filter(step * there, (0.0, *in_slice), truncate=2.5)
+    return np.asarray((1.0 + (step / s.streak_step_hu) ** 2) ** -2, np.float32)
 
 
 def _contrast(

@@ -35,16 +35,20 @@ class Settings:
     surface: surface.Settings = field(default_factory=surface.Settings)
     # Below this a blob cannot be told from noise and motion beside the needle.
     min_volume_ml: float = 0.15
-    # So much better (log-likelihood) must ice explain the scan than none.
-    min_gain: float = 40.0
+    # So much better (log-likelihood) must ice explain the scan than none (no ice at all: 0 to 4).
+    min_gain: float = 12.0
     # The bounds: 90 % of the true surface lies within so many of the fit's deviations (tuning scans;
     # the fit does not know of streaks and of registration).
-    bound_sds: float = 2.2
+    bound_sds: float = 1.9
     # The edge counts as hidden where its deviation is more than this; on so much of it the result
     # is doubtful.
     hidden_sd_mm: float = 1.2
     hidden_share: float = 0.3
     poor_edge_error_mm: float = 1.5
+    # Ice begins this near to an active zone; if it would not explain so much there, none found says
+    # nothing (lung: 30 to 40; elsewhere 150 and more).
+    first_ice_mm: float = 6.0
+    min_would_show: float = 100.0
     # Beyond this, away from ice, the scans do not match: contrast came, or another exposure.
     mismatch_hu: float = 12.0
     mismatch_noise_hu: float = 45.0
@@ -150,6 +154,11 @@ def _measured(
     near = np.abs(sdf) < grid.spacing_mm[0]
     error_mm, hidden = _edge_quality(edge, near, uncertain_mm, s)
     reasons = _doubts(compared, sdf, error_mm, hidden, s)
+    if not near.any() and _would_show(compared, s) < s.min_would_show:
+        text = (
+            "No ice is seen, but around the needles it would hardly show (air, metal, fat, bone)."
+        )
+        reasons = (*reasons, Reason("ice_would_not_show", text))
     return IceSegmentation(
         volume.volume_id,
         volume.acquired_utc_s,
@@ -175,6 +184,14 @@ def _edge_quality(
     sd_mm = edge.sd_mm[near]
     error_mm = float(np.sqrt(np.mean(sd_mm**2) + uncertain_mm**2))
     return error_mm, float(np.mean(sd_mm > s.hidden_sd_mm))
+
+
+def _would_show(compared: Comparison, s: Settings) -> float:
+    """The gain that ice around the active zones would have."""
+    e = compared.evidence
+    first = e.distance_mm < s.first_ice_mm
+    whole = float((0.5 * e.weight * e.contrast_hu**2)[first].sum())
+    return whole * e.spacing_mm**3 / 1000.0 / s.surface.correlated_ml
 
 
 def _doubts(

@@ -50,8 +50,12 @@ class Running:
         return [m for m in self.messages if isinstance(m, kind)]
 
     def instances(self, count: int, ended: int = 1) -> list[Instance]:
-        self.wait(lambda m: sum(isinstance(x, Instance) for x in m) >= count
-                  and sum(isinstance(x, AssociationEnded) for x in m) >= ended)
+        self.wait(
+            lambda m: (
+                sum(isinstance(x, Instance) for x in m) >= count
+                and sum(isinstance(x, AssociationEnded) for x in m) >= ended
+            )
+        )
         return self.of(Instance)
 
     def decoded(self) -> list[CtSlice | Rejected]:
@@ -60,7 +64,11 @@ class Running:
 
 @contextlib.contextmanager
 def listening(
-    record: Path, *, peers: tuple[Peer, ...] = (), size: int = 2000, port: int = 0,
+    record: Path,
+    *,
+    peers: tuple[Peer, ...] = (),
+    size: int = 2000,
+    port: int = 0,
     limits: Limits | None = None,
 ) -> Iterator[Running]:
     """A listener in a process of its own on loopback."""
@@ -70,7 +78,8 @@ def listening(
     config = ListenerConfig("ICEBALL", "127.0.0.1", port, peers)
     process = _SPAWN.Process(
         target=run_listener,
-        args=(config, blobs, ProcedureClock.start(), inbox, stop, limits or Limits()))
+        args=(config, blobs, ProcedureClock.start(), inbox, stop, limits or Limits()),
+    )
     process.start()
     try:
         first = inbox.get(timeout=20)
@@ -86,8 +95,13 @@ def listening(
 
 
 def ct_dataset(
-    k: int = 0, *, series: str = "1.2.3.1", frame: str = "1.2.3.9", patient: str = "P1",
-    rows: int = 16, columns: int = 12,
+    k: int = 0,
+    *,
+    series: str = "1.2.3.1",
+    frame: str = "1.2.3.9",
+    patient: str = "P1",
+    rows: int = 16,
+    columns: int = 12,
 ) -> Dataset:
     """A small, complete CT image as a scanner would send it."""
     d = Dataset()
@@ -123,21 +137,44 @@ def store(d: Dataset, record: Path, name: str = "a") -> Instance:
 
 
 def instance(name: str, *, mono_s: float = 0.0, association: int = 1, sha: str = "") -> Instance:
-    return Instance(sha or name, f"blobs/{name}.dcm", "", name, "", association, "CT", mono_s, mono_s)
+    return Instance(
+        sha or name, f"blobs/{name}.dcm", "", name, "", association, "CT", mono_s, mono_s
+    )
 
 
 def ct_slice(
-    uid: str, z_mm: float, *, series: str = "S", patient: str = "P1", frame: str = "F",
-    mono_s: float = 0.0, association: int = 1, sha: str = "", acquired_utc_s: float | None = None,
-    thickness_mm: float | None = 2.5, expected: int | None = None, value: int = 0,
+    uid: str,
+    z_mm: float,
+    *,
+    series: str = "S",
+    patient: str = "P1",
+    frame: str = "F",
+    mono_s: float = 0.0,
+    association: int = 1,
+    sha: str = "",
+    acquired_utc_s: float | None = None,
+    thickness_mm: float | None = 2.5,
+    expected: int | None = None,
+    value: int = 0,
     image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "AXIAL"),
     at_mm: tuple[float, float] = (0.0, 0.0),
 ) -> CtSlice:
     return CtSlice(
-        instance=instance(uid, mono_s=mono_s, association=association, sha=sha), patient_id=patient,
-        study_uid="", series_uid=series, frame_of_reference_uid=frame,
-        position_lps_mm=np.array([*at_mm, z_mm]), row_direction=np.array([1.0, 0, 0]),
-        column_direction=np.array([0, 1.0, 0]), pixel_spacing_mm=(1.0, 1.0),
-        slice_thickness_mm=thickness_mm, kernel="B30f", image_type=image_type,
-        acquisition_number=None, images_in_acquisition=expected, instance_number=None,
-        acquired_utc_s=acquired_utc_s, hu=np.full((2, 3), value, np.int16))
+        instance=instance(uid, mono_s=mono_s, association=association, sha=sha),
+        patient_id=patient,
+        study_uid="",
+        series_uid=series,
+        frame_of_reference_uid=frame,
+        position_lps_mm=np.array([*at_mm, z_mm]),
+        row_direction=np.array([1.0, 0, 0]),
+        column_direction=np.array([0, 1.0, 0]),
+        pixel_spacing_mm=(1.0, 1.0),
+        slice_thickness_mm=thickness_mm,
+        kernel="B30f",
+        image_type=image_type,
+        acquisition_number=None,
+        images_in_acquisition=expected,
+        instance_number=None,
+        acquired_utc_s=acquired_utc_s,
+        hu=np.full((2, 3), value, np.int16),
+    )

@@ -22,8 +22,10 @@ def series(
     count: int, *, name: str = "a", spacing_mm: float = 2.5, gap_s: float = 0.02, **how
 ) -> list[CtSlice]:
     start_s = how.pop("mono_s", 0.0)
-    return [ct_slice(f"{name}{k}", k * spacing_mm, mono_s=start_s + k * gap_s, value=k, **how)
-            for k in range(count)]
+    return [
+        ct_slice(f"{name}{k}", k * spacing_mm, mono_s=start_s + k * gap_s, value=k, **how)
+        for k in range(count)
+    ]
 
 
 def feed(state: AssemblyState, slices: list[CtSlice]) -> tuple[AssemblyState, list[Outcome]]:
@@ -137,8 +139,12 @@ def test_a_recurring_position_begins_the_next_pass() -> None:
     state, _ = feed(START, series(5))
     state, outcomes = feed(state, series(5, name="b", mono_s=1.0))
     assert [(v.volume_id, v.completed_by) for v in volumes(outcomes)] == [
-        ("v001", "next_pass"), ("v002", "expected_count")]
-    assert [i.sop_instance_uid[0] for v in volumes(outcomes) for i in v.instances] == [*"aaaaabbbbb"]
+        ("v001", "next_pass"),
+        ("v002", "expected_count"),
+    ]
+    assert [i.sop_instance_uid[0] for v in volumes(outcomes) for i in v.instances] == [
+        *"aaaaabbbbb"
+    ]
 
 
 def test_fluoroscopy_makes_volumes_of_few_slices() -> None:
@@ -152,8 +158,9 @@ def test_fluoroscopy_makes_volumes_of_few_slices() -> None:
 
 def test_minutes_later_is_another_pass_even_elsewhere() -> None:
     state, _ = feed(START, series(4, acquired_utc_s=1000.0))
-    state, outcomes = feed(state, series(
-        4, name="b", spacing_mm=2.4, acquired_utc_s=1300.0, mono_s=1.0)[1:])
+    state, outcomes = feed(
+        state, series(4, name="b", spacing_mm=2.4, acquired_utc_s=1300.0, mono_s=1.0)[1:]
+    )
     assert [len(v.instances) for v in volumes(outcomes)] == [4]
     assert state.pending == 3
 
@@ -164,12 +171,19 @@ def test_acquisition_number_does_not_split() -> None:
     assert len(volume.instances) == 6
 
 
-@pytest.mark.parametrize("change", [
-    {"series_uid": "S2"}, {"kernel": "B60"}, {"image_type": ("DERIVED", "PRIMARY", "AXIAL")},
-    {"pixel_spacing_mm": (0.9, 0.9)}, {"frame_of_reference_uid": "F2"},
-    {"row_direction": np.array([0, 1.0, 0]), "column_direction": np.array([0, 0, -1.0])},
-    {"hu": np.zeros((3, 3), np.int16)},
-], ids=lambda c: next(iter(c)))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"series_uid": "S2"},
+        {"kernel": "B60"},
+        {"image_type": ("DERIVED", "PRIMARY", "AXIAL")},
+        {"pixel_spacing_mm": (0.9, 0.9)},
+        {"frame_of_reference_uid": "F2"},
+        {"row_direction": np.array([0, 1.0, 0]), "column_direction": np.array([0, 0, -1.0])},
+        {"hu": np.zeros((3, 3), np.int16)},
+    ],
+    ids=lambda c: next(iter(c)),
+)
 def test_what_splits(change: dict[str, object]) -> None:
     other = [replace(s, **change) for s in series(4, name="b", mono_s=0.01)]
     mixed = [s for pair in zip(series(4), other, strict=True) for s in pair]
@@ -212,7 +226,10 @@ def test_a_late_slice_that_does_not_fit_leaves_the_volume_alone() -> None:
     state, _ = assembly.add_slice(state, ct_slice("x", 30.0, at_mm=(5.0, 0.0), mono_s=4.0))
     state, (rejected,) = assembly.tick(state, 20.0)
     assert isinstance(rejected, Rejected)
-    assert (rejected.instance.sop_instance_uid, rejected.reason.code) == ("x", "slices_not_collinear")
+    assert (rejected.instance.sop_instance_uid, rejected.reason.code) == (
+        "x",
+        "slices_not_collinear",
+    )
     assert state.pending == 0
     assert len(volume.instances) == 5
 
@@ -344,15 +361,22 @@ def _event_slice(event, number: int, now_s: float, stamped: bool, before: list[C
     """Unique by ``received_utc_s``, so that a duplicate counts as a reception of its own."""
     if event[0] == "again" and before:
         old = before[event[1] % len(before)]
-        return replace(old, instance=replace(
-            old.instance, received_mono_s=now_s, received_utc_s=now_s))
+        return replace(
+            old, instance=replace(old.instance, received_mono_s=now_s, received_utc_s=now_s)
+        )
     kind = event[1] if event[0] in ("slice", "odd") else 0
     return ct_slice(
-        f"u{number}", 2.5 * event[-2 if event[0] == "slice" else -1], series=f"S{kind}",
-        frame="G" if kind == 2 else "F", mono_s=now_s, association=number % 4,
+        f"u{number}",
+        2.5 * event[-2 if event[0] == "slice" else -1],
+        series=f"S{kind}",
+        frame="G" if kind == 2 else "F",
+        mono_s=now_s,
+        association=number % 4,
         patient="P2" if event[0] == "other patient" else "P1",
-        acquired_utc_s=now_s if stamped else None, expected=4 if event[-1] == 1 else None,
-        at_mm=(3.0, 0.0) if event[0] == "odd" else (0.0, 0.0))
+        acquired_utc_s=now_s if stamped else None,
+        expected=4 if event[-1] == 1 else None,
+        at_mm=(3.0, 0.0) if event[0] == "odd" else (0.0, 0.0),
+    )
 
 
 def _check(state: AssemblyState, given_slices: list[CtSlice], outcomes: list[Outcome]) -> None:

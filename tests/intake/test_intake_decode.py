@@ -63,11 +63,16 @@ def _pixels(d: Dataset, stored: np.ndarray, *, signed: bool, bits: int) -> Datas
     return d
 
 
-@pytest.mark.parametrize(("signed", "bits", "low", "high"), [
-    (False, 12, 0, 4095), (True, 12, -2048, 2047), (False, 16, 0, 65535), (True, 16, -32768, 32767)])
-def test_signed_and_unsigned(
-    tmp_path: Path, signed: bool, bits: int, low: int, high: int
-) -> None:
+@pytest.mark.parametrize(
+    ("signed", "bits", "low", "high"),
+    [
+        (False, 12, 0, 4095),
+        (True, 12, -2048, 2047),
+        (False, 16, 0, 65535),
+        (True, 16, -32768, 32767),
+    ],
+)
+def test_signed_and_unsigned(tmp_path: Path, signed: bool, bits: int, low: int, high: int) -> None:
     stored = np.array([[low, 0, high]])
     hu = decoded(_pixels(ct_dataset(), stored, signed=signed, bits=bits), tmp_path).hu
     assert hu.tolist() == np.clip(stored - 1024, -32768, 32767).tolist()
@@ -85,8 +90,12 @@ def test_big_endian(tmp_path: Path) -> None:
     d.PixelData = np.array([[0, 258, 4095]]).astype(">u2").tobytes()
     (tmp_path / "blobs").mkdir()
     pydicom.dcmwrite(
-        tmp_path / "blobs" / "a.dcm", d, little_endian=False, implicit_vr=False,
-        enforce_file_format=True)
+        tmp_path / "blobs" / "a.dcm",
+        d,
+        little_endian=False,
+        implicit_vr=False,
+        enforce_file_format=True,
+    )
     result = decode(instance("a"), tmp_path)
     assert isinstance(result, CtSlice)
     assert result.hu.tolist() == [[-1024, -766, 3071]]
@@ -103,18 +112,22 @@ def test_padding_that_would_look_like_metal_is_air(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ time
 
 
-@pytest.mark.parametrize(("attributes", "at"), [
-    ({"AcquisitionDateTime": "20261123120000.250000+0200"}, "2026-11-23T10:00:00.25"),
-    ({"AcquisitionDateTime": "20261123120000"}, "2026-11-23T11:00:00"),
-    ({"AcquisitionDateTime": "rubbish"}, "2026-11-23T11:00:01.5"),
-    ({"AcquisitionTime": "12"}, "2026-11-23T11:00:00"),
-    ({"AcquisitionTime": "235960"}, "2026-11-23T22:59:59"),
-    ({"AcquisitionTime": ""}, "2026-11-23T13:00:00"),
-    ({"AcquisitionTime": "1:2"}, "2026-11-23T13:00:00"),
-    ({"AcquisitionTime": "12:34:56.5"}, "2026-11-23T11:34:56.5"),
-    ({"AcquisitionTime": "", "ContentTime": ""}, None),
-    ({"TimezoneOffsetFromUTC": "-0430"}, "2026-11-23T16:30:01.5"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("attributes", "at"),
+    [
+        ({"AcquisitionDateTime": "20261123120000.250000+0200"}, "2026-11-23T10:00:00.25"),
+        ({"AcquisitionDateTime": "20261123120000"}, "2026-11-23T11:00:00"),
+        ({"AcquisitionDateTime": "rubbish"}, "2026-11-23T11:00:01.5"),
+        ({"AcquisitionTime": "12"}, "2026-11-23T11:00:00"),
+        ({"AcquisitionTime": "235960"}, "2026-11-23T22:59:59"),
+        ({"AcquisitionTime": ""}, "2026-11-23T13:00:00"),
+        ({"AcquisitionTime": "1:2"}, "2026-11-23T13:00:00"),
+        ({"AcquisitionTime": "12:34:56.5"}, "2026-11-23T11:34:56.5"),
+        ({"AcquisitionTime": "", "ContentTime": ""}, None),
+        ({"TimezoneOffsetFromUTC": "-0430"}, "2026-11-23T16:30:01.5"),
+    ],
+    ids=str,
+)
 def test_acquisition_time(tmp_path: Path, attributes: dict[str, str], at: str | None) -> None:
     d = ct_dataset(1)
     d.ContentDate, d.ContentTime = "20261123", "140000"
@@ -133,6 +146,7 @@ def _set(**attributes: object):
     def change(d: Dataset) -> None:
         for name, value in attributes.items():
             setattr(d, name, value)
+
     return change
 
 
@@ -185,8 +199,12 @@ def test_an_empty_sop_class_is_taken_from_the_command(tmp_path: Path) -> None:
     stored = store(d, tmp_path)
     as_ct = decode(type(stored)(**{**stored.__dict__, "sop_class_uid": sop_class}), tmp_path)
     assert isinstance(as_ct, CtSlice)
-    contradiction = decode(type(stored)(**{**store(ct_dataset(), tmp_path).__dict__,
-                                           "sop_class_uid": RTStructureSetStorage}), tmp_path)
+    contradiction = decode(
+        type(stored)(
+            **{**store(ct_dataset(), tmp_path).__dict__, "sop_class_uid": RTStructureSetStorage}
+        ),
+        tmp_path,
+    )
     assert isinstance(contradiction, Rejected)
     assert contradiction.reason.code == "sop_class_mismatch"
 
@@ -210,7 +228,13 @@ def test_the_same_bytes_again_after_quarantine_get_the_same_reason(tmp_path: Pat
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
-    for content in (None, b"", b"\0" * 500, b"\0" * 128 + b"DICM", random.Random(1).randbytes(5000)):
+    for content in (
+        None,
+        b"",
+        b"\0" * 500,
+        b"\0" * 128 + b"DICM",
+        random.Random(1).randbytes(5000),
+    ):
         if content is not None:
             (tmp_path / "blobs" / "a.dcm").write_bytes(content)
         result = decode(instance("a"), tmp_path)
@@ -236,10 +260,17 @@ def test_mutated_files_never_raise(tmp_path: Path) -> None:
 
 # Largest error in HU; None: rejected, with the reason.
 _CODECS = {
-    "1.2.840.10008.1.2": 0, "1.2.840.10008.1.2.1": 0, "1.2.840.10008.1.2.2": 0,
-    "1.2.840.10008.1.2.5": 0, "1.2.840.10008.1.2.4.57": 0, "1.2.840.10008.1.2.4.70": 0,
-    "1.2.840.10008.1.2.4.80": 0, "1.2.840.10008.1.2.4.90": 0, "1.2.840.10008.1.2.4.81": 1,
-    "1.2.840.10008.1.2.4.91": 5, "1.2.840.10008.1.2.4.51": 36,
+    "1.2.840.10008.1.2": 0,
+    "1.2.840.10008.1.2.1": 0,
+    "1.2.840.10008.1.2.2": 0,
+    "1.2.840.10008.1.2.5": 0,
+    "1.2.840.10008.1.2.4.57": 0,
+    "1.2.840.10008.1.2.4.70": 0,
+    "1.2.840.10008.1.2.4.80": 0,
+    "1.2.840.10008.1.2.4.90": 0,
+    "1.2.840.10008.1.2.4.81": 1,
+    "1.2.840.10008.1.2.4.91": 5,
+    "1.2.840.10008.1.2.4.51": 36,
     "1.2.840.10008.1.2.1.99": "transfer_syntax_unsupported",
     "1.2.840.10008.1.2.4.50": "coarse_grey_scale",
     "1.2.840.10008.1.2.4.53": "transfer_syntax_unsupported",
@@ -261,7 +292,9 @@ def test_every_transfer_syntax(
         return
     assert isinstance(result, CtSlice), result
     d = pydicom.dcmread(ct_data / "codecs_ct" / "CTImage.dcm")
-    hu = np.clip(d.pixel_array.astype(int) * int(d.RescaleSlope) + int(d.RescaleIntercept), -32768, 32767)
+    hu = np.clip(
+        d.pixel_array.astype(int) * int(d.RescaleSlope) + int(d.RescaleIntercept), -32768, 32767
+    )
     assert np.abs(result.hu.astype(int) - hu).max() <= expected
 
 

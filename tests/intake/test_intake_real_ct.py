@@ -23,7 +23,9 @@ def sources(ct_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     folder = tmp_path_factory.mktemp("sources")
     philips = ct_data / "dcm_qa_ct" / "Philips"
     return {
-        "body": [_with_class(p, folder) for p in sorted((ct_data / "totalseg_body_ct").glob("CT.*"))],
+        "body": [
+            _with_class(p, folder) for p in sorted((ct_data / "totalseg_body_ct").glob("CT.*"))
+        ],
         "ge": sorted((ct_data / "dcm_qa_ct" / "GE").glob("*.dcm")),
         "scout": sorted((philips / "S21570" / "S1000").glob("I*")),
         "straight": sorted((philips / "S21570" / "S2010").glob("I*")),
@@ -43,7 +45,11 @@ def _with_class(source: Path, folder: Path) -> Path:
 
 
 def push(
-    dcmtk: dict[str, str], running: Running, files: list[Path], *options: str, tool: str = "storescu"
+    dcmtk: dict[str, str],
+    running: Running,
+    files: list[Path],
+    *options: str,
+    tool: str = "storescu",
 ) -> None:
     command = [dcmtk[tool], "-aec", "ICEBALL", *options, "127.0.0.1", str(running.port)]
     subprocess.run([*command, *map(str, files)], check=True, capture_output=True, timeout=60)
@@ -71,7 +77,8 @@ def assemble(running: Running, patient: str) -> tuple[list[CtVolume], list[Rejec
     rejected = [o for o in outcomes if isinstance(o, Rejected)]
     accounted = [i for v in volumes for i in v.instances] + [r.instance for r in rejected]
     assert sorted(i.received_mono_s for i in accounted) == sorted(
-        i.received_mono_s for i in running.of(Instance))
+        i.received_mono_s for i in running.of(Instance)
+    )
     return volumes, rejected
 
 
@@ -82,10 +89,15 @@ def check(volume: CtVolume, files: list[Path]) -> None:
     assert len(volume.instances) == len(volume.hu)
     for k, instance in enumerate(volume.instances):
         d = by_uid[instance.sop_instance_uid]
-        position, iop = np.array(d.ImagePositionPatient, float), np.array(
-            d.ImageOrientationPatient, float)
-        far = position + iop[:3] * float(d.PixelSpacing[1]) * (d.Columns - 1) + iop[3:] * float(
-            d.PixelSpacing[0]) * (d.Rows - 1)
+        position, iop = (
+            np.array(d.ImagePositionPatient, float),
+            np.array(d.ImageOrientationPatient, float),
+        )
+        far = (
+            position
+            + iop[:3] * float(d.PixelSpacing[1]) * (d.Columns - 1)
+            + iop[3:] * float(d.PixelSpacing[0]) * (d.Rows - 1)
+        )
         corners = geometry.to_lps_mm(np.array([[k, 0, 0], [k, d.Rows - 1, d.Columns - 1]]))
         np.testing.assert_allclose(corners, [position, far], atol=0.01)
         expected = d.pixel_array * float(d.RescaleSlope) + float(d.RescaleIntercept)

@@ -24,7 +24,9 @@ from tests.intake.intake_helpers import Running, ct_dataset, listening
 
 
 def associate(
-    running: Running, title: str = "SCANNER", called: str = "ICEBALL",
+    running: Running,
+    title: str = "SCANNER",
+    called: str = "ICEBALL",
     syntax: str = ExplicitVRLittleEndian,
 ):
     ae = AE(ae_title=title)
@@ -57,7 +59,11 @@ def test_an_instance_is_kept_whole_before_it_is_acknowledged(tmp_path: Path) -> 
     assert hashlib.sha256(content).hexdigest() == received.sha256
     assert dcmread(tmp_path / received.path).PixelData == dataset.PixelData
     assert received.sop_instance_uid == dataset.SOPInstanceUID
-    assert (ended.association_id, ended.stored, ended.aborted) == (received.association_id, 1, False)
+    assert (ended.association_id, ended.stored, ended.aborted) == (
+        received.association_id,
+        1,
+        False,
+    )
 
 
 def test_a_full_queue_is_told_to_the_sender_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -136,8 +142,10 @@ def test_unknown_titles_are_rejected_and_named(tmp_path: Path) -> None:
         known.release()
         running.wait(lambda m: len(m) >= 2)
     told = [(m.peer, m.reason) for m in running.of(Refused)]
-    assert told == [("STRANGER@127.0.0.1", "peer not in listener.allowed_peers"),
-                    ("SCANNER@127.0.0.1", "called 'OTHER'")]
+    assert told == [
+        ("STRANGER@127.0.0.1", "peer not in listener.allowed_peers"),
+        ("SCANNER@127.0.0.1", "called 'OTHER'"),
+    ]
 
 
 def test_unknown_addresses_are_cut_off_before_they_say_anything(tmp_path: Path) -> None:
@@ -191,7 +199,7 @@ def test_half_open_connections_are_closed(impatient: Running, said: bytes) -> No
 
 
 def test_a_peer_that_stops_inside_its_data_is_closed_and_its_association_reported(
-    tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     with listening(tmp_path, limits=Limits(pdu_s=0.5)) as running:
         association = associate(running)
