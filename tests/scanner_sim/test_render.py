@@ -36,6 +36,10 @@ def _coarse_text() -> str:
     coarse = 'vendor = "siemens"\nmatrix = 128\nslices = 14\nthickness_mm = 5.0'
     text = text.replace('vendor = "siemens"', coarse)
     text = text.replace("{ at_s = 360.0 }", "{ at_s = 360.0, breath = 1.0 }")
+    # In slices of 5 mm needles along them would hide the ice in streaks: here they cross.
+    for along, across in (("-92.0, -2.5]", "-92.0, 14.0]"), ("-93.0, 8.5]", "-93.0, 25.0]")):
+        assert along in text
+        text = text.replace(along, across)
     for late in (655.0, 900.0, 1080.0, 1200.0, 1315.0):
         text = text.replace(f"    {{ at_s = {late} }},\n", "")
     return text.replace("restlessness_mm = 0.4", "restlessness_mm = 0.4\norgan_shift_mm = 9.0")
@@ -114,27 +118,15 @@ def test_ice_is_seen_where_the_truth_says(rendered: Path, number: int) -> None:
     came_from.SetOrigin([float(v) for v in origin])
     came_from.SetSpacing([spacing, spacing, 5.0])
     was = sampled(came_from, moved)
-    deep = (fraction > 0.9) & (was > 35) & (was < 80) & unstreaked(points, rendered, number)
+    deep = (fraction > 0.9) & (was > 35) & (was < 80)
     away = (fraction == 0.0) & (was > 35) & (was < 80)
     away &= np.linalg.norm(points - (36.0, -84.0, 0.0), axis=-1) < 90.0
-    assert deep.sum() > 12
+    assert deep.sum() > 25
     assert 50.0 < np.median((was - hu)[deep]) < 85.0
     assert abs(np.median((was - hu)[away])) < 4.0
     if number == 2:
         carried = np.linalg.norm(moved - points, axis=-1)[fraction > 0.9]
         assert 1.0 < np.median(carried) < 10.0
-
-
-def unstreaked(points: np.ndarray, rendered: Path, number: int) -> np.ndarray:
-    """Beyond 4 mm from the slices' crossings with the needles: there the metal's streaks run."""
-    apart = np.full(points.shape[:-1], np.inf)
-    for needle in scans(rendered)[number]["needles"]:
-        tip, entry = (np.array(needle[k]) for k in ("tip_lps_mm", "entry_lps_mm"))
-        along = np.clip((points[..., 0] - tip[0]) / (entry[0] - tip[0]), 0.0, 1.0)
-        apart = np.minimum(
-            apart, np.linalg.norm(points - tip - along[..., None] * (entry - tip), axis=-1)
-        )
-    return apart > 4.0
 
 
 def sampled(image: SimpleITK.Image, points: np.ndarray) -> np.ndarray:
