@@ -22,8 +22,9 @@ from typing import Any
 from monitor.view.timeline import Series, save_timeline
 
 SCENARIO = "abdominal_wall_endometriosis"
-# 22 minutes of procedure in about 3.
-SPEED = 8.0
+# 22 minutes of procedure in about 5: the scanner makes a scan in 10 to 15 s, and at the end of a freeze
+# the next is due after two minutes.
+SPEED = 5.0
 _END_GRACE_S = 30.0
 
 
