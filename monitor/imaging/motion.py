@@ -94,7 +94,10 @@ def make_template(
         values.append(hu.ravel())
         slopes = np.gradient(hu, s.spacing_mm)  # z, y, x
         gradients.append(np.stack([g.ravel() for g in slopes[::-1]], -1).astype(np.float32))
-    to_active = active_zone_distance_mm(lattice, needles)
+    if needles:
+        to_active = active_zone_distance_mm(lattice, needles)
+    else:  # not known yet: the middle of the analysis grid is the lesion
+        to_active = np.linalg.norm(points - 0.5 * (low + high), axis=-1).astype(np.float32)
     near = np.exp(-0.5 * (np.maximum(to_active - s.near_mm, 0.0) / s.near_mm) ** 2)
     inside = ndimage.binary_erosion(seen, iterations=1)
     return Template(

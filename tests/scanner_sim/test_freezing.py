@@ -155,7 +155,8 @@ def test_thawed_lung_fills_with_blood_around_the_ice() -> None:
     heat.advance(610.0)
     wet_ml = float(volumes_m3(heat.frame)[heat.wet].sum() * 1e6)
     assert (heat.wet[ice]).all()
-    assert 1.3 < wet_ml / float(volumes_m3(heat.frame)[ice].sum() * 1e6) < 5.0
+    around = heat_module._distance_mm(ice, heat.frame) < 5.0
+    assert wet_ml == pytest.approx(float(volumes_m3(heat.frame)[around].sum() * 1e6), rel=0.3)
     assert (heat._label[heat.wet] == tissue_names().index("lung_wet")).all()
 
 
