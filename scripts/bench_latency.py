@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from scanner_sim.push import Target, deliver
+
+from scanner_sim.wire.push import Target, deliver
 
 SCENARIO = "abdominal_wall_endometriosis"
 
