@@ -1,0 +1,39 @@
+"""A needle that was moved by hand is told, and freezes where it is now. LPS mm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monitor.config import NeedleConfig, NeedleType
+from monitor.geometry import Grid
+from monitor.imaging.measurement import _in_plan, _told
+from monitor.imaging.needle_finding import FoundNeedle
+from monitor.imaging.registration import Registration
+from monitor.model import IceSegmentation, Status
+
+GRID = Grid((-20.0, -20.0, -20.0), (4.0, 4.0, 4.0), (11, 11, 11))
+SHIFT = (0.0, 2.0, -7.0)
+NEEDLE = NeedleConfig(
+    3, NeedleType("test", 1.5, 22.0, -140.0, 60.0), (0.0, 0.0, 0.0), (0.0, -80.0, 0.0), 1.0
+)
+ICE = IceSegmentation("v2", 0.0, GRID, np.ones(GRID.shape_zyx, np.float32),
+                      np.ones(GRID.shape_zyx, bool), 0.0, 0.5, 1.0)  # fmt: skip
+
+
+def carried() -> Registration:
+    field = np.empty((3, *GRID.shape_zyx), np.float32)
+    field[:] = np.array(SHIFT)[:, None, None, None]
+    return Registration(GRID, field, 0.5, 0.9, SHIFT)
+
+
+@pytest.mark.parametrize(("retracted_mm", "told"), [(0.0, False), (2.0, False), (8.0, True)])
+def test_a_needle_moved_against_the_tissue_is_told(retracted_mm: float, told: bool) -> None:
+    tip = (SHIFT[0], SHIFT[1] - retracted_mm, SHIFT[2])
+    found = FoundNeedle(3, tip, (0.0, -1.0, 0.0), True, 1.0, retracted_mm)
+    ice = _told(ICE, [found], [NEEDLE], carried())
+    assert ("needle_moved" in [r.code for r in ice.reasons]) == told
+    assert ice.status is (Status.DEGRADED if told else Status.OK)
+    (there,) = _in_plan([found], [NEEDLE], carried())
+    expected = -retracted_mm if told else 0.0
+    assert there.tip_lps_mm == pytest.approx((0.0, expected, 0.0), abs=0.05)
