@@ -9,6 +9,7 @@ Invariant: whatever carries a ``status`` other than OK carries at least one reas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -223,11 +224,20 @@ class StructureDistance:
     """Shortest distance from the ice to a critical structure; negative when the ice is inside it.
 
     None when it is not known (no valid ice, or the structure was not in the scan); +inf without ice.
+    ``at_least_mm`` is the distance if the ice reached its outer bound: what may be relied on.
     """
 
     name: str
     distance_mm: float | None
     limit_mm: float | None
+    at_least_mm: float | None = None
+
+    @property
+    def room_mm(self) -> float:
+        """What is surely left before the limit; -inf when nothing is sure."""
+        if self.at_least_mm is None or math.isnan(self.at_least_mm):
+            return -math.inf
+        return self.at_least_mm - (self.limit_mm or 0.0)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gpu_kernels.engine import Engine
 from monitor.decision import protocol
 from monitor.decision.assessment import assess, unknown
-from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block
+from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block, last_known
 from monitor.imaging.measurement import Reference, make_reference, measure
 from monitor.imaging.registration import Registration
 from monitor.intake import assembly
@@ -39,6 +39,7 @@ from monitor.model import (
     Reason,
     Rejected,
     Status,
+    StructureDistance,
     worst,
 )
 from monitor.prediction.forecast import (
@@ -124,6 +125,7 @@ class State:
     ice: IceSegmentation | None = None
     registration: Registration | None = None
     assessment: Assessment | None = None
+    structures: tuple[StructureDistance, ...] = ()
     anchor: Anchor | None = None
     forecast: Forecast | None = None
     forecast_wanted: bool = False
@@ -292,6 +294,7 @@ def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
         ice=ice,
         registration=measured.registration,
         assessment=assessment,
+        structures=last_known(state.structures, assessment),
         forecast_wanted=True,
     )
     state, outputs = _skipped(state)

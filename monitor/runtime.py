@@ -226,6 +226,7 @@ class Live:
             baseline_id=state.reference.baseline.volume_id if state.reference else None,
             needles_known=bool(config.needles),
             assessment=state.assessment,
+            structures=state.structures,
             block=state.block,
             stale_after_s=config.stale_after_s,
             heartbeat_age_s=self.clock.mono_s() - self.core.beat_mono_s,

@@ -10,7 +10,6 @@ proved known is None, and None is never green.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -145,15 +144,16 @@ def _covered(depth_mm: FloatArray, weights: FloatArray) -> float:
 
 def _interval(ice: IceSegmentation, body: Body) -> tuple[float, float]:
     """Coverage if the whole edge lay on its inner bound, or on its outer one."""
-    covered = []
-    for bound, sign in ((ice.inner_sdf_mm, -1.0), (ice.outer_sdf_mm, 1.0)):
-        if bound is None:
-            spread_mm = sign * _TWO_SIDED_90 * ice.edge_error_mm
-            depth_mm = spread_mm - _ice_distance_mm(ice, body.points_lps_mm)
-        else:
-            depth_mm = -_ice_distance_mm(replace(ice, sdf_mm=bound), body.points_lps_mm)
-        covered.append(_covered(depth_mm, body.weights))
-    return covered[0], covered[1]
+    inner_mm, outer_mm = (_bound_distance_mm(ice, body.points_lps_mm, side) for side in (-1, 1))
+    return _covered(-inner_mm, body.weights), _covered(-outer_mm, body.weights)
+
+
+def _bound_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray, side: int) -> FloatArray:
+    """As ``_ice_distance_mm``, to the inner bound of the ice (``side`` -1) or to its outer one (1)."""
+    bound = ice.inner_sdf_mm if side < 0 else ice.outer_sdf_mm
+    if bound is not None:
+        return _ice_distance_mm(replace(ice, sdf_mm=bound), points_lps_mm)
+    return _ice_distance_mm(ice, points_lps_mm) - side * _TWO_SIDED_90 * ice.edge_error_mm
 
 
 def _error_mm(ice: IceSegmentation, point_lps_mm: FloatArray) -> float:
@@ -196,9 +196,14 @@ def _surface_points(sdf_mm: FloatArray, grid: Grid) -> FloatArray:
 def _structure_distance(ice: IceSegmentation, structure: Body) -> StructureDistance:
     if not len(structure.points_lps_mm):
         return StructureDistance(structure.name, None, structure.limit_mm)
-    nearest = float(_ice_distance_mm(ice, structure.points_lps_mm).min())
+    nearest_mm = float(_ice_distance_mm(ice, structure.points_lps_mm).min())
+    at_least_mm = min(nearest_mm, float(_bound_distance_mm(ice, structure.points_lps_mm, 1).min()))
+    known = not np.isnan([nearest_mm, at_least_mm]).any()
     return StructureDistance(
-        structure.name, None if np.isnan(nearest) else nearest, structure.limit_mm
+        structure.name,
+        nearest_mm if known else None,
+        structure.limit_mm,
+        at_least_mm if known else None,
     )
 
 
@@ -208,14 +213,3 @@ def _time_to_margin_s(
     if forecast is None or forecast.from_volume_id != ice.volume_id:
         return None
     return forecast.time_to_margin_s
-
-
-def nearest_structure(structures: Sequence[StructureDistance]) -> StructureDistance | None:
-    """The structure with the least room to its limit; one of unknown distance comes first."""
-    if not structures:
-        return None
-
-    def room(s: StructureDistance) -> float:
-        return -np.inf if s.distance_mm is None else s.distance_mm - (s.limit_mm or 0.0)
-
-    return min(structures, key=room)

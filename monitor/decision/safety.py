@@ -10,9 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from monitor.model import Alarm, Assessment, Phase, PhaseKind, Priority, Status
+from monitor.model import (
+    Alarm,
+    Assessment,
+    Phase,
+    PhaseKind,
+    Priority,
+    Status,
+    StructureDistance,
+)
 
 # The core beats several times a second; this long without a beat it hangs.
 SILENT_AFTER_S = 3.0
@@ -32,12 +40,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that alarms depend on. ``heartbeat_age_s`` is real time since the worker last answered."""
+    """All that alarms depend on. ``heartbeat_age_s`` is real time since the worker last answered;
+    ``structures`` are the distances last known (``last_known``)."""
 
     phase: Phase
     baseline_id: str | None
     needles_known: bool
     assessment: Assessment | None
+    structures: tuple[StructureDistance, ...]
     block: Block | None
     stale_after_s: float
     heartbeat_age_s: float
@@ -51,6 +61,19 @@ class Facts:
 CLOCK_OFFSET_LIMIT_S = 30.0
 
 _Rule = Callable[[Facts, float], Iterator[tuple[str, Priority, dict[str, str]]]]
+
+
+def last_known(
+    before: tuple[StructureDistance, ...], a: Assessment
+) -> tuple[StructureDistance, ...]:
+    """The distances of ``a``; where it measured nothing, what was known ``before``: ice that can no
+    longer be measured has not gone away. A structure that the plan no longer has is dropped."""
+    if a.status is not Status.INVALID:
+        return a.structures
+    known = {s.name: s for s in before}
+    return tuple(
+        replace(known[s.name], limit_mm=s.limit_mm) for s in a.structures if s.name in known
+    )
 
 
 def standing_alarms(
@@ -131,20 +154,23 @@ def _measurement(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str
 
 
 def _structures(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
-    a = _measured(f)
-    if a is None or a.status is Status.INVALID or not _active(f):
-        return
-    for s in a.structures:
-        if s.limit_mm is None:
-            continue
-        # None is unknown, and unknown is not proved far enough.
-        if s.distance_mm is None or not s.distance_mm >= s.limit_mm:
-            shown = "?" if s.distance_mm is None else f"{s.distance_mm:.1f}"
-            yield (
-                "structure_near",
-                Priority.HIGH,
-                {"name": s.name, "distance_mm": shown, "limit_mm": f"{s.limit_mm:.1f}"},
-            )
+    """Whatever the phase: ice does not melt because the protocol is over. Unknown is not far."""
+    for s in f.structures:
+        if s.limit_mm is not None and not s.room_mm >= 0.0:
+            params = {
+                "name": s.name,
+                "distance_mm": _floored_mm(s.distance_mm),
+                "at_least_mm": _floored_mm(s.at_least_mm),
+                "limit_mm": f"{s.limit_mm:.1f}",
+            }
+            yield "structure_near", Priority.HIGH, params
+
+
+def _floored_mm(value: float | None) -> str:
+    """To 0.1 mm, never rounded to farther than it is."""
+    if value is None or not math.isfinite(value):
+        return "?"
+    return f"{math.floor(10.0 * value + 1e-9) / 10.0:.1f}"
 
 
 def _margin(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:

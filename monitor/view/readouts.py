@@ -106,10 +106,4 @@ def _doubted(a: Assessment, value: str) -> str:
 
 def _nearest(structures: tuple[StructureDistance, ...]) -> StructureDistance | None:
     """The one with the least room to its limit; one of unknown distance comes first."""
-
-    def room_mm(s: StructureDistance) -> float:
-        if s.distance_mm is None or math.isnan(s.distance_mm):
-            return -math.inf
-        return s.distance_mm - (s.limit_mm or 0.0)
-
-    return min(structures, key=room_mm, default=None)
+    return min(structures, key=lambda s: s.room_mm, default=None)

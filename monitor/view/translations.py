@@ -91,7 +91,8 @@ _EN: dict[str, str] = {
     "alarm.frame_of_reference_mismatch": "FRAME OF REFERENCE CHANGED: "
     "{expected} ≠ {received} — display blocked",
     "alarm.blocked": "WRONG PATIENT OR FRAME OF REFERENCE — display blocked",
-    "alarm.structure_near": "ICE NEAR {name}: {distance_mm} mm (limit {limit_mm} mm)",
+    "alarm.structure_near": "ICE NEAR {name}: {distance_mm} mm, "
+    "perhaps {at_least_mm} (limit {limit_mm} mm)",
     "alarm.segmentation_invalid": "NO VALID MEASUREMENT — {reason}",
     "alarm.segmentation_poor": "UNCERTAIN MEASUREMENT — {reason}",
     "alarm.needles_unknown": "NEEDLES UNKNOWN — ice cannot be measured",
@@ -204,7 +205,8 @@ _FR: dict[str, str] = {
     "alarm.frame_of_reference_mismatch": "REPÈRE SPATIAL CHANGÉ : {expected} ≠ {received} "
     "— affichage bloqué",
     "alarm.blocked": "PATIENT OU REPÈRE SPATIAL DIFFÉRENT — affichage bloqué",
-    "alarm.structure_near": "GLACE PROCHE DE {name} : {distance_mm} mm (limite {limit_mm} mm)",
+    "alarm.structure_near": "GLACE PROCHE DE {name} : {distance_mm} mm, "
+    "peut-être {at_least_mm} (limite {limit_mm} mm)",
     "alarm.segmentation_invalid": "PAS DE MESURE VALABLE — {reason}",
     "alarm.segmentation_poor": "MESURE INCERTAINE — {reason}",
     "alarm.needles_unknown": "SONDES INCONNUES — la glace ne peut être mesurée",

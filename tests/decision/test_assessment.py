@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.decision.assessment import Plan, assess, nearest_structure
+from monitor.decision.assessment import Plan, assess
 from monitor.decision.bodies import body
 from monitor.geometry import Grid
-from monitor.model import IceSegmentation, Reason, Role, Status, Structure, StructureDistance
+from monitor.model import IceSegmentation, Reason, Role, Status, Structure
 
 GRID = Grid((-30.0, -30.0, -30.0), (1.0, 1.0, 1.0), (61, 61, 61))
 FINE = Grid((-12.0, -12.0, -12.0), (0.5, 0.5, 0.5), (49, 49, 49))
@@ -140,7 +140,15 @@ def test_an_unscanned_part_of_the_margin_is_said() -> None:
     assert [r.code for r in a.reasons] == ["margin_outside_scan"]
 
 
-def test_the_unknown_structure_comes_first() -> None:
-    known, unknown = StructureDistance("a", 1.0, 5.0), StructureDistance("b", None, 5.0)
-    assert nearest_structure([known, unknown]) is unknown
-    assert nearest_structure([]) is None
+def test_a_structure_is_surely_no_nearer_than_the_outer_bound_of_the_ice() -> None:
+    by_error = assess(ice((0, 0, 0), 9.0, edge_error_mm=1.0), PLAN, None).structures[0]
+    assert by_error.at_least_mm == pytest.approx(by_error.distance_mm - 1.645, abs=1e-3)
+    outer = ball(GRID, (0, 0, 0), 13.0)
+    bounded = assess(ice((0, 0, 0), 9.0, outer_sdf_mm=outer), PLAN, None).structures[0]
+    assert bounded.at_least_mm == pytest.approx(by_error.distance_mm - 4.0, abs=0.1)
+
+
+def test_without_ice_nothing_is_near() -> None:
+    none = np.full(GRID.shape_zyx, np.inf, np.float32)
+    a = assess(ice((0, 0, 0), 9.0, sdf_mm=none, volume_ml=0.0, outer_sdf_mm=none), PLAN, None)
+    assert a.structures[0].at_least_mm == np.inf

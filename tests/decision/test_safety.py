@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.decision.safety import Block, Facts, alarm_key, standing_alarms
+from monitor.decision.safety import Block, Facts, alarm_key, last_known, standing_alarms
 from monitor.model import (
     Assessment,
     Phase,
@@ -28,7 +28,7 @@ GOOD = Assessment(
     min_margin_at_lps_mm=(0, 0, 0),
     margin_error_mm=0.6,
     ice_volume_ml=5.0,
-    structures=(StructureDistance("bowel", 12.0, 5.0),),
+    structures=(StructureDistance("bowel", 12.0, 5.0, 10.5),),
     time_to_margin_s=(60.0, 120.0),
 )
 FINE = Facts(
@@ -36,6 +36,7 @@ FINE = Facts(
     baseline_id="v001",
     needles_known=True,
     assessment=GOOD,
+    structures=GOOD.structures,
     block=None,
     stale_after_s=210.0,
     heartbeat_age_s=0.1,
@@ -84,18 +85,9 @@ def test_silent_when_all_is_fine() -> None:
             },
             "segmentation_poor",
         ),
-        (
-            {"assessment": replace(GOOD, structures=(StructureDistance("bowel", 4.9, 5.0),))},
-            "structure_near",
-        ),
-        (
-            {"assessment": replace(GOOD, structures=(StructureDistance("bowel", NAN, 5.0),))},
-            "structure_near",
-        ),
-        (
-            {"assessment": replace(GOOD, structures=(StructureDistance("bowel", None, 5.0),))},
-            "structure_near",
-        ),
+        ({"structures": (StructureDistance("bowel", 6.0, 5.0, 4.9),)}, "structure_near"),
+        ({"structures": (StructureDistance("bowel", 6.0, 5.0, NAN),)}, "structure_near"),
+        ({"structures": (StructureDistance("bowel", None, 5.0),)}, "structure_near"),
         ({"assessment": replace(GOOD, margin_covered=1.0)}, "margin_reached"),
     ],
 )
@@ -124,9 +116,40 @@ def test_worst_first_and_keeps_its_start() -> None:
 
 
 def test_two_structures_are_two_alarms() -> None:
-    near = tuple(StructureDistance(n, 1.0, 5.0) for n in ("bowel", "skin"))
-    alarms = standing_alarms(replace(FINE, assessment=replace(GOOD, structures=near)), 1010.0)
+    near = tuple(StructureDistance(n, 1.0, 5.0, 0.5) for n in ("bowel", "skin"))
+    alarms = standing_alarms(replace(FINE, structures=near), 1010.0)
     assert len({alarm_key(a) for a in alarms}) == 2
+
+
+def test_a_structure_is_far_enough_only_if_the_outer_bound_of_the_ice_is() -> None:
+    at_the_limit = StructureDistance("bowel", 5.6, 5.0, 5.0)
+    assert codes(replace(FINE, structures=(at_the_limit,))) == set()
+    nearer = replace(at_the_limit, at_least_mm=4.999)
+    assert codes(replace(FINE, structures=(nearer,))) == {"structure_near"}
+
+
+def test_the_distance_that_an_alarm_names_is_never_rounded_to_farther() -> None:
+    near = StructureDistance("bowel", 4.99, 5.0, -0.04)
+    (alarm,) = standing_alarms(replace(FINE, structures=(near,)), 1010.0)
+    assert (alarm.params["distance_mm"], alarm.params["at_least_mm"]) == ("4.9", "-0.1")
+
+
+@pytest.mark.parametrize("kind", [PhaseKind.THAW, PhaseKind.ENDED])
+def test_a_structure_stays_near_when_the_freeze_is_over(kind: PhaseKind) -> None:
+    near = (StructureDistance("bowel", 3.0, 5.0, 2.0),)
+    over = replace(FINE, phase=Phase(kind, 2, 1500.0, None), structures=near)
+    assert codes(over, now=9000.0) == {"structure_near"}
+
+
+def test_a_scan_that_measured_nothing_leaves_the_last_known_distances() -> None:
+    near, gone = StructureDistance("bowel", 3.0, 5.0, 2.0), StructureDistance("skin", 1.0, 5.0, 0.5)
+    nothing = replace(
+        GOOD,
+        status=Status.INVALID,
+        structures=(StructureDistance("bowel", None, 4.0), StructureDistance("new", None, 5.0)),
+    )
+    assert last_known((near, gone), nothing) == (replace(near, limit_mm=4.0),)
+    assert last_known((near, gone), GOOD) == GOOD.structures
 
 
 def test_baseline_alone_raises_no_structure_alarm() -> None:
@@ -137,4 +160,5 @@ def test_baseline_alone_raises_no_structure_alarm() -> None:
         reasons=(Reason("baseline", ""),),
         structures=(StructureDistance("bowel", None, 5.0),),
     )
-    assert codes(replace(FINE, assessment=nothing)) == set()
+    assert last_known((), nothing) == ()
+    assert codes(replace(FINE, assessment=nothing, structures=())) == set()

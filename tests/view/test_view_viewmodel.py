@@ -88,10 +88,10 @@ def test_99_6_percent_is_99(normal: Snapshot) -> None:
 def test_nearest_structure_is_the_one_with_least_room_and_unknown_comes_first(
     normal: Snapshot,
 ) -> None:
-    far_but_limited = samples.StructureDistance("nerve", 12.0, 10.0)
+    far_but_limited = samples.StructureDistance("nerve", 12.0, 10.0, 10.9)
     m = look(
         with_assessment(
-            normal, structures=(samples.StructureDistance("colon", 9.2, 5.0), far_but_limited)
+            normal, structures=(samples.StructureDistance("colon", 9.2, 5.0, 8.0), far_but_limited)
         )
     )
     assert m.structure.label == "nerve ↔ ice"
@@ -340,7 +340,7 @@ def test_a_display_error_shows_no_numbers(normal: Snapshot) -> None:
 def test_the_highest_alarm_leads_and_the_others_are_counted(states: Any) -> None:
     m = look(states["alarm"], language="fr")
     assert m.alarm is not None
-    assert m.alarm.sentence == "GLACE PROCHE DE colon : 3,4 mm (limite 5,0 mm)"
+    assert m.alarm.sentence == "GLACE PROCHE DE colon : 3,4 mm, peut-être 2,1 (limite 5,0 mm)"
     assert m.alarm.others == "+1"
     order = look(replace(states["alarm"], alarms=states["alarm"].alarms[::-1]))
     assert order.alarm is not None

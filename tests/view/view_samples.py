@@ -126,7 +126,7 @@ def assessment(**changes: Any) -> Assessment:
         WORST,
         0.8,
         14.2,
-        (StructureDistance("colon", 9.27, 5.0), StructureDistance("skin", 21.0, 5.0)),
+        (StructureDistance("colon", 9.27, 5.0, 8.0), StructureDistance("skin", 21.0, 5.0, 19.5)),
         (200.0, 320.0),
     )
     return replace(base, **changes)
@@ -189,7 +189,7 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
         "structure_near",
         Priority.HIGH,
         NOW,
-        {"name": "colon", "distance_mm": "3.4", "limit_mm": "5.0"},
+        {"name": "colon", "distance_mm": "3.4", "at_least_mm": "2.1", "limit_mm": "5.0"},
     )
     poor = Alarm("segmentation_poor", Priority.LOW, NOW, {"reason": "edge_hidden"})
     nothing = {
@@ -284,7 +284,7 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
                 min_margin_mm=None,
                 min_margin_at_lps_mm=None,
                 ice_volume_ml=0.0,
-                structures=(StructureDistance("colon", float("inf"), 5.0),),
+                structures=(StructureDistance("colon", float("inf"), 5.0, float("inf")),),
                 time_to_margin_s=(500.0, float("inf")),
             ),
         ),

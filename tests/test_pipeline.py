@@ -1,0 +1,80 @@
+"""The procedure as one function: what a step leaves known. LPS mm, UTC seconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gpu_kernels.select import open_engine
+from monitor.geometry import SliceGeometry
+from monitor.model import CtVolume, PhaseKind, Status, StructureDistance
+from monitor.pipeline import OperatorAct, State, initial_state, step
+from monitor.procedure import Procedure
+from monitor.runtime import open_case
+
+CASE = """
+[patient]
+id = "A"
+[organ]
+preset = "liver"
+[lesion]
+centre_lps_mm = [0.0, 0.0, 0.0]
+radius_mm = 8.0
+[[structure]]
+name = "bowel"
+centre_lps_mm = [25.0, 0.0, 0.0]
+radius_mm = 6.0
+"""
+N_SLICES, N_PIXELS, SLICE_MM, PIXEL_MM = 24, 64, 3.0, 2.0
+
+
+def procedure(folder: Path) -> Procedure:
+    """A case whose needles are not known: ice cannot be measured."""
+    case = folder / "case.toml"
+    case.write_text(CASE, encoding="utf-8")
+    return open_case(case)[1]
+
+
+def volume(volume_id: str, acquired_utc_s: float) -> CtVolume:
+    half_mm = 0.5 * PIXEL_MM * (N_PIXELS - 1)
+    geometry = SliceGeometry(
+        (-half_mm, -half_mm, -0.5 * SLICE_MM * N_SLICES), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0),
+        (0.0, 0.0, 1.0), PIXEL_MM, PIXEL_MM, tuple(SLICE_MM * k for k in range(N_SLICES)),
+        SLICE_MM, N_PIXELS, N_PIXELS,
+    )  # fmt: skip
+    noise = np.random.default_rng(1).normal(50.0, 10.0, (N_SLICES, N_PIXELS, N_PIXELS))
+    return CtVolume(
+        volume_id, geometry, noise.astype(np.int16), "A", "1", "2", acquired_utc_s,
+        acquired_utc_s, (), "test",
+    )  # fmt: skip
+
+
+def measured_again(state: State, plan: Procedure) -> State:
+    return step(state, OperatorAct("reload", 400.0, plan), plan, open_engine("reference"))[0]
+
+
+def test_a_scan_that_cannot_be_measured_leaves_the_last_known_distances(tmp_path: Path) -> None:
+    plan = procedure(tmp_path)
+    near = (StructureDistance("bowel", 3.0, 5.0, 2.0),)
+    state = replace(
+        initial_state(plan),
+        baseline_volume=volume("v001", 0.0),
+        volume=volume("v002", 300.0),
+        structures=near,
+    )
+    state = measured_again(state, plan)
+    assert state.assessment is not None
+    assert (state.assessment.volume_id, state.assessment.status) == ("v002", Status.INVALID)
+    assert state.structures == near
+
+
+def test_the_end_of_the_procedure_forgets_no_distance(tmp_path: Path) -> None:
+    plan, engine = procedure(tmp_path), open_engine("reference")
+    near = (StructureDistance("bowel", 3.0, 5.0, 2.0),)
+    state = replace(initial_state(plan), structures=near)
+    for at in range(1 + len(plan.config.protocol.phases)):
+        state, outputs = step(state, OperatorAct("phase_next", float(at)), plan, engine)
+    assert outputs[-1].fields["phase"] == PhaseKind.ENDED.value  # type: ignore[union-attr]
+    assert state.structures == near
