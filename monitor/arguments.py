@@ -1,0 +1,231 @@
+"""What ``iceball`` understands: its commands and their options. Times in seconds.
+
+Invariant: nothing here does anything but say which function a command line means.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gpu_kernels.select import CHOICES
+from monitor.commands import NOTICE, engines, measuring, procedure
+from monitor.demo import SCENARIO, SPEED
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="iceball",
+        epilog=NOTICE,
+        description="Monitors the iceball of a CT-guided cryoablation: measured in each scan, "
+        "predicted between scans, against the lesion, its margin and critical structures.",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_live(commands)
+    _add_check(commands)
+    _add_segment(commands)
+    _add_benchmark(commands)
+    _add_simulate(commands)
+    _add_bench(commands)
+    _add_selftest(commands)
+    return top
+
+
+def _add_demo(commands: Any) -> None:
+    p = commands.add_parser(
+        "demo",
+        help="play a simulated procedure, faster than life",
+        epilog=NOTICE,
+        description="Starts the monitor and a scanner simulator as separate processes that meet only "
+        "over DICOM on loopback, and plays a freeze-thaw-freeze procedure. Without a "
+        "display the same screen is rendered to one PNG per scan.",
+    )
+    p.add_argument(
+        "--scenario",
+        default=SCENARIO,
+        help="what to play (scanner-sim list); default %(default)s",
+    )
+    p.add_argument(
+        "--speed",
+        type=_positive,
+        default=SPEED,
+        help="times faster than life; default %(default)s",
+    )
+    p.add_argument(
+        "--ct",
+        type=Path,
+        metavar="DIR",
+        help="a real CT series as anatomy; lesion, needles and ice are planted in it",
+    )
+    p.add_argument(
+        "--out", type=Path, metavar="DIR", help="where everything goes; default out/demo-<date>"
+    )
+    p.add_argument(
+        "--headless", action="store_true", help="no window even where there is a display"
+    )
+    p.add_argument(
+        "--language", choices=("en", "fr"), help="language of the screen; default the case's"
+    )
+    p.set_defaults(run=procedure.demo)
+
+
+def _add_live(commands: Any) -> None:
+    p = commands.add_parser(
+        "live",
+        help="monitor a procedure",
+        epilog=NOTICE,
+        description="Listens for CT over DICOM and shows measured and predicted ice until stopped "
+        "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
+        "(start or next phase), clear (a wrong-patient block), reload (the case), quit.",
+    )
+    p.add_argument(
+        "case", type=Path, metavar="CASE.toml", help="the procedure; see docs/example_case.toml"
+    )
+    p.add_argument("--headless", action="store_true", help="no window; assessments are printed")
+    p.add_argument(
+        "--record",
+        type=Path,
+        metavar="DIR",
+        help="where journal, images and screens are kept; "
+        "default out/record-<date>; must not hold a record already",
+    )
+    p.add_argument(
+        "--screenshots",
+        action="store_true",
+        help="render the screen to a PNG per scan in DIR/screens",
+    )
+    _add_engine(p)
+    p.add_argument(
+        "--clock-speed",
+        type=_positive,
+        default=1.0,
+        help="rehearsal: the procedure clock runs this much faster",
+    )
+    p.add_argument(
+        "--clock-epoch",
+        type=float,
+        metavar="UNIX_S",
+        help="rehearsal: when the fast clock agreed with the wall clock",
+    )
+    p.set_defaults(run=procedure.live)
+
+
+def _add_check(commands: Any) -> None:
+    p = commands.add_parser(
+        "check",
+        help="validate a case and its delineations",
+        epilog=NOTICE,
+        description="Reads CASE.toml and every file it names as `live` would, and says what it found.",
+    )
+    p.add_argument("case", type=Path, metavar="CASE.toml")
+    p.set_defaults(run=procedure.check)
+
+
+def _add_segment(commands: Any) -> None:
+    p = commands.add_parser(
+        "segment",
+        help="measure the ice in one scan",
+        epilog="Exit status 0: measured (status OK or DEGRADED; see reasons); 3: INVALID, the JSON says "
+        f"why and no mask is written; 2: an error in what was given. {NOTICE}",
+        description="Measures the ice in a CT against the CT before the first freeze, prints the "
+        "result as JSON and writes the ice as a mask in the scan's coordinates. A folder may hold "
+        "several volumes: the one with most slices is taken, of several kernels the softest. NIfTI "
+        "holds neither tilted nor unevenly spaced slices: for such a scan the mask lies on upright "
+        "slices of the same pixels that cover it (mask_on says so); the SEG lies on the scan's own.",
+    )
+    p.add_argument("--baseline", type=Path, required=True, metavar="DIR", help="CT before the ice")
+    p.add_argument("--scan", type=Path, required=True, metavar="DIR", help="CT to measure")
+    p.add_argument("--case", type=Path, required=True, metavar="CASE.toml", help="the procedure")
+    p.add_argument(
+        "--out", type=Path, required=True, metavar="ICE.nii.gz", help="the mask: 1 is ice"
+    )
+    p.add_argument("--seg", type=Path, metavar="ICE.dcm", help="the mask as DICOM SEG, too")
+    p.set_defaults(run=measuring.segment)
+
+
+def _add_benchmark(commands: Any) -> None:
+    p = commands.add_parser(
+        "benchmark",
+        help="compare measurements with a simulator's truth",
+        epilog=NOTICE,
+        description="Measures simulated scans whose truth is known and says how well.",
+    )
+    kinds = p.add_subparsers(required=True, metavar="WHAT")
+    p = kinds.add_parser(
+        "imaging",
+        help="ice, motion and needles in each scan",
+        epilog=NOTICE,
+        description="Measures every scan after the baseline of scenario folders that `scanner-sim "
+        "render` wrote, and prints agreement with their truth as Markdown. Scans from 2 minutes of "
+        "freezing on count. Exit status 0 whether or not the requirements are met.",
+    )
+    p.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a rendered scenario")
+    p.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write imaging.md and imaging.json there"
+    )
+    p.add_argument(
+        "--plots", action="store_true", help="and a picture of each scenario over time; with --out"
+    )
+    p.set_defaults(run=measuring.benchmark_imaging)
+
+
+def _add_simulate(commands: Any) -> None:
+    p = commands.add_parser(
+        "simulate",
+        help="solve a bioheat problem",
+        epilog=NOTICE,
+        description="Solves the cryoablation problem that a TOML file describes and prints the result "
+        "as JSON; see docs/simulate.md.",
+    )
+    p.add_argument("problem", type=Path, metavar="PROBLEM.toml")
+    _add_engine(p)
+    p.add_argument(
+        "--out", type=Path, metavar="FIELD.npz", help="also write the temperature fields there"
+    )
+    p.set_defaults(run=engines.simulate)
+
+
+def _add_bench(commands: Any) -> None:
+    p = commands.add_parser(
+        "bench",
+        help="time the bioheat engines",
+        epilog=NOTICE,
+        description="Benchmark problem P1 (96³ voxels, 10 minutes of freezing) on this machine: every "
+        "engine that runs here, and Devito where it is installed, in the same run.",
+    )
+    p.add_argument("--engine", choices=CHOICES, action="append", help="only this one (repeatable)")
+    p.add_argument("--runs", type=int, default=5, help="median of so many; default %(default)s")
+    p.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
+    p.add_argument("--scaling", action="store_true", help="also over grid and ensemble sizes")
+    p.set_defaults(run=engines.bench)
+
+
+def _add_selftest(commands: Any) -> None:
+    p = commands.add_parser(
+        "selftest",
+        help="prove a bioheat engine on this machine",
+        epilog=NOTICE,
+        description="Compares an engine with fields of the reference engine that come with the "
+        "program, then runs the benchmark. Exit status 1 when they differ, 2 when the engine cannot "
+        "run here.",
+    )
+    _add_engine(p)
+    p.set_defaults(run=engines.selftest)
+
+
+def _add_engine(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--engine",
+        choices=CHOICES,
+        default="auto",
+        help="bioheat engine; never changed in silence; default %(default)s",
+    )
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, at most 1000")
+    return value

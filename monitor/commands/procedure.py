@@ -1,0 +1,125 @@
+"""``iceball demo``, ``live`` and ``check``: a procedure at a terminal. Seconds, mm.
+
+Invariant: what the operator has to know is a line on the terminal; no line holds patient data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from monitor.commands import NOTICE
+from monitor.demo import DemoOptions, run_demo
+from monitor.view.process import has_display
+
+
+def demo(args: argparse.Namespace) -> int:
+    window = has_display() and not args.headless
+    if not window:
+        print("No window: the screen is rendered to a PNG per scan.", flush=True)
+    options = DemoOptions(
+        args.scenario, args.out or _stamped("demo"), args.speed, args.ct, window, args.language
+    )
+    return run_demo(options, _print)
+
+
+def live(args: argparse.Namespace) -> int:
+    from monitor.runtime import Live, LiveOptions
+
+    record = args.record or _stamped("record")
+    record.mkdir(parents=True, exist_ok=True)
+    procedure = Live(
+        LiveOptions(
+            args.case,
+            record,
+            screen=not args.headless,
+            screenshots=args.screenshots,
+            engine=args.engine,
+            clock_speed=args.clock_speed,
+            clock_epoch_utc_s=args.clock_epoch,
+        ),
+        _say,
+    )
+    print(f"Record: {record}. {NOTICE}", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: procedure.request_stop("signal"))
+    procedure.start()
+    if args.headless:
+        threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
+    while not procedure.stopping.wait(0.2):
+        pass
+    procedure.finish()
+    return 2 if procedure.ended_by == "listener failed" else 0
+
+
+def check(args: argparse.Namespace) -> int:
+    from monitor.runtime import open_case
+
+    config, procedure = open_case(args.case)
+    print(
+        f"{args.case}: fine. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
+        f"{len(config.needles)} needle(s), listener {config.listener.ae_title}@"
+        f"{config.listener.address}:{config.listener.port}"
+    )
+    for s in procedure.structures:
+        print(f"  {s.role.value} {s.name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
+    return 0
+
+
+def _stamped(name: str) -> Path:
+    return Path("out") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+_TYPED = {"next": "phase_next", "clear": "clear_block", "reload": "reload", "quit": "quit"}
+
+
+def _read_acts(live: Any) -> None:
+    """Operator acts typed at a terminal; the end of the input ends nothing."""
+    for line in sys.stdin:
+        word = line.strip().lower()
+        if word in _TYPED:
+            live.act(_TYPED[word])
+        elif word:
+            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}", flush=True)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say(kind: str, fields: dict[str, Any]) -> None:
+    """One line on the terminal for what an operator wants to know; no patient data."""
+    if kind == "listening":
+        print(f"Listening: {fields['ae_title']}@{fields['address']}:{fields['port']}", flush=True)
+    elif kind == "listener_failed":
+        print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
+    elif kind == "volume_completed":
+        print(f"{fields['volume_id']}: {fields['slices']} slices, {fields['status']}", flush=True)
+    elif kind == "instance_rejected":
+        print(f"rejected: {fields['reason']}: {fields['path']}", flush=True)
+    elif kind in (
+        "alarm_raised",
+        "alarm_cleared",
+        "phase",
+        "fault",
+        "record_failing",
+        "process_restarted",
+    ):
+        shown = {
+            k: v
+            for k, v in fields.items()
+            if k in ("code", "priority", "phase", "cycle", "error", "process")
+        }
+        print(f"{kind}: {shown}", flush=True)
+    elif kind == "assessment" and fields["lesion_covered"] is not None:
+        margin = fields["min_margin_mm"]
+        print(
+            f"{fields['volume_id']}: lesion {100 * fields['lesion_covered']:.1f} %, margin "
+            f"{'—' if margin is None else f'{margin:+.1f} mm'}, {fields['status']}",
+            flush=True,
+        )
