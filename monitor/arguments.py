@@ -6,12 +6,15 @@ Invariant: nothing here does anything but say which function a command line mean
 from __future__ import annotations
 
 import argparse
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
 from monitor.commands import NOTICE, engines, measuring, procedure
 from monitor.demo import SCENARIO, SPEED
+
+_VERSION = metadata.version("iceball-monitor")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
         description="Monitors the iceball of a CT-guided cryoablation: measured in each scan, "
         "predicted between scans, against the lesion, its margin and critical structures.",
     )
+    top.add_argument("--version", action="version", version=f"iceball {_VERSION}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_live(commands)
@@ -177,7 +181,7 @@ def _add_simulate(commands: Any) -> None:
         help="solve a bioheat problem",
         epilog=NOTICE,
         description="Solves the cryoablation problem that a TOML file describes and prints the result "
-        "as JSON; see docs/simulate.md.",
+        "as JSON; docs/example_problem.toml explains every key.",
     )
     p.add_argument("problem", type=Path, metavar="PROBLEM.toml")
     _add_engine(p)

@@ -13,6 +13,7 @@ from monitor.benchmark.truth import BenchmarkError
 from monitor.config import ConfigError
 from monitor.demo import DemoError
 from monitor.intake.folder import FolderError
+from monitor.intake.listener import ListenError
 from monitor.intake.structures import StructureError
 from monitor.record.journal import RecordError
 from monitor.record.masks import MaskError
@@ -22,6 +23,7 @@ _MENDABLE = (
     ConfigError,
     StructureError,
     FolderError,
+    ListenError,
     RecordError,
     MaskError,
     SegmentError,

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitor.console import plain
+from monitor.view import formats
 from monitor.view.timeline import Series, save_timeline
 
 SCENARIO = "abdominal_wall_endometriosis"
@@ -47,7 +49,6 @@ def run_demo(options: DemoOptions, say: Callable[[str], None]) -> int:
     plan, record = options.out / "plan", options.out / "record"
     if record.exists():
         raise DemoError(f"{record} exists already: choose another --out")
-    options.out.mkdir(parents=True, exist_ok=True)
     ct = ["--ct", str(options.ct)] if options.ct else []
     say(f"Planning {options.scenario} …")
     _run([*_simulator("plan"), options.scenario, "--out", str(plan), "--port", "0", *ct])
@@ -173,7 +174,7 @@ def _summary(options: DemoOptions, record: Path, say: Callable[[str], None]) -> 
     rows = [
         "scan   lesion covered    lesion + margin   minimal margin    ice volume        status",
         "       measured (true)   measured (true)   measured (true)   measured (true)",
-        *(_row(a, true) for a, true in pairs),
+        *(summary_row(a, true) for a, true in pairs),
     ]
     text = "\n".join(rows)
     (options.out / "summary.txt").write_text(text + "\n", encoding="utf-8")
@@ -201,20 +202,26 @@ def _pairs(
             yield assessment, true
 
 
-def _row(a: dict[str, Any], true: dict[str, Any] | None) -> str:
-    def pair(name: str, scale: float, unit: str) -> str:
-        numbers = [x.get(name) if x else None for x in (a, true)]
-        got, want = ("—" if v is None else f"{scale * v:.1f}" for v in numbers)
+def summary_row(a: dict[str, Any], true: dict[str, Any] | None) -> str:
+    """A scan's line of the summary; coverage and margin as careful as the screen's."""
+
+    def pair(name: str, written: Callable[[float | None], str], unit: str) -> str:
+        got, want = (written(x.get(name) if x else None) for x in (a, true))
         return f"{got} ({want}) {unit}".ljust(18)
 
-    return (
+    row = (
         f"{a['volume_id']:7}"
-        + pair("lesion_covered", 100, "%")
-        + pair("margin_covered", 100, "%")
-        + pair("min_margin_mm", 1, "mm")
-        + pair("ice_volume_ml", 1, "ml")
+        + pair("lesion_covered", formats.percent_tenths, "%")
+        + pair("margin_covered", formats.percent_tenths, "%")
+        + pair("min_margin_mm", lambda v: formats.signed_mm(v, "en"), "mm")
+        + pair("ice_volume_ml", _volume_ml, "ml")
         + a["status"]
     )
+    return plain(row)
+
+
+def _volume_ml(value: float | None) -> str:
+    return formats.UNKNOWN if value is None else formats.decimal(value, 1, "en")
 
 
 def _timeline(

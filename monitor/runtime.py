@@ -27,13 +27,13 @@ from monitor.config import Config
 from monitor.core import Core
 from monitor.decision import protocol
 from monitor.decision.safety import Facts, alarm_key, standing_alarms
-from monitor.intake.listener import run_listener
+from monitor.intake.listener import check_port, run_listener
 from monitor.intake.structures import StructureError, load_structure
 from monitor.model import Alarm, Structure
 from monitor.pipeline import OperatorAct
 from monitor.procedure import Procedure, prepare
 from monitor.publish import snapshot
-from monitor.record.journal import FORMAT_VERSION, Journal
+from monitor.record.journal import FORMAT_VERSION, Journal, RecordError
 from monitor.record.store import Store
 from monitor.screen import Screen
 from monitor.view.process import ViewOptions
@@ -80,6 +80,13 @@ def _structures(config: Config) -> tuple[list[Structure], frozenset[str]]:
     return structures, frozenset(frames)
 
 
+def _make(record: Path) -> None:
+    try:
+        record.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"{record}: {error.strerror}") from None
+
+
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
@@ -87,8 +94,10 @@ class Live:
         self.options = options
         self.config, procedure = open_case(options.case)
         self._engine = open_engine(options.engine)
+        check_port(self.config.listener)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
-        options.record.mkdir(parents=True, exist_ok=True)
+        # Made last: what cannot begin leaves no folder behind.
+        _make(options.record)
         self._journal = Journal(options.record, self.clock)
         self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
         store = Store(options.record, self._scratch)

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from monitor import console
 from monitor.commands import NOTICE
 from monitor.demo import DemoOptions, run_demo
 from monitor.view.process import has_display
@@ -29,10 +30,9 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def live(args: argparse.Namespace) -> int:
-    from monitor.runtime import Live, LiveOptions
+    from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
     record = args.record or _stamped("record")
-    record.mkdir(parents=True, exist_ok=True)
     procedure = Live(
         LiveOptions(
             args.case,
@@ -43,7 +43,7 @@ def live(args: argparse.Namespace) -> int:
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,
         ),
-        _say,
+        _Teller(),
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -54,7 +54,7 @@ def live(args: argparse.Namespace) -> int:
     while not procedure.stopping.wait(0.2):
         pass
     procedure.finish()
-    return 2 if procedure.ended_by == "listener failed" else 0
+    return 2 if procedure.ended_by == LISTENER_FAILED else 0
 
 
 def check(args: argparse.Namespace) -> int:
@@ -92,34 +92,17 @@ def _print(text: str) -> None:
     print(text, flush=True)
 
 
-def _say(kind: str, fields: dict[str, Any]) -> None:
-    """One line on the terminal for what an operator wants to know; no patient data."""
-    if kind == "listening":
-        print(f"Listening: {fields['ae_title']}@{fields['address']}:{fields['port']}", flush=True)
-    elif kind == "listener_failed":
-        print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
-    elif kind == "volume_completed":
-        print(f"{fields['volume_id']}: {fields['slices']} slices, {fields['status']}", flush=True)
-    elif kind == "instance_rejected":
-        print(f"rejected: {fields['reason']}: {fields['path']}", flush=True)
-    elif kind in (
-        "alarm_raised",
-        "alarm_cleared",
-        "phase",
-        "fault",
-        "record_failing",
-        "process_restarted",
-    ):
-        shown = {
-            k: v
-            for k, v in fields.items()
-            if k in ("code", "priority", "phase", "cycle", "error", "process")
-        }
-        print(f"{kind}: {shown}", flush=True)
-    elif kind == "assessment" and fields["lesion_covered"] is not None:
-        margin = fields["min_margin_mm"]
-        print(
-            f"{fields['volume_id']}: lesion {100 * fields['lesion_covered']:.1f} %, margin "
-            f"{'—' if margin is None else f'{margin:+.1f} mm'}, {fields['status']}",
-            flush=True,
-        )
+class _Teller:
+    """Says each thing once: a scan is assessed anew when the forecast has lent its times, which may
+    change nothing that is said."""
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+
+    def __call__(self, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "listener_failed":
+            print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
+        said = console.line(kind, fields)
+        if said is not None and said != self._last:
+            self._last = said
+            _print(said)

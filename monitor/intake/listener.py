@@ -64,6 +64,30 @@ _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND, _SUCCESS = 0xA700, 0xC000, 0x0000
 _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = (0x01, 0x01, 0x03), (0x01, 0x01, 0x07)
 
 
+class ListenError(OSError):
+    """The port cannot be had; the message names it and why."""
+
+
+def check_port(config: ListenerConfig) -> None:
+    """Raises ``ListenError`` when another program has the port: told before a record is begun. The
+    listener binds it anew, and tells it again should the port be lost in between."""
+    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            # As the listener's: a port that a connection lingers on can be had again.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((config.address, config.port))
+    except OSError as error:
+        raise ListenError(_cannot_listen(config, error)) from None
+
+
+def _cannot_listen(config: ListenerConfig, error: OSError) -> str:
+    return (
+        f"cannot listen on {config.address}:{config.port} as {config.ae_title}: "
+        f"{error.strerror or error}"
+    )
+
+
 def run_listener(
     config: ListenerConfig,
     blobs: Path,
@@ -79,12 +103,7 @@ def run_listener(
     try:
         server.start()
     except OSError as error:
-        out.put(
-            ListenerFailed(
-                f"cannot listen on {config.address}:{config.port} as {config.ae_title}: "
-                f"{error.strerror or error}"
-            )
-        )
+        out.put(ListenerFailed(_cannot_listen(config, error)))
         out.close()
         out.join_thread()
         sys.exit(2)

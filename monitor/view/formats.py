@@ -45,6 +45,14 @@ def percent_floor(fraction: float | None) -> int | None:
     return min(99, math.floor(100.0 * fraction + _ROUNDING))
 
 
+def percent_tenths(fraction: float | None) -> str:
+    """A percentage at 0.1, without its sign, floored: 0.9996 is 99.9, and only 1.0 is 100.0."""
+    if fraction is None or not math.isfinite(fraction) or not 0.0 <= fraction <= 1.0:
+        return UNKNOWN
+    tenths = math.floor(1000.0 * fraction + _ROUNDING)
+    return f"{(1000 if fraction >= 1.0 else min(999, tenths)) / 10.0:.1f}"
+
+
 def percent_range(low: float, high: float) -> str | None:
     """ "88–97 %"; None when either is not known."""
     low_percent, high_percent = percent_floor(low), percent_floor(high)

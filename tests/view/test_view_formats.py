@@ -37,6 +37,12 @@ def test_less_than_all_is_never_100_percent(fraction: float) -> None:
     assert shown <= 100 * fraction + 1e-6
 
 
+@given(st.floats(0.0, 1.0, exclude_max=True))
+def test_tenths_of_a_percent_are_floored_too(fraction: float) -> None:
+    assert float(formats.percent_tenths(fraction)) <= min(99.9, 100 * fraction + 1e-6)
+    assert formats.percent_tenths(1.0) == "100.0"
+
+
 @pytest.mark.parametrize(
     ("value", "language", "shown"),
     [

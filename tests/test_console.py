@@ -1,0 +1,99 @@
+"""What is said at a terminal: plain lines, and no number kinder than it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from monitor.console import line
+from monitor.demo import summary_row
+
+ASSESSMENT: dict[str, Any] = {
+    "volume_id": "v002",
+    "status": "OK",
+    "reasons": [],
+    "lesion_covered": 0.9996,
+    "margin_covered": 0.431,
+    "margin_goal_mm": 5.0,
+    "min_margin_mm": -0.04,
+    "margin_error_mm": 0.81,
+    "ice_volume_ml": 14.26,
+    "time_to_margin_s": None,
+}
+NEAR = {"name": "bowel", "distance_mm": "4.9", "at_least_mm": "-0.1", "limit_mm": "5.0"}
+
+
+def words(row: str) -> str:
+    return " ".join(row.split())
+
+
+def test_nearly_covered_is_neither_100_percent_nor_a_margin_of_zero() -> None:
+    assert line("assessment", ASSESSMENT) == (
+        "v002: lesion covered 99 %, with 5 mm margin 43 %, minimal margin -0.1 ± 0.9 mm"
+    )
+    row = summary_row(ASSESSMENT, {**ASSESSMENT, "lesion_covered": 1.0, "min_margin_mm": 0.0})
+    assert words(row) == "v002 99.9 (100.0) % 43.1 (43.1) % -0.1 (+0.0) mm 14.3 (14.3) ml OK"
+
+
+def test_a_summary_without_truth_or_ice_has_dashes() -> None:
+    row = summary_row({**ASSESSMENT, "min_margin_mm": None}, None)
+    assert words(row) == "v002 99.9 (—) % 43.1 (—) % — (—) mm 14.3 (—) ml OK"
+
+
+def test_what_cannot_be_trusted_says_why() -> None:
+    why = [{"code": "edge_hidden", "text": "Half of the edge is hidden."}]
+    doubted = {**ASSESSMENT, "status": "DEGRADED", "reasons": why, "time_to_margin_s": (130.0, 170)}
+    said = line("assessment", doubted)
+    assert said is not None
+    assert said.endswith(
+        ", margin covered ≈ 2–3 min after this scan; DEGRADED: Half of the edge is hidden."
+    )
+    nothing = {**doubted, "status": "INVALID", "lesion_covered": None}
+    assert line("assessment", nothing) == (
+        "v002: no measurement; INVALID: Half of the edge is hidden."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        ("phase", {"phase": "freeze", "cycle": 2, "started_utc_s": 0.0}, "Phase: freeze, cycle 2"),
+        ("phase", {"phase": "ended", "cycle": 2, "started_utc_s": 0.0}, "Phase: ended"),
+        (
+            "alarm_raised",
+            {"code": "structure_near", "priority": "high", "params": NEAR},
+            "Alarm: *** ICE NEAR bowel: 4.9 mm, perhaps -0.1 (limit 5.0 mm)",
+        ),
+        (
+            "alarm_cleared",
+            {"code": "no_baseline", "priority": "low", "params": {}},
+            "Alarm over: * NO BASELINE — scan before freezing",
+        ),
+        (
+            "alarm_raised",
+            {"code": "image_stale", "priority": "medium", "params": {"age_s": "215"}},
+            "Alarm: ** OLD CT (03:35) — figures frozen, take a new scan",
+        ),
+        (
+            "operator",
+            {"act": "reload", "refused": "case.toml: 1 problem(s)"},
+            "Refused: reload: case.toml: 1 problem(s)",
+        ),
+        (
+            "process_restarted",
+            {"process": "view", "exit": -11},
+            "Restarted: the view process, which had ended with status -11",
+        ),
+        ("operator", {"act": "phase_next"}, None),
+        ("timing", {"event": "Tick", "took_s": 1.0}, None),
+    ],
+)
+def test_each_thing_is_one_plain_line(kind: str, fields: dict[str, Any], said: str | None) -> None:
+    assert line(kind, fields) == said
+
+
+def test_another_patients_id_stays_off_the_terminal() -> None:
+    params = {"expected": "DEMO-1", "received": "SOMEONE-2"}
+    said = line("alarm_raised", {"code": "patient_mismatch", "priority": "high", "params": params})
+    assert said == "Alarm: *** WRONG PATIENT OR FRAME OF REFERENCE — display blocked"
