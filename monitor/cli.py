@@ -5,6 +5,7 @@ Invariant: an error that a user can mend is one message naming what and where, a
 
 from __future__ import annotations
 
+import os
 import sys
 
 from gpu_kernels.engine import EngineUnavailable
@@ -33,6 +34,10 @@ _MENDABLE = (
 )
 
 
+# As a shell has it for a program that SIGPIPE ended.
+_READER_GONE = 141
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
@@ -42,6 +47,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read us has had enough (`| head`); what is still to be flushed has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
 
 
 if __name__ == "__main__":

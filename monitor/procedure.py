@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.config import Config, NeedleConfig
+from monitor.config import Config, ConfigError, NeedleConfig
 from monitor.decision.assessment import Plan
-from monitor.decision.bodies import body, sdf_on
+from monitor.decision.bodies import Body, body, sdf_on
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.needles import needle_direction
 from monitor.model import Float32Array, Role, Structure
@@ -25,6 +25,10 @@ ANALYSIS_SPACING_MM = 1.0
 # Room for ice beyond lesion and margin, and around the active zones (iceballs reach 25 mm out).
 _BEYOND_LESION_MM = 22.0
 _BEYOND_NEEDLE_MM = 28.0
+# A needle pushed right through the lesion has its tip at most an active length (34 mm) beyond it, and
+# ice reaches some 25 mm from there. A tip farther off cannot freeze the lesion: signs swapped (RAS for
+# LPS), another patient's plan, a slip of a digit. Its grid would also span everything in between.
+_FARTHEST_TIP_MM = 60.0
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,16 @@ def prepare(
     config: Config, structures: Sequence[Structure], plan_frames: frozenset[str] = frozenset()
 ) -> Procedure:
     """The procedure of a case with its delineations (one lesion, any critical structures) and the
-    frames of reference that their files name."""
+    frames of reference that their files name. Raises ``ConfigError`` where they do not fit together."""
     lesion = next(s for s in structures if s.role is Role.LESION)
+    lesion_body = body(lesion)
+    _check_tips(config, lesion_body)
     critical = [s for s in structures if s.role is Role.CRITICAL]
     grid = _analysis_grid(lesion, config)
     lesion_sdf = sdf_on(lesion, grid)
     margin = Structure("lesion and margin", Role.LESION, grid, lesion_sdf)
     plan = Plan(
-        lesion=body(lesion),
+        lesion=lesion_body,
         lesion_and_margin=body(margin, grow_mm=config.margin_goal_mm),
         structures=tuple(body(s, within=grid) for s in critical),
         margin_goal_mm=config.margin_goal_mm,
@@ -70,6 +76,19 @@ def prepare(
         Target(plan.lesion.points_lps_mm, plan.lesion_and_margin.points_lps_mm),
         lesion_sdf,
     )
+
+
+def _check_tips(config: Config, lesion: Body) -> None:
+    errors = []
+    for needle in config.needles:
+        apart = np.linalg.norm(lesion.points_lps_mm - np.array(needle.tip_lps_mm), axis=1)
+        if not apart.min() <= _FARTHEST_TIP_MM:
+            errors.append(
+                f"needle {needle.number}: tip_lps_mm: {apart.min():.0f} mm from the lesion, expected at "
+                f"most {_FARTHEST_TIP_MM:.0f} mm; are the points of needle and lesion both LPS, of one plan?"
+            )
+    if errors:
+        raise ConfigError("\n  ".join([f"{config.path}: {len(errors)} problem(s)", *errors]))
 
 
 def _analysis_grid(lesion: Structure, config: Config) -> Grid:

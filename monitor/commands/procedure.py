@@ -6,6 +6,7 @@ Invariant: what the operator has to know is a line on the terminal; no line hold
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
@@ -94,15 +95,16 @@ def _print(text: str) -> None:
 
 class _Teller:
     """Says each thing once: a scan is assessed anew when the forecast has lent its times, which may
-    change nothing that is said."""
+    change nothing that is said. A terminal that is gone must not end a procedure."""
 
     def __init__(self) -> None:
         self._last: str | None = None
 
     def __call__(self, kind: str, fields: dict[str, Any]) -> None:
-        if kind == "listener_failed":
-            print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
         said = console.line(kind, fields)
-        if said is not None and said != self._last:
-            self._last = said
-            _print(said)
+        with contextlib.suppress(OSError):
+            if kind == "listener_failed":
+                print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
+            if said is not None and said != self._last:
+                self._last = said
+                _print(said)

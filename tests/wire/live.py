@@ -70,7 +70,7 @@ class LiveProcess:
     def end(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        self.output += self.process.communicate(timeout=END_S)[0]
+        self.output += self.process.communicate(timeout=END_S)[0] or ""
         return self.process.returncode
 
     def type(self, text: str) -> None:

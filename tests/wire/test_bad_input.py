@@ -57,6 +57,31 @@ def test_a_record_that_cannot_be_made_is_an_error_and_not_a_traceback(tmp_path: 
     assert "file/record: Not a directory" in done.stderr
 
 
+def test_a_reader_that_has_had_enough_gets_no_traceback(tmp_path: Path) -> None:
+    case = sphere_case(tmp_path, "A", (0.0, 0.0, 0.0))
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "monitor.cli", "check", str(case)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, b"")
+
+
+def test_a_terminal_that_is_gone_does_not_end_a_procedure(tmp_path: Path) -> None:
+    with LiveProcess(sphere_case(tmp_path, "A", (0.0, 0.0, 0.0)), tmp_path / "record") as live:
+        assert live.process.stdout is not None
+        live.process.stdout.close()
+        live.type("next")
+        live.type("next")
+        live.wait(lambda lines: len([x for x in lines if x["kind"] == "phase"]) == 2)
+        live.process.stdout = None
+    assert not live.journal("fault")
+
+
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--version"])
