@@ -6,6 +6,7 @@ that nothing on the screen shifts when a number or an alarm comes or goes.
 
 from __future__ import annotations
 
+from abc import ABCMeta, abstractmethod
 from importlib import metadata
 from typing import Any
 
@@ -28,7 +29,11 @@ _RIGHT = Qt.AlignRight | Qt.AlignVCenter
 _LEFT = Qt.AlignLeft | Qt.AlignVCenter
 
 
-class Panel(QWidget):
+class _AbstractWidget(ABCMeta, type(QWidget)):  # type: ignore[misc]
+    """Qt's classes have a metaclass of their own: an abstract one has to be both."""
+
+
+class Panel(QWidget, metaclass=_AbstractWidget):
     """A part of the screen that repaints only when what it shows has changed."""
 
     def __init__(self, parent: QWidget) -> None:
@@ -45,12 +50,13 @@ class Panel(QWidget):
             self._shown = shown
             self.update()
 
-    def content(self, model: ScreenModel) -> Any:
+    @abstractmethod
+    def content(self, model: ScreenModel) -> tuple[object, ...]:
         """What of the model this panel shows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
-        raise NotImplementedError
+        """Paints that, on a filled background."""
 
     def paintEvent(self, event: Any) -> None:
         painter = QPainter(self)
@@ -73,7 +79,7 @@ class Panel(QWidget):
 class Header(Panel):
     """Patient, cycle and phase, the phase's clock."""
 
-    def content(self, model: ScreenModel) -> Any:
+    def content(self, model: ScreenModel) -> tuple[object, ...]:
         return model.patient, model.phase, model.clock, model.clock_of
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
@@ -108,7 +114,7 @@ class Header(Panel):
 class Readouts(Panel):
     """The numbers, at the sizes display.md gives them, each at its own place."""
 
-    def content(self, model: ScreenModel) -> Any:
+    def content(self, model: ScreenModel) -> tuple[object, ...]:
         return (
             model.lesion,
             model.margin,
@@ -174,7 +180,7 @@ class AlarmRow(Panel):
         super().__init__(parent)
         self.lit = True
 
-    def content(self, model: ScreenModel) -> Any:
+    def content(self, model: ScreenModel) -> tuple[object, ...]:
         return model.alarm, self.lit
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
@@ -223,7 +229,7 @@ class Footer(Panel):
         super().__init__(parent)
         self.said = ""
 
-    def content(self, model: ScreenModel) -> Any:
+    def content(self, model: ScreenModel) -> tuple[object, ...]:
         return model.language, model.margin_text, self.said
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:

@@ -15,11 +15,12 @@ import pytest
 import view_samples as samples
 from PyQt5.QtCore import QEvent, QPoint, QPointF, Qt
 from PyQt5.QtGui import QColor, QKeyEvent, QWheelEvent
-from PyQt5.QtWidgets import QApplication
+from PyQt5.QtWidgets import QApplication, QWidget
 
 from monitor.model import ArrayRef, Snapshot
 from monitor.view import style
 from monitor.view.palette import COLOURS
+from monitor.view.panels import Panel
 from monitor.view.png import picture, save_png
 from monitor.view.viewmodel import State
 
@@ -366,3 +367,16 @@ def test_png_is_whole_or_absent(normal: Snapshot, screen: Make, folder: Path) ->
     assert [p.name for p in (folder / "shots").iterdir()] == ["one.png"]
     with pytest.raises(OSError, match=r"written|exists|directory"):
         save_png(s.window, folder / "shots" / "one.png" / "two.png")
+
+
+# --------------------------------------------------------------------------- panels
+
+
+def test_a_panel_must_say_what_it_shows_and_paint_it(app: QApplication) -> None:
+    class Half(Panel):
+        def content(self, model: Any) -> tuple[object, ...]:
+            return ()
+
+    parent = QWidget()
+    with pytest.raises(TypeError, match="paint"):
+        Half(parent)
