@@ -55,6 +55,12 @@ def inset(level: Level, by_mm: float) -> Level:
     return lambda x, y, z: level(x, y, z) + by_mm
 
 
+def rounded(one: FloatArray, other: FloatArray, by_mm: float) -> FloatArray:
+    """What lies in both bodies, the edge between them rounded: values of two levels."""
+    near = np.maximum(by_mm - np.abs(one - other), 0.0)
+    return np.asarray(np.maximum(one, other) + near**2 / (4.0 * by_mm))
+
+
 def body_level(body: Body) -> Level:
     """A scenario's own body: an ellipsoid for one point, a tube for more."""
     if len(body.points_lps_mm) == 1:

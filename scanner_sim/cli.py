@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scanner_sim import scenario as scenarios
-from scanner_sim.console import Console, slices_of, writer_of
+from scanner_sim.console import Console, writer_of
 from scanner_sim.dicom import pixels, profiles
 from scanner_sim.output import EPOCH_UTC_S, write_all, write_truth
 from scanner_sim.patient.anatomy import outline
@@ -224,7 +224,7 @@ def _open(args: argparse.Namespace, scenario: Scenario) -> Iterator[Simulation]:
     progress = bar.show if bar else lambda _scan, _slices: None
     simulation = Simulation(scenario, args.ct, not args.no_cache, progress)
     if bar:
-        bar.totals = [slices_of(simulation, n) for n in range(len(simulation.scan_times_s))]
+        bar.totals = [simulation.slices(n) for n in range(len(simulation.scan_times_s))]
     try:
         yield simulation
     finally:

@@ -15,7 +15,6 @@ from scanner_sim.dicom.writer import SeriesPer, Writer
 from scanner_sim.images import Geometry, Technique
 from scanner_sim.patient.anatomy import Anatomy
 from scanner_sim.plan import procedure
-from scanner_sim.render import _FLUORO_COVER_MM
 from scanner_sim.scenario import Scanner, Scenario, ScenarioError
 from scanner_sim.simulation import Simulation
 
@@ -33,16 +32,6 @@ def writer_of(scenario: Scenario, epoch_utc_s: float) -> Writer:
     return Writer(
         procedure(scenario), profile, epoch_utc_s, series=series, syntax=s.transfer_syntax
     )
-
-
-def slices_of(simulation: Simulation, number: int) -> int:
-    """How many slices scan ``number`` is reconstructed from, whatever the kernels."""
-    scan, planned = simulation.scenario.scans[number], simulation.planned
-    cover = scan.cover_mm or (_FLUORO_COVER_MM if scan.kind == "fluoro" else None)
-    if cover is None:
-        return len(planned.frame.z) * scan.frames
-    heights = planned.frame.z - planned.lesion_centre_lps_mm[2]
-    return int(((heights >= cover[0]) & (heights <= cover[1])).sum()) * scan.frames
 
 
 class Console:

@@ -18,6 +18,7 @@ from scanner_sim.freezing.ice import State, changed_hu
 from scanner_sim.images import Acquisition, Geometry, Image, Technique
 from scanner_sim.patient.anatomy import Anatomy
 from scanner_sim.patient.canvas import in_slabs
+from scanner_sim.patient.couch import Couch
 from scanner_sim.patient.motion import Displacement, displacement
 from scanner_sim.scenario import Point, Scan, Scenario
 from scanner_sim.tomograph.beam import Beam
@@ -69,7 +70,8 @@ class Renderer:
 
     def displacement(self, number: int) -> Displacement:
         scan = self._scenario.scans[number]
-        return displacement(self._scenario, scan, number, self._anatomy.frame)
+        anatomy = self._anatomy
+        return displacement(self._scenario, anatomy.needles, scan, number, anatomy.frame)
 
     def _tissue(self, state: State | None, time_s: float) -> npt.NDArray[np.float32]:
         """CT numbers on the anatomy's frame, in plan coordinates."""
@@ -85,8 +87,9 @@ class Renderer:
     ) -> Acquisition:
         s, scan = self._scenario.scanner, self._scenario.scans[number]
         fluoro = scan.kind == "fluoro"
-        geometry, count = self._geometry(scan)
+        geometry = self._geometry(scan)
         technique = Technique(s.kvp, s.fluoro_mas if fluoro else s.mas, s.rotation_s)
+        count = self.slices(number)
         blank = _Blank(geometry, count, technique, ("soft",) if fluoro else s.kernels)
         duration_s = s.rotation_s if fluoro else s.duration_s * count / s.slices
         images = []
@@ -111,6 +114,8 @@ class Renderer:
         moved = self.displacement(number)
         shape = (blank.slices, s.matrix, s.matrix)
         tissue = sampled_hu(volume, self._anatomy, moved, geometry, shape)
+        if self._anatomy.couch is not None:
+            np.maximum(tissue, _couch_hu(self._anatomy.couch, geometry, s.matrix), out=tissue)
         ends = [moved.needle(n) for n in self._anatomy.needles]
         rods = [self._rods(ends, geometry, k) for k in range(blank.slices)]
         beam = Beam(blank.technique, Rays(s.matrix, geometry.spacing_mm[0]), s.thickness_mm)
@@ -120,13 +125,21 @@ class Renderer:
             hu.setflags(write=False)
         return found
 
-    def _geometry(self, scan: Scan) -> tuple[Geometry, int]:
-        """Where the slices of a scan lie, and how many there are."""
-        s, frame = self._scenario.scanner, self._anatomy.frame
+    def slices(self, number: int) -> int:
+        """How many slices a frame of scan ``number`` has, whatever the kernels."""
+        return len(self._heights_mm(self._scenario.scans[number]))
+
+    def _heights_mm(self, scan: Scan) -> FloatArray:
+        """Where its slices lie above the lesion."""
         heights = self._whole.z - self._anatomy.lesion_centre_lps_mm[2]
         cover = scan.cover_mm or (_FLUORO_COVER_MM if scan.kind == "fluoro" else None)
-        if cover is not None:
-            heights = heights[(heights >= cover[0]) & (heights <= cover[1])]
+        if cover is None:
+            return heights
+        return np.asarray(heights[(heights >= cover[0]) & (heights <= cover[1])])
+
+    def _geometry(self, scan: Scan) -> Geometry:
+        """Where the slices of a scan lie."""
+        s, frame = self._scenario.scanner, self._anatomy.frame
         tilt = np.radians(s.tilt_deg)
         # A patient who lies prone is seen from the feet as he lies: rows run from left to right.
         way = -1.0 if self._scenario.habitus.prone else 1.0
@@ -134,13 +147,12 @@ class Renderer:
         down = np.array([0.0, way * np.cos(tilt), -np.sin(tilt)])
         dx, dy = frame.spacing_mm[:2]
         middle = np.array([0.5 * (frame.x[0] + frame.x[-1]), 0.5 * (frame.y[0] + frame.y[-1]), 0.0])
-        middle[2] = self._anatomy.lesion_centre_lps_mm[2] + heights[0]
+        middle[2] = self._anatomy.lesion_centre_lps_mm[2] + self._heights_mm(scan)[0]
         half_x, half_y = 0.5 * dx * (s.matrix - 1), 0.5 * dy * (s.matrix - 1)
         origin = middle - half_x * row - half_y * down
-        geometry = Geometry(
+        return Geometry(
             _point(origin), _point(row), _point(down), (0.0, 0.0, s.thickness_mm), (dx, dy)
         )
-        return geometry, len(heights)
 
     def _rods(self, seen: list[tuple[Point, Point]], g: Geometry, k: int) -> list[Rod]:
         """The needles, from tip to handle, in coordinates of slice ``k``."""
@@ -160,6 +172,14 @@ class Renderer:
 
 def _point(v: FloatArray) -> Point:
     return (float(v[0]), float(v[1]), float(v[2]))
+
+
+def _couch_hu(couch: Couch, g: Geometry, matrix: int) -> npt.NDArray[np.float32]:
+    """The couch in any slice of a scan, (row, column): slices follow each other along z."""
+    steps = np.arange(matrix)
+    x = g.origin_lps_mm[0] + g.row_direction[0] * g.spacing_mm[0] * steps
+    y = g.origin_lps_mm[1] + g.column_direction[1] * g.spacing_mm[1] * steps
+    return np.asarray(couch.hu(x[None, :], y[:, None]), np.float32)
 
 
 def sampled_hu(

@@ -119,7 +119,8 @@ class Motion:
 
 @dataclass(frozen=True)
 class Scanner:
-    """Technique and geometry of its scans, and the habits of its DICOM."""
+    """Technique and geometry of its scans, and the habits of its DICOM; ``series`` None: its
+    maker's."""
 
     vendor: str
     fov_mm: float = 360.0
@@ -133,7 +134,7 @@ class Scanner:
     duration_s: float = 2.0
     tilt_deg: float = 0.0
     kernels: tuple[str, ...] = ("soft",)
-    series: str = "per_scan"
+    series: str | None = None
     order: str = "ascending"
     association: str = "series"
     transfer_syntax: str = "explicit"

@@ -77,6 +77,10 @@ class Simulation:
     def displacement(self, number: int) -> Displacement:
         return self._renderer.displacement(number)
 
+    def slices(self, number: int) -> int:
+        """How many slices scan ``number`` is reconstructed from, whatever the kernels."""
+        return self._renderer.slices(number) * self.scenario.scans[number].frames
+
     def acquisition(self, number: int) -> Acquisition:
         """The images of scan ``number``."""
         kept = self._cache.load(f"scan_{number:03d}")

@@ -4,7 +4,8 @@ Definitions (the monitor's, computed another way): the ice is where half of the 
 frozen; lesion covered is the share of its volume inside; the minimal margin is the smallest depth
 of the lesion's points inside the ice, negative when some are out; a structure's distance is the
 smallest signed distance of its points to the ice. Lesion and structures move with the tissue.
-Invariant: computed at half a millimetre, from the undisturbed frozen fraction.
+Invariant: computed at half a millimetre, from the undisturbed frozen fraction; what lies farther
+away than the ice's surroundings reach, at a millimetre.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from scanner_sim.bodies import Level
 from scanner_sim.frame import FloatArray, Frame, even, on_axes
@@ -23,6 +25,8 @@ from scanner_sim.patient.motion import Displacement, Points
 from scanner_sim.scenario import Scenario
 
 _STEP_MM = 0.5
+# Where structures far from the ice are looked for: their level functions end there.
+_FAR_STEP_MM, _FAR_MM = 1.0, 90.0
 
 
 def seen_frame(state: State, moved: Displacement, spacing_mm: float) -> Frame:
@@ -90,8 +94,31 @@ def measure(
     result["min_margin_mm"] = float(-distance_mm[lesion].max())
     for name, level in anatomy.structures.items():
         body = _inside(level, moved, fine)
-        result["structures"][name] = float(distance_mm[body].min()) if body.any() else None
+        near_mm = float(distance_mm[body].min()) if body.any() else np.inf
+        if near_mm > _reach_mm(ice):
+            near_mm = min(near_mm, _far_mm(level, moved, fine, ice))
+        result["structures"][name] = near_mm if np.isfinite(near_mm) else None
     return result
+
+
+def _reach_mm(ice: npt.NDArray[np.bool_]) -> float:
+    """How far around the ice its frame reaches at least."""
+    where = np.argwhere(ice)
+    return float(min(where.min(0).min(), (np.array(ice.shape) - 1 - where.max(0)).min())) * _STEP_MM
+
+
+def _far_mm(level: Level, moved: Displacement, fine: Frame, ice: npt.NDArray[np.bool_]) -> float:
+    """From the ice's surface to the nearest point of a body, wherever it is; infinite without one."""
+    surface = np.argwhere(ice & ~ndimage.binary_erosion(ice)) * _STEP_MM
+    surface = surface[:, ::-1] + np.array(fine.origin_lps_mm)
+    middle = surface.mean(0)
+    wide = even(middle - _FAR_MM, middle + _FAR_MM, _FAR_STEP_MM)
+    depth = np.asarray(level(*moved.to_plan(*wide.grid())))
+    shell = np.argwhere((depth <= 0) & (depth > -2.0 * _FAR_STEP_MM))
+    if not len(shell):
+        return np.inf
+    points = shell[:, ::-1] * _FAR_STEP_MM + np.array(wide.origin_lps_mm)
+    return float(cKDTree(surface).query(points)[0].min()) - 0.5 * _STEP_MM
 
 
 def _inside(level: Level, moved: Displacement, fine: Frame) -> npt.NDArray[np.bool_]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scanner_sim.bodies import Level, body_box, body_level, ellipsoid, inset, patch, tube
 from scanner_sim.frame import FloatArray, Frame
 from scanner_sim.patient.canvas import Canvas, Wobble
+from scanner_sim.patient.couch import Couch
 from scanner_sim.patient.organs import Organs, Spared, paint_organs
 from scanner_sim.patient.trunk import Trunk, paint_trunk
 from scanner_sim.scenario import Body, Needle, Point, Scenario, ScenarioError
@@ -24,8 +25,6 @@ _BEYOND_MM = 24.0
 _PATCH_MM = 70.0
 # The atlas keeps its own of what the scenario spares this far from the lesion's centre.
 _SPARED_MM = 45.0
-# The couch's surface below the patient's axis.
-_COUCH_MM = 118.0
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,11 @@ class Outline:
 @dataclass(frozen=True)
 class Anatomy(Outline):
     """``hu`` float32 and ``label`` uint8 (into ``tissue_names()``); here ``frame`` is theirs and
-    reaches beyond a scan."""
+    reaches beyond a scan. ``couch`` None: it is in ``hu`` already."""
 
     hu: npt.NDArray[np.float32]
     label: npt.NDArray[np.uint8]
+    couch: Couch | None = None
 
 
 def scan_frame(scenario: Scenario) -> Frame:
@@ -81,7 +81,6 @@ def draw(scenario: Scenario) -> Anatomy:
             _paint_body(canvas, body)
     planned = outline(scenario)
     _paint_lesion(canvas, scenario, planned.lesion)
-    _paint_table(canvas, trunk, scenario.habitus.prone)
     return Anatomy(
         canvas.frame,
         planned.lesion,
@@ -90,6 +89,7 @@ def draw(scenario: Scenario) -> Anatomy:
         planned.needles,
         canvas.hu,
         canvas.label,
+        Couch(scenario.habitus.prone),
     )
 
 
@@ -178,18 +178,3 @@ def _paint_glands(canvas: Canvas, trunk: Trunk) -> None:
         canvas.paint(level, "gland", ((side * 82 - 60, -170, 180), (side * 82 + 60, -85, 295)))
         nipple = tube([(side * 84.0, -156.0, 232.0), (side * 84.0, -166.0, 232.0)], 5.0)
         canvas.paint(nipple, "skin", ((side * 84 - 8, -174, 222), (side * 84 + 8, -150, 242)))
-
-
-def _paint_table(canvas: Canvas, trunk: Trunk, prone: bool) -> None:
-    """A curved couch top of carbon fibre over foam, under the patient."""
-    side = -1.0 if prone else 1.0
-
-    def slab(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
-        bow = _COUCH_MM - (x / 62.0) ** 2 * 3.0
-        return np.maximum(np.abs(side * y - bow - 14.0) - 11.0, np.abs(x) - 200.0) + 0 * z
-
-    field = canvas.field(slab, bent=False)
-    outside = -canvas.field(trunk.surface) + 1.0
-    top = np.maximum(field, outside)
-    canvas.paint_field(top, "air", hu_offset=120.0)  # foam
-    canvas.paint_field(np.maximum(top, -(field + 3.0)), "air", hu_offset=780.0)  # its skin

@@ -59,7 +59,8 @@ class Organs:
 
     def diaphragm(self, x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
         sheet = np.abs(0.8 * (z - dome(x, y) + 2.5)) - 2.0
-        return np.maximum(sheet, self._trunk.cavity(x, y, z) + 3.0)
+        spine = 34.0 - np.sqrt(x**2 + (0.8 * (y - 62.0)) ** 2)
+        return np.maximum(np.maximum(sheet, spine), self._trunk.cavity(x, y, z) + 3.0)
 
 
 @dataclass(frozen=True)
@@ -299,9 +300,26 @@ def _paint_chest(canvas: Canvas, organs: Organs, rng: np.random.Generator) -> No
             high = np.max([hilum, bend, end], 0) + 8.0
             _lower(canvas, tree, tube([hilum, bend, end], radius, 0.9), low, high)
     canvas.paint_field(np.maximum(tree, lungs + 1.0), "blood")
+    _paint_airways(canvas)
     heart = ellipsoid((24.0, -30.0, 246.0), (58.0, 46.0, 46.0))
     canvas.paint(heart, "muscle", ((-45, -85, 190), (92, 25, 300)), hu_offset=-10.0)
     canvas.paint(inset(heart, 11.0), "blood", ((-45, -85, 190), (92, 25, 300)))
+
+
+def _paint_airways(canvas: Canvas) -> None:
+    """Windpipe, main and lobar bronchi: air in a wall of a millimetre and more."""
+    tubes: list[tuple[list[tuple[float, float, float]], float, float]] = [
+        ([(0.0, 6.0, 420.0), (0.0, 12.0, 284.0)], 9.0, 9.0)
+    ]
+    for side in (-1.0, 1.0):
+        hilum = (side * 38.0, 12.0, 262.0)
+        tubes.append(([(0.0, 12.0, 286.0), hilum], 7.0, 5.5))
+        for end in ((58.0, 34.0, 214.0), (66.0, -24.0, 232.0), (62.0, 6.0, 306.0)):
+            tubes.append(([hilum, (side * end[0], end[1], end[2])], 4.6, 2.2))
+    for points, radius, last in tubes:
+        box = (np.min(points, 0) - 14.0, np.max(points, 0) + 14.0)
+        canvas.paint(tube(points, radius + 1.4, last + 1.0), "bowel", box)
+        canvas.paint(tube(points, radius, last), "air", box, hu_offset=5.0)
 
 
 def _lower(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scanner_sim.bodies import ellipsoid, inset, tube
+from scanner_sim.bodies import ellipsoid, inset, rounded, tube
 from scanner_sim.frame import FloatArray
 from scanner_sim.patient.canvas import Box, Canvas
 from scanner_sim.scenario import Habitus
@@ -79,34 +79,49 @@ def paint_trunk(canvas: Canvas, trunk: Trunk) -> None:
 def _paint_wall(canvas: Canvas, trunk: Trunk) -> None:
     """Rectus in front with its midline; three flat layers at the sides; chest wall above."""
     under = canvas.field(lambda x, y, z: trunk.depth(x, y, z) + trunk.fat_mm(x, y, z))
-    front = canvas.field(lambda x, y, z: np.maximum(y + 62.0, np.abs(x) - 76.0))
-    middle = canvas.field(lambda x, y, z: 2.5 - np.abs(x) + 0 * y + 0 * z)
     ribs = canvas.field(trunk.rib_zone)
-    rectus = np.maximum(np.maximum(np.maximum(under, -12.5 - under), front), middle)
-    canvas.paint_field(np.maximum(rectus, -ribs - 60.0), "muscle")
+    rectus = canvas.field(_rectus)
+    belly = np.maximum(under, -12.5 - under)
+    canvas.paint_field(np.maximum(rounded(belly, rectus, 9.0), -ribs - 60.0), "muscle")
+    aside = 3.0 - rectus
     for top, bottom in ((0.0, -5.5), (-6.6, -11.5), (-12.4, -15.5)):
-        layer = np.maximum(np.maximum(under - top, bottom - under), -front)
+        layer = rounded(np.maximum(under - top, bottom - under), aside, 7.0)
         canvas.paint_field(np.maximum(layer, -ribs), "muscle", hu_offset=-3.0)
     chest = np.maximum(np.maximum(under, -16.0 - under), ribs)
     canvas.paint_field(chest, "muscle", hu_offset=-4.0)
-    pectoral = canvas.field(
-        lambda x, y, z: np.maximum(y + 55.0, np.maximum(np.abs(np.abs(x) - 70.0) - 58.0, 205.0 - z))
+    pectoral = canvas.field(_pectoral)
+    thick = np.maximum(under - 9.0, -under - 2.0)
+    canvas.paint_field(rounded(thick, pectoral, 14.0), "muscle")
+
+
+def _rectus(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
+    """Where the straight muscles lie, either side of the white line; they widen upwards."""
+    half = 33.0 + 0.03 * np.clip(z + 60.0, 0.0, 160.0)
+    return np.asarray(np.maximum(np.abs(np.abs(x) - half - 3.5) - half, y + 40.0))
+
+
+def _pectoral(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
+    """A fan from the breastbone to the armpit, above its slanting lower edge."""
+    lower = 196.0 + 0.18 * np.abs(x) - z
+    return np.asarray(
+        np.maximum(np.abs(np.abs(x) - 72.0) - 62.0, np.maximum(0.6 * lower, y + 30.0))
     )
-    thick = np.maximum(np.maximum(under - 9.0, -under - 2.0), pectoral)
-    canvas.paint_field(thick, "muscle")
 
 
 def _paint_back(canvas: Canvas, trunk: Trunk) -> None:
     under = canvas.field(lambda x, y, z: trunk.depth(x, y, z) + trunk.fat_mm(x, y, z) + 2.0)
-    erector = canvas.field(
-        lambda x, y, z: np.maximum(np.abs(np.abs(x) - 36.0) - 31.0, 58.0 - y) + 0 * z
-    )
-    canvas.paint_field(np.maximum(under, erector), "muscle")
+    canvas.paint_field(rounded(under, canvas.field(_erector), 8.0), "muscle")
     for side in (-1, 1):
         psoas = tube([(side * 27, 46, 130), (side * 42, 44, 40), (side * 58, 28, -100)], 10.0, 22.0)
         canvas.paint(psoas, "muscle", ((side * 42 - 45, 0, -170), (side * 42 + 45, 85, 140)))
         loin = ellipsoid((side * 78.0, 66.0, 20.0), (19.0, 12.0, 90.0))
         canvas.paint(loin, "muscle", ((side * 78 - 25, 45, -80), (side * 78 + 25, 85, 120)))
+
+
+def _erector(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
+    """Beside the spinous processes: thick there, thin at the sides."""
+    u = (np.abs(x) - 33.0) / 33.0
+    return np.asarray((np.sqrt(u**2 + ((y - 86.0) / 28.0) ** 2) - 1.0) * 28.0 + 0 * z)
 
 
 def _paint_spine(canvas: Canvas) -> None:

@@ -16,10 +16,9 @@ from numba import njit
 
 from scanner_sim.tomograph.projector import FloatArray, Rays
 
-# Where in slice and channel the parts of a ray run, as shares of thickness and pitch.
-_PARTS = np.array(
-    [(-5 / 12, -1 / 3), (-3 / 12, 1 / 3), (-1 / 12, 0), (1 / 12, -1 / 3), (3 / 12, 0), (5 / 12, 1 / 3)]
-)  # fmt: skip
+# Parts of a ray: one per so much of the slice, six at least, spread over the channel in turn.
+_PART_MM, _FEWEST_PARTS = 0.42, 6
+_ACROSS = (-1 / 3, 1 / 3, 0.0)
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ def paths_mm(rods: Sequence[Rod], thickness_mm: float, rays: Rays) -> FloatArray
     near = [r for r in rods if _meets(r, thickness_mm)]
     if not near:
         return None
-    result = np.zeros((len(_PARTS), len(rays.angles), len(rays.offsets_mm)), np.float32)
-    offsets = _PARTS * (thickness_mm, rays.pitch_mm)
+    offsets = _parts_mm(thickness_mm, rays.pitch_mm)
+    result = np.zeros((len(offsets), len(rays.angles), len(rays.offsets_mm)), np.float32)
     for rod in near:
         a, b = np.array(rod.tip_mm), np.array(rod.end_mm)
         length = float(np.linalg.norm(b - a))
@@ -49,6 +48,14 @@ def paths_mm(rods: Sequence[Rod], thickness_mm: float, rays: Rays) -> FloatArray
                 offsets, rays.angles, rays.offsets_mm, result,
             )  # fmt: skip
     return result
+
+
+def _parts_mm(thickness_mm: float, pitch_mm: float) -> FloatArray:
+    """Where the parts of a ray run, (part, 2): across the slice and across the channel."""
+    count = max(_FEWEST_PARTS, 3 * round(thickness_mm / (3 * _PART_MM)))
+    height = (np.arange(count) + 0.5) / count - 0.5
+    across = np.resize(_ACROSS, count)
+    return np.stack([height * thickness_mm, across * pitch_mm], -1)
 
 
 def _meets(rod: Rod, thickness_mm: float) -> bool:

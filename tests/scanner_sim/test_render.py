@@ -235,18 +235,21 @@ def test_truth_of_known_shapes() -> None:
     frame = even(centre - 24.0, centre + 24.0, 1.0)
     ball = np.asarray(ellipsoid(lesion.centre_lps_mm, (14.0, 14.0, 14.0))(*frame.grid()))
     fraction = np.clip(0.5 - ball / 2.0, 0.0, 1.0).astype(np.float32)
+    far = ellipsoid((float(centre[0]), float(centre[1] + 62.0), float(centre[2])), (7.0, 7.0, 7.0))
     beside = ellipsoid(
         (float(centre[0]), float(centre[1] + 26.0), float(centre[2])), (7.0, 7.0, 7.0)
     )
-    anatomy = replace(anatomy, structures={"bowel": beside})
+    anatomy = replace(anatomy, structures={"bowel": beside, "nerve": far})
     for breath, within_mm in ((0.0, 0.5), (0.5, 1.0)):
-        moved = displacement(scenario, Scan(0.0, breath=breath), 0, anatomy.frame)
+        scan = Scan(0.0, breath=breath)
+        moved = displacement(scenario, anatomy.needles, scan, 0, anatomy.frame)
         state = State(frame, fraction, fraction, 0 * fraction)
         t = truth.measure(scenario, anatomy, state, moved, 0.0)
         assert t["lesion_covered"] == 1.0
         assert t["min_margin_mm"] == pytest.approx(6.0, abs=within_mm)
         assert t["ice_volume_ml"] == pytest.approx(4 / 3 * np.pi * 14**3 / 1000, rel=0.06)
         assert t["structures"]["bowel"] == pytest.approx(5.0, abs=within_mm)
+        assert t["structures"]["nerve"] == pytest.approx(41.0, abs=2.0 * within_mm)
     nothing = truth.measure(scenario, anatomy, None, moved, 0.0)
     assert (nothing["lesion_covered"], nothing["min_margin_mm"]) == (0.0, None)
 

@@ -104,6 +104,20 @@ def test_a_needle_streaks_as_applicators_were_measured_to(
     assert tip - lowest >= 1145.0
 
 
+@pytest.mark.parametrize("thickness_mm", [2.5, 3.0, 5.0])
+def test_a_streak_fades_as_the_needle_leaves_the_slice(thickness_mm: float) -> None:
+    """From 1 to 25 degrees; printed with -s, docs/simulator.md has the table."""
+    elevations_deg = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 25.0)
+    streaks_hu = [
+        beyond_the_tip(scan(1, rods=[in_plane(e)], thickness_mm=thickness_mm)[0], 5.0, 15.0).mean()
+        for e in elevations_deg
+    ]
+    print(f"{thickness_mm} mm:", dict(zip(elevations_deg, np.round(streaks_hu), strict=True)))
+    assert np.all(np.diff(streaks_hu) > -6.0)  # noise
+    assert streaks_hu[7] > 0.5 * streaks_hu[3]
+    assert streaks_hu[-1] > -20.0
+
+
 def test_a_needle_across_the_slice_hardly_streaks() -> None:
     across = Rod((-20.0, 0.0, -50.0), (-20.0, 0.0, 50.0), 1.2, 0.25)
     image = scan(1, rods=[across], noise=False)[0]
