@@ -3,7 +3,7 @@
 ``scan_NNN/*.dcm``, ``rtstruct.dcm``, ``seg.dcm``, ``case.toml``, ``truth/truth.json`` and per scan
 ``truth/{ice,frozen_fraction,temperature_degc,displacement_lps_mm}_NNN.nii.gz``, placed by their
 affine in that scan's patient coordinates. ``displacement`` leads from a scan's point to the plan's.
-Invariant: same scenario, same bytes.
+Invariant: same scenario, same bytes; no scan of an earlier rendering stays in the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _TRUTH_STEP_MM = 1.0
 
 
 def write_all(simulation: Simulation, out: Path, count: int, say: Callable[[str], None]) -> None:
-    """The first ``count`` scans, the plan and the truth."""
+    """The first ``count`` scans, the plan and the truth; an earlier rendering's files go."""
+    _clear(out)
     writer = writer_of(simulation.scenario, EPOCH_UTC_S)
     console = Console(simulation, writer)
     write_plan(simulation.scenario, simulation.planned, writer, out, "ICEBALL", 11112)
@@ -49,6 +50,18 @@ def write_all(simulation: Simulation, out: Path, count: int, say: Callable[[str]
             f"written with their truth in {time.monotonic() - imaged_s:.1f} s"
         )
     write_truth(simulation, count, truth)
+
+
+def _clear(out: Path) -> None:
+    """Only what is named as it names them itself: scans of two renderings must not mix."""
+    for old in (
+        *out.glob("scan_[0-9][0-9][0-9]/[0-9][0-9][0-9][0-9].dcm"),
+        *out.glob("truth/*_[0-9][0-9][0-9].nii.gz"),
+    ):
+        old.unlink()
+    for folder in out.glob("scan_[0-9][0-9][0-9]"):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def write_truth(simulation: Simulation, count: int, folder: Path) -> None:

@@ -61,6 +61,9 @@ def coarse(tmp_path_factory: pytest.TempPathFactory) -> object:
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sim")
+    for left in ("scan_000/0099.dcm", "scan_007/0000.dcm", "truth/ice_007.nii.gz", "notes.txt"):
+        (out / left).parent.mkdir(exist_ok=True)
+        (out / left).write_text("of an earlier rendering")
     assert main(["render", AWE, "--out", str(out), "--scans", str(SCANS)]) == 0
     return out
 
@@ -87,6 +90,12 @@ def test_everything_that_is_promised_is_there(rendered: Path) -> None:
         for what in ("ice", "frozen_fraction", "temperature_degc", "displacement_lps_mm"):
             assert f"truth/{what}_{n:03d}.nii.gz" in names
         assert len(list((rendered / f"scan_{n:03d}").glob("*.dcm"))) == 14
+
+
+def test_nothing_of_an_earlier_rendering_stays_but_what_is_not_ours(rendered: Path) -> None:
+    assert not (rendered / "scan_007").exists()
+    assert not (rendered / "truth" / "ice_007.nii.gz").exists()
+    assert (rendered / "notes.txt").exists()
 
 
 def test_patient_study_and_frame_are_one_and_time_goes_on(rendered: Path) -> None:
