@@ -50,7 +50,11 @@ def _trust(f: _Fields) -> str:
     """Nothing when all is well, else the status and every reason."""
     if f["status"] == "OK":
         return ""
-    return f"; {f['status']}: " + " ".join(r["text"] for r in f["reasons"])
+    return f"; {f['status']}: {_reasons(f)}"
+
+
+def _reasons(f: _Fields) -> str:
+    return " ".join(r["text"] for r in f["reasons"])
 
 
 # ------------------------------------------------------------------ results
@@ -58,7 +62,7 @@ def _trust(f: _Fields) -> str:
 
 def _assessment(f: _Fields) -> str:
     if f["lesion_covered"] is None:
-        return f"{f['volume_id']}: no measurement{_trust(f)}"
+        return f"{f['volume_id']}: no measurement: {_reasons(f)}"
     return (
         f"{f['volume_id']}: lesion covered {formats.percent(f['lesion_covered'])}, with "
         f"{f['margin_goal_mm']:g} mm margin {formats.percent(f['margin_covered'])}, "

@@ -50,9 +50,7 @@ def test_what_cannot_be_trusted_says_why() -> None:
         ", margin covered ≈ 2–3 min after this scan; DEGRADED: Half of the edge is hidden."
     )
     nothing = {**doubted, "status": "INVALID", "lesion_covered": None}
-    assert line("assessment", nothing) == (
-        "v002: no measurement; INVALID: Half of the edge is hidden."
-    )
+    assert line("assessment", nothing) == "v002: no measurement: Half of the edge is hidden."
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from monitor.model import Alarm, Priority
 from monitor.view import formats
-from monitor.view.translations import alarm_text, reason_text, text
+from monitor.view.translations import alarm_text, body_name, reason_text, text
 
 _STARS = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
 # 1.4-2.8 Hz high, 0.4-0.8 Hz medium, steady low (display.md, from memory of IEC 60601-1-8).
@@ -91,6 +91,8 @@ def _shown(name: str, value: str, language: str) -> str:
     if name.endswith("_mm") or name == "seconds":
         value = value.replace("-", formats.MINUS)
         return value.replace(".", ",") if language == "fr" else value
+    if name == "name":
+        return body_name(language, value)
     if len(value) > _LONGEST_ID and name in ("expected", "received"):
         return value[:7] + "…" + value[-12:]
     return value

@@ -18,12 +18,25 @@ from PyQt5.QtWidgets import QWidget
 
 from monitor.geometry import Grid
 from monitor.view import formats, layers, style
-from monitor.view.marks import draw_letters, draw_message, draw_needles, draw_scale_bar, draw_worst
+from monitor.view.marks import (
+    RING_DU,
+    Message,
+    draw_message,
+    draw_name,
+    draw_needles,
+    draw_scale_bar,
+    letters,
+    message,
+    ring,
+    scale_caption,
+    worst_point,
+)
 from monitor.view.planes import Frame, Plane
 from monitor.view.qt import Qt
 from monitor.view.scene import Scene
-from monitor.view.translations import text
+from monitor.view.translations import body_name, text
 from monitor.view.viewmodel import ScreenModel
+from monitor.view.words import Places, Word
 
 COLD_DEGC = (-20.0, -40.0)
 _ICE_FILL, _BAND_FILL, _STRUCTURE_FILL = 0.15, 0.38, 0.30
@@ -181,20 +194,43 @@ class PlanePane(QWidget):
         self._overlay.fill(Qt.transparent)
         painter = QPainter(self._overlay)
         painter.setRenderHint(QPainter.Antialiasing)
-        s = self.scene.snapshot
-        if s is not None and model.layers.image:
-            self._draw_cross(painter, frame, cursor)
-            if model.layers.plan:
-                self._draw_measured(painter, model, frame, cursor)
-                draw_needles(painter, s.needles, frame, cursor, self.scale)
-            if model.layers.ice:
-                draw_worst(painter, self.scene.worst(), frame, cursor, self.scale)
-            draw_letters(painter, frame, self.scale * (1.0 if self.main else 0.8), model.language)
-            self._draw_captions(painter, model, frame, cursor)
-        if self.main:
-            draw_message(painter, QRectF(self.rect()), model, self.scale)
+        said = message(QRectF(self.rect()), model, self.scale) if self.main else None
+        if self.scene.snapshot is not None and model.layers.image:
+            self._draw_picture(painter, model, frame, cursor, said)
+        if said is not None:
+            draw_message(painter, QRectF(self.rect()), said, self.scale)
         self._draw_frame(painter, model)
         painter.end()
+
+    def _draw_picture(
+        self,
+        painter: QPainter,
+        model: ScreenModel,
+        frame: Frame,
+        cursor: Any,
+        said: Message | None,
+    ) -> None:
+        """Lines first, then the words that can move, then those that cannot."""
+        s, scale = self.scene.snapshot, self.scale
+        self._draw_cross(painter, frame, cursor)
+        fixed = self._fixed_words(model, frame, cursor)
+        worst = worst_point(self.scene.worst(), frame, cursor) if model.layers.ice else None
+        places = Places([w.box() for w in fixed])
+        if said is not None and said.box is not None:
+            places.take(said.box)
+        if worst is not None:
+            places.take(_around(worst, 1.5 * RING_DU * scale))
+        if s is not None and model.layers.plan:
+            names = self._draw_measured(painter, model, frame, cursor, places)
+            size = (26 if self.main else 22) * scale
+            for name, path in names:
+                draw_name(painter, name, path, QRectF(self.rect()), size, places)
+            draw_needles(painter, s.needles, frame, cursor, scale, places)
+        if worst is not None:
+            ring(painter, worst, RING_DU * scale, scale)
+        draw_scale_bar(painter, frame, scale)
+        for word in fixed:
+            word.draw(painter)
 
     def _draw_cross(self, painter: QPainter, frame: Frame, cursor: Any) -> None:
         (x, y) = frame.to_px(np.array(cursor))
@@ -203,67 +239,64 @@ class PlanePane(QWidget):
         painter.drawLine(QPointF(x, 0), QPointF(x, self.height()))
 
     def _draw_measured(
-        self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any
-    ) -> None:
-        """Structures, measured ice, margin, lesion, in the order of what must stay visible."""
+        self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any, places: Places
+    ) -> list[tuple[str, QPainterPath]]:
+        """Structures, measured ice, margin, lesion, in the order of what must stay visible. Returns
+        the structures' names and outlines."""
         s, scene, line = self.scene.snapshot, self.scene, LINE_DU * self.scale
         if s is None or s.analysis_grid is None:
-            return
-        labels = []
+            return []
+        names = []
         for name, ref, field, grid in scene.structures:
             path = self._line(field, ref, frame, cursor, 0.0, grid)
             style.stroke(painter, path, "critical", line)
-            labels.append((name, path))
+            names.append((body_name(model.language, name), path))
         if scene.ice is not None and s.ice_sdf is not None and model.layers.ice:
             path = self._line(scene.ice, s.ice_sdf.path, frame, cursor, 0.0)
             style.stroke(painter, path, "ice", line, "dotted" if model.layers.band else "solid")
+            places.take(path.boundingRect())
         if scene.lesion is not None and s.lesion_sdf is not None:
             ref = s.lesion_sdf.path
             margin = self._line(scene.lesion, ref, frame, cursor, s.margin_goal_mm)
             style.stroke(painter, margin, "lesion", THIN_DU * self.scale, "dashed")
             style.stroke(painter, self._line(scene.lesion, ref, frame, cursor, 0.0), "lesion", line)
-        for name, path in labels:
-            self._label(painter, name, path)
+        return names
 
-    def _label(self, painter: QPainter, name: str, path: QPainterPath) -> None:
-        """A structure's name, inside the pane and off the structure's own edge where it can be."""
-        visible = path.boundingRect().intersected(QRectF(self.rect()))
-        if path.isEmpty() or visible.isEmpty():
-            return
-        size = 26 * self.scale * (1.0 if self.main else 0.85)
-        wide = len(name) * size * 0.35
-        x = float(np.clip(visible.center().x(), wide + size, self.width() - wide - size))
-        y = float(np.clip(visible.center().y() + size / 3, 2.5 * size, self.height() - 2 * size))
-        style.draw_cased(painter, QPointF(x, y), name, size, "critical", True, "centre")
-
-    def _draw_captions(
-        self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any
-    ) -> None:
-        scale, s = self.scale, self.scene.snapshot
+    def _fixed_words(self, model: ScreenModel, frame: Frame, cursor: Any) -> list[Word]:
+        """Orientation, captions and the scale bar's length: these have their own places."""
+        scale = self.scale
         size = (28 if self.main else 24) * scale
-        at = formats.decimal(cursor[self.plane.across], 1, model.language)
+        captions = [
+            Word(caption, QPointF(10 * scale, (1.15 + 1.3 * i) * size), size)
+            for i, caption in enumerate(self._captions(model, cursor))
+        ]
+        return [
+            *letters(frame, scale * (1.0 if self.main else 0.8), model.language),
+            *captions,
+            scale_caption(frame, scale, self.main),
+        ]
+
+    def _captions(self, model: ScreenModel, cursor: Any) -> list[str]:
+        """Which plane, and on the main pane how it is shown."""
+        language, s = model.language, self.scene.snapshot
+        at = formats.decimal(cursor[self.plane.across], 1, language)
         key = f"plane.{self.plane.name}" if self.main else "plane.short"
-        captions = [text(model.language, key, axis="xyz"[self.plane.across], at=at)]
+        captions = [text(language, key, axis="xyz"[self.plane.across], at=at)]
         if self.main and s is not None:
-            level, width = (formats.decimal(v, 0, model.language) for v in s.window_hu)
-            slab = (
-                ""
-                if self.slab_mm is None
-                else " · "
-                + text(
-                    model.language, "slab", slab=formats.decimal(self.slab_mm, 0, model.language)
-                )
+            level, width = (formats.decimal(v, 0, language) for v in s.window_hu)
+            captions.append(
+                text(language, "window", level=level, width=width) + self._slab(language)
             )
-            captions.append(text(model.language, "window", level=level, width=width) + slab)
             if self.scene.chosen is not None and self.scene.worst() is not None:
-                captions.append(text(model.language, "home"))
+                captions.append(text(language, "home"))
         if self.slab_mm is None and s is not None and s.volume is not None:
-            captions.append(text(model.language, "no_image"))
-        for i, caption in enumerate(captions):
-            style.draw_cased(
-                painter, QPointF(10 * scale, (1.15 + 1.3 * i) * size), caption, size, "text"
-            )
-        draw_scale_bar(painter, frame, scale, self.main)
+            captions.append(text(language, "no_image"))
+        return captions
+
+    def _slab(self, language: str) -> str:
+        if self.slab_mm is None:
+            return ""
+        return " · " + text(language, "slab", slab=formats.decimal(self.slab_mm, 0, language))
 
     def _draw_frame(self, painter: QPainter, model: ScreenModel) -> None:
         if model.frame is None:
@@ -334,6 +367,10 @@ class PlanePane(QWidget):
     def mousePressEvent(self, event: Any) -> None:
         if event.button() == Qt.LeftButton:
             self.pointed.emit(*self.frame().to_mm(event.x() + 0.5, event.y() + 0.5))
+
+
+def _around(centre: QPointF, reach: float) -> QRectF:
+    return QRectF(centre.x() - reach, centre.y() - reach, 2 * reach, 2 * reach)
 
 
 # Always broken lines: what is predicted must not look measured.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from monitor.model import Assessment, Snapshot, Status, StructureDistance
 from monitor.view import formats
 from monitor.view.formats import UNKNOWN
-from monitor.view.translations import text
+from monitor.view.translations import body_name, text
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def structure(a: Assessment | None, tone: str, language: str) -> Readout:
         return Readout(
             text(language, "structure_none"), text(language, "structure_none_value"), tone="dim"
         )
-    label = text(language, "structure", name=nearest.name)
+    label = text(language, "structure", name=body_name(language, nearest.name))
     if nearest.distance_mm == math.inf:
         return Readout(label, text(language, "no_ice"), tone="dim" if tone == "text" else tone)
     value = formats.distance_mm(nearest.distance_mm, language)

@@ -1,7 +1,7 @@
 """Every sentence of the screen, in English and French. No units or numbers but placeholders.
 
 Keys: plain ones for the screen's own words, ``alarm.CODE`` for alarms (filled by the alarm's
-params), ``reason.CODE`` for why a result is not OK.
+params), ``reason.CODE`` for why a result is not OK, ``body.NAME`` for structures.
 Invariant: both languages have the same keys and, for each key, the same placeholders.
 """
 
@@ -50,6 +50,30 @@ _EN: dict[str, str] = {
     "state.blocked.hint": "Check patient and plan. To clear: press C twice.",
     "state.core_silent": "MONITOR NOT RESPONDING",
     "state.view_error": "DISPLAY ERROR",
+    # structures, where a case names them in English
+    "body.skin": "skin",
+    "body.bowel": "bowel",
+    "body.colon": "colon",
+    "body.duodenum": "duodenum",
+    "body.stomach": "stomach",
+    "body.ureter": "ureter",
+    "body.bladder": "bladder",
+    "body.kidney": "kidney",
+    "body.adrenal": "adrenal",
+    "body.liver": "liver",
+    "body.gallbladder": "gallbladder",
+    "body.bile duct": "bile duct",
+    "body.pancreas": "pancreas",
+    "body.spleen": "spleen",
+    "body.diaphragm": "diaphragm",
+    "body.pleura": "pleura",
+    "body.lung": "lung",
+    "body.heart": "heart",
+    "body.aorta": "aorta",
+    "body.nerve": "nerve",
+    "body.phrenic nerve": "phrenic nerve",
+    "body.spinal cord": "spinal cord",
+    "body.joint": "joint",
     # planes
     "plane.axial": "Axial z = {at} mm",
     "plane.short": "{axis} = {at} mm",
@@ -167,6 +191,29 @@ _FR: dict[str, str] = {
     "state.blocked.hint": "Vérifier patient et plan. Pour débloquer : appuyer deux fois sur C.",
     "state.core_silent": "LE MONITEUR NE RÉPOND PLUS",
     "state.view_error": "ERREUR D'AFFICHAGE",
+    "body.skin": "peau",
+    "body.bowel": "intestin",
+    "body.colon": "côlon",
+    "body.duodenum": "duodénum",
+    "body.stomach": "estomac",
+    "body.ureter": "uretère",
+    "body.bladder": "vessie",
+    "body.kidney": "rein",
+    "body.adrenal": "surrénale",
+    "body.liver": "foie",
+    "body.gallbladder": "vésicule biliaire",
+    "body.bile duct": "voie biliaire",
+    "body.pancreas": "pancréas",
+    "body.spleen": "rate",
+    "body.diaphragm": "diaphragme",
+    "body.pleura": "plèvre",
+    "body.lung": "poumon",
+    "body.heart": "cœur",
+    "body.aorta": "aorte",
+    "body.nerve": "nerf",
+    "body.phrenic nerve": "nerf phrénique",
+    "body.spinal cord": "moelle épinière",
+    "body.joint": "articulation",
     "plane.axial": "Axiale z = {at} mm",
     "plane.short": "{axis} = {at} mm",
     "window": "L {level} / W {width}",
@@ -205,7 +252,7 @@ _FR: dict[str, str] = {
     "alarm.frame_of_reference_mismatch": "REPÈRE SPATIAL CHANGÉ : {expected} ≠ {received} "
     "— affichage bloqué",
     "alarm.blocked": "PATIENT OU REPÈRE SPATIAL DIFFÉRENT — affichage bloqué",
-    "alarm.structure_near": "GLACE PROCHE DE {name} : {distance_mm} mm, "
+    "alarm.structure_near": "GLACE PROCHE — {name} : {distance_mm} mm, "
     "peut-être {at_least_mm} (limite {limit_mm} mm)",
     "alarm.segmentation_invalid": "PAS DE MESURE VALABLE — {reason}",
     "alarm.segmentation_poor": "MESURE INCERTAINE — {reason}",
@@ -271,6 +318,11 @@ def reason_text(language: str, code: str, english: str) -> str:
     """Why a result is not OK; the English sentence where the code is not known here."""
     key = f"reason.{code}"
     return text(language, key) if key in TABLES[language] else (english or code)
+
+
+def body_name(language: str, name: str) -> str:
+    """A structure's name as the case has it, or the language's own word for it."""
+    return TABLES[language].get(f"body.{name.strip().lower()}", name)
 
 
 def next_language(language: str) -> str:

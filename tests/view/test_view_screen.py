@@ -5,6 +5,7 @@ Pixels at 1920 × 1080; colours as in palette.py.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from PyQt5.QtCore import QEvent, QPoint, QPointF, Qt
 from PyQt5.QtGui import QColor, QKeyEvent, QWheelEvent
 from PyQt5.QtWidgets import QApplication, QWidget
 
-from monitor.model import ArrayRef, Snapshot
+from monitor.model import ArrayRef, NeedleLine, Snapshot
 from monitor.view import style
 from monitor.view.palette import COLOURS
 from monitor.view.panels import Panel
@@ -380,3 +381,67 @@ def test_a_panel_must_say_what_it_shows_and_paint_it(app: QApplication) -> None:
     parent = QWidget()
     with pytest.raises(TypeError, match="paint"):
         Half(parent)
+
+
+# --------------------------------------------------------------------------- words on the planes
+
+
+@pytest.fixture
+def crowded(normal: Snapshot, folder: Path) -> Snapshot:
+    """Two needles side by side that leave the picture at its letter, a thin bent skin before the
+    ice, and a message over the bowel."""
+    p = samples.GRID.points_lps_mm()
+    skin = np.abs(np.linalg.norm(p - np.array((20.0, -30.0, 12.0)), axis=-1) - 72.0) - 1.0
+    bowel = np.linalg.norm(p - np.array((20.0, -52.0, 12.0)), axis=-1) - 9.0
+    uncertain = samples.states(normal)["degraded"]
+    assert uncertain is not None
+    return replace(
+        uncertain,
+        needles=tuple(
+            NeedleLine(n, (18.0, -80.0 + n, 12.0), (90.0, -81.0 + n, 12.0)) for n in (1, 2)
+        ),
+        structure_sdfs=(
+            ("skin", samples.save(folder, "skin", skin.astype(np.float32))),
+            ("bowel", samples.save(folder, "bowel", bowel.astype(np.float32))),
+        ),
+        structure_grids=(samples.GRID, samples.GRID),
+    )
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("pane", ["axial", "coronal", "sagittal"])
+def test_no_word_on_a_plane_covers_another(
+    crowded: Snapshot, screen: Make, monkeypatch: pytest.MonkeyPatch, language: str, pane: str
+) -> None:
+    s = screen(crowded, language=language)
+    words = words_drawn(s.window.panes[pane], monkeypatch)
+    assert {"skin", "peau"} & {text for text, _ in words}
+    for (text, box), (other, covered) in itertools.combinations(words, 2):
+        assert not box.intersects(covered), (text, other)
+
+
+def test_the_name_of_a_thin_structure_stands_on_it(
+    crowded: Snapshot, screen: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = screen(crowded)
+    pane = s.window.panes["axial"]
+    (box,) = (box for text, box in words_drawn(pane, monkeypatch) if text == "skin")
+    right_mm, vertical_mm = pane.frame().to_mm(box.center().x(), box.center().y())
+    at = np.array((right_mm, vertical_mm, samples.WORST[2]))
+    assert np.linalg.norm(at - (20.0, -30.0, 12.0)) == pytest.approx(72.0, abs=2.5)
+
+
+def words_drawn(pane: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """Each word of a plane with what it covers, as its picture is drawn anew."""
+    found: list[tuple[str, Any]] = []
+    draw = style.draw_cased
+
+    def seen(painter: Any, at: Any, text: str, *how: Any, **more: Any) -> Any:
+        box = draw(painter, at, text, *how, **more)
+        found.append((text, box))
+        return box
+
+    monkeypatch.setattr(style, "draw_cased", seen)
+    pane._key = None
+    pane.show_model(pane.model)
+    return found

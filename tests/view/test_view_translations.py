@@ -1,17 +1,27 @@
 """Both languages say everything, with the same parameters, and every alarm and reason is known."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import monitor
-from monitor.model import PhaseKind
+from monitor.model import Alarm, PhaseKind, Priority
 from monitor.view import translations
-from monitor.view.translations import TABLES, alarm_text, placeholders, reason_text, text
+from monitor.view.alarms import sentence
+from monitor.view.translations import (
+    TABLES,
+    alarm_text,
+    body_name,
+    placeholders,
+    reason_text,
+    text,
+)
 from monitor.view.viewmodel import State
 
 _ROOT = Path(monitor.__file__).parent
+SCENARIOS = _ROOT.parent / "scanner_sim" / "scenarios"
 
 
 def test_both_languages_have_the_same_keys_and_placeholders() -> None:
@@ -80,3 +90,31 @@ def test_unknown_codes_still_say_something(language: str) -> None:
 def test_missing_key_is_an_error_not_a_blank() -> None:
     with pytest.raises(KeyError):
         text("fr", "no.such.key")
+
+
+@pytest.mark.parametrize(
+    ("english", "french"),
+    [
+        ("skin", "peau"),
+        ("Bowel", "intestin"),
+        ("ureter", "uretère"),
+        ("nerve", "nerf"),
+        ("diaphragm", "diaphragme"),
+        ("pleura", "plèvre"),
+        ("gallbladder", "vésicule biliaire"),
+        ("pancreas", "pancréas"),
+        ("ma structure", "ma structure"),
+    ],
+)
+def test_structures_are_named_in_the_language_of_the_screen(english: str, french: str) -> None:
+    assert body_name("fr", english) == french
+    assert body_name("en", english) == english.lower()
+    near = Alarm("structure_near", Priority.HIGH, 0.0, {"name": english, "distance_mm": "3.4"})
+    assert french in sentence(near, None, "fr")
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS.glob("*.toml")), ids=lambda p: p.stem)
+def test_every_structure_that_the_simulator_plans_has_a_french_name(scenario: Path) -> None:
+    planned = tomllib.loads(scenario.read_text(encoding="utf-8"))["structure"]
+    for name in (s["name"] for s in planned):
+        assert f"body.{name}" in TABLES["fr"], name

@@ -340,7 +340,7 @@ def test_a_display_error_shows_no_numbers(normal: Snapshot) -> None:
 def test_the_highest_alarm_leads_and_the_others_are_counted(states: Any) -> None:
     m = look(states["alarm"], language="fr")
     assert m.alarm is not None
-    assert m.alarm.sentence == "GLACE PROCHE DE colon : 3,4 mm, peut-être 2,1 (limite 5,0 mm)"
+    assert m.alarm.sentence == "GLACE PROCHE — côlon : 3,4 mm, peut-être 2,1 (limite 5,0 mm)"
     assert m.alarm.others == "+1"
     order = look(replace(states["alarm"], alarms=states["alarm"].alarms[::-1]))
     assert order.alarm is not None
