@@ -1,30 +1,32 @@
 """Sub-voxel signed distances on patient-aligned grids. Millimetres, arrays (z, y, x), LPS points.
 
 The distance is measured to foot points on the zero level of the trilinear field and not to voxel
-centres: an ordinary distance transform of a mask is off by half a voxel. Each voxel starts at the
-foot of the nearest border voxel, takes over a neighbour's if that is nearer, and slides along the
-surface to its own foot. Invariant: the sign is that of the level; negative is inside.
+centres: an ordinary distance transform of a mask is off by half a voxel. Every border voxel has a
+foot; a voxel's distance is that of the nearest one, and near the surface of the point under it.
+Invariant: the sign is that of the level; negative is inside.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from monitor.geometry import Grid
+from monitor.imaging.nearest import nearest_feet
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Float32Array = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
 
 _BAND_MM = 8.0  # margins are read within it: here each voxel finds its very own foot
-_SLIDES = 3
-_CHUNK = 1 << 15  # voxels at a time: what belongs to them stays in the processor's cache
+_STRAY = 0.15  # voxels: a foot whose level is farther from zero has missed the surface
+_WORKERS = 2
+_CHUNK = 1 << 14  # voxels at a time: what belongs to them stays in the processor's cache
 _STEEPEST = 1e6  # stands for an infinite level, so that its crossings stay defined
 
 
@@ -33,10 +35,9 @@ class _Feet:
     """Points of the zero level, one for each border voxel: positions (n, 3) in z, y, x mm from
     voxel 0, unit normals pointing out, and the level's slope along them, per mm."""
 
-    points_mm: FloatArray
+    points_mm: Float32Array
     normals: FloatArray
     slopes: FloatArray
-    tree: Any  # scipy's cKDTree of the positions
 
 
 def signed_distance_mm(level: FloatArray, grid: Grid) -> Float32Array:
@@ -51,118 +52,17 @@ def signed_distance_mm(level: FloatArray, grid: Grid) -> Float32Array:
     level = np.clip(level, -_STEEPEST, _STEEPEST).astype(np.float32)
     border = _border(inside)
     feet = _feet(level, border, spacing_zyx)
-    carried = _carried(border, spacing_zyx)
-    distance = np.empty(level.size, np.float32)
-    for first in range(0, level.size, _CHUNK):
-        voxels = np.arange(first, min(first + _CHUNK, level.size))
-        distance[voxels] = _distance_mm(voxels, carried, level, feet, spacing_zyx)
-    return np.where(inside, -1, 1).astype(np.float32) * distance.reshape(level.shape)
+    number, distance = nearest_feet(border, feet.points_mm, spacing_zyx)
+    near = np.argwhere(distance < _BAND_MM + float(spacing_zyx.max()))
+    chunks = [near[k : k + _CHUNK] for k in range(0, len(near), _CHUNK)]
 
+    def measure(index: IndexArray) -> FloatArray:
+        points_mm = index.astype(np.float32) * spacing_zyx
+        return _to_surface_mm(points_mm, number[tuple(index.T)], level, feet, spacing_zyx)
 
-def _carried(border: npt.NDArray[np.bool_], spacing_zyx: FloatArray) -> npt.NDArray[np.int32]:
-    """For each voxel the number of the nearest border voxel, and so of a foot that is near."""
-    nearest = ndimage.distance_transform_edt(
-        ~border, sampling=spacing_zyx, return_distances=False, return_indices=True
-    )
-    number = np.zeros(border.shape, np.int32)
-    number[border] = np.arange(np.count_nonzero(border))
-    return np.asarray(number[tuple(nearest)])
-
-
-def _distance_mm(
-    voxels: IndexArray,
-    carried: npt.NDArray[np.int32],
-    level: Float32Array,
-    feet: _Feet,
-    spacing_zyx: FloatArray,
-) -> FloatArray:
-    """Distance of each voxel to its own foot; beyond the band to the nearest foot there is."""
-    index = np.stack(np.unravel_index(voxels, level.shape), -1)
-    points_mm = index.astype(np.float32) * spacing_zyx
-    number = _slid(points_mm, carried.ravel()[voxels], carried, feet, spacing_zyx)
-    distance = _apart_mm(points_mm, number, feet)
-    near = np.flatnonzero(distance < _BAND_MM + float(spacing_zyx.max()))
-    if len(near):
-        own = _nearest_among_neighbours(
-            index[near], points_mm[near], number[near], carried, feet, spacing_zyx
-        )
-        distance[near] = _to_surface_mm(points_mm[near], own, level, feet, spacing_zyx)
-    return distance
-
-
-def _apart_mm(points_mm: FloatArray, number: npt.NDArray[np.int32], feet: _Feet) -> FloatArray:
-    offset = points_mm - feet.points_mm[number]
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", offset, offset)))
-
-
-def _slid(
-    points_mm: FloatArray,
-    number: npt.NDArray[np.int32],
-    carried: npt.NDArray[np.int32],
-    feet: _Feet,
-    spacing_zyx: FloatArray,
-) -> npt.NDArray[np.int32]:
-    """A nearer foot, twice, where there is one. The nearest border voxel is one that sticks out
-    of the staircase, and may lie several voxels aside of the point: drop the point on the tangent
-    plane of its foot and take the foot carried there."""
-    number = number.copy()
-    rows = np.arange(len(number))
-    last = np.array(carried.shape) - 1
-    for _ in range(_SLIDES):
-        mine, here = number[rows], points_mm[rows]
-        offset = here - feet.points_mm[mine]
-        normals = feet.normals[mine]
-        along = np.einsum("ij,ij->i", offset, normals)
-        squared = np.einsum("ij,ij->i", offset, offset)
-        aside = squared - along**2 > (0.6 * float(spacing_zyx.min())) ** 2
-        rows, here, mine, squared = rows[aside], here[aside], mine[aside], squared[aside]
-        dropped = here - along[aside, None] * normals[aside]
-        cell = np.clip(np.rint(dropped / spacing_zyx).astype(np.intp), 0, last)
-        other = carried[tuple(cell.T)]
-        nearer = _apart_mm(here, other, feet) ** 2 < squared
-        rows = rows[nearer]
-        number[rows] = other[nearer]
-    return number
-
-
-def _nearest_among_neighbours(
-    index: IndexArray,
-    points_mm: FloatArray,
-    number: npt.NDArray[np.int32],
-    carried: npt.NDArray[np.int32],
-    feet: _Feet,
-    spacing_zyx: FloatArray,
-) -> npt.NDArray[np.int32]:
-    """Between two surfaces the nearest border voxel may belong to the farther one; one of the six
-    neighbours then carries a foot of the nearer."""
-    best, best_mm = number, _apart_mm(points_mm, number, feet)
-    for axis in range(3):
-        for step in (-1, 1):
-            moved = index.copy()
-            moved[:, axis] = np.clip(moved[:, axis] + step, 0, carried.shape[axis] - 1)
-            other = carried[tuple(moved.T)]
-            changed = np.flatnonzero(other != best)
-            apart_mm = _apart_mm(points_mm[changed], other[changed], feet)
-            nearer = apart_mm < best_mm[changed]
-            changed = changed[nearer]
-            best = best.copy()
-            best[changed] = other[changed]
-            best_mm[changed] = apart_mm[nearer]
-    return _searched(points_mm, best, feet, spacing_zyx)
-
-
-def _searched(
-    points_mm: FloatArray, number: npt.NDArray[np.int32], feet: _Feet, spacing_zyx: FloatArray
-) -> npt.NDArray[np.int32]:
-    """The nearest foot of all, for the few points whose foot still lies well aside of them: where
-    the surface curves strongly, dropping on a tangent plane leads nowhere nearer."""
-    offset = points_mm - feet.points_mm[number]
-    along = np.einsum("ij,ij->i", offset, feet.normals[number])
-    aside = np.einsum("ij,ij->i", offset, offset) - along**2
-    rows = np.flatnonzero(aside > (0.8 * float(spacing_zyx.max())) ** 2)
-    number = number.copy()
-    number[rows] = feet.tree.query(points_mm[rows])[1]
-    return number
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        distance[tuple(near.T)] = np.concatenate(list(pool.map(measure, chunks)))
+    return np.where(inside, -distance, distance)
 
 
 def _to_surface_mm(
@@ -196,7 +96,7 @@ def _pulled(
     """Points moved along their normals onto the zero level: one Newton step, at most half a voxel
     (a kink's slope could throw a point far)."""
     index = points_mm / spacing_zyx
-    here = ndimage.map_coordinates(level, index.T, order=1, mode="nearest")
+    here = _at(level, index)
     here[np.any((index < 0) | (index > np.array(level.shape) - 1), axis=1)] = 0.0
     most = 0.5 * float(spacing_zyx.max())
     return points_mm - np.clip(here / slopes, -most, most)[:, None] * normals
@@ -219,7 +119,7 @@ def _feet(level: Float32Array, border: npt.NDArray[np.bool_], spacing_zyx: Float
     zero crossings on its axes: dividing by the smooth gradient alone would throw the foot away
     where the level is steep or kinked."""
     index = np.argwhere(border)
-    crossing, smooth = _gradients(level, index, spacing_zyx)
+    crossing, smooth, edges = _gradients(level, index, spacing_zyx)
     slopes = np.linalg.norm(crossing, axis=1)
     points_mm = index * spacing_zyx - (level[border] / slopes**2)[:, None] * crossing
     # In a layer one voxel thin the central difference vanishes or turns: it is no normal there.
@@ -228,30 +128,40 @@ def _feet(level: Float32Array, border: npt.NDArray[np.bool_], spacing_zyx: Float
     normals = np.where(usable[:, None], smooth, crossing)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     points_mm = _pulled(points_mm.astype(np.float32), normals, slopes, level, spacing_zyx)
-    return _Feet(points_mm, normals, slopes, cKDTree(points_mm))
+    # In a notch the plane leaves the surface: there the crossing on the steepest axis it is.
+    stray = np.abs(_at(level, points_mm / spacing_zyx)) > _STRAY * slopes * spacing_zyx.max()
+    steepest = edges * (np.abs(edges) == np.abs(edges).max(axis=1, keepdims=True))
+    on_axis = index * spacing_zyx - steepest * (level[border] / (steepest**2).sum(1))[:, None]
+    points_mm = np.where(stray[:, None], on_axis, points_mm)
+    return _Feet(points_mm.astype(np.float32), normals, slopes)
+
+
+def _at(level: Float32Array, index: FloatArray) -> FloatArray:
+    return np.asarray(ndimage.map_coordinates(level, index.T, order=1, mode="nearest"))
 
 
 def _gradients(
     level: Float32Array, index: IndexArray, spacing_zyx: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """At border voxels, per mm: the gradient with the steeper one-sided difference on each axis
-    that crosses zero and the central one elsewhere; and the central one throughout."""
-    crossing = np.zeros((len(index), 3), np.float32)
-    smooth = np.zeros((len(index), 3), np.float32)
+    that crosses zero and the central one elsewhere; the central one throughout; and the steeper
+    one-sided one, 0 on axes that do not cross zero."""
+    smooth, edges = np.zeros((2, len(index), 3), np.float32)
     centre = level[tuple(index.T)]
     for axis in range(3):
-        ends, steps, steepest = [], [], np.zeros(len(index), np.float32)
+        ends, steps = [], []
         for step in (-1, 1):
             other = index.copy()
             other[:, axis] = np.clip(other[:, axis] + step, 0, level.shape[axis] - 1)
             beyond = level[tuple(other.T)]
             slope = np.where((centre < 0) != (beyond < 0), step * (beyond - centre), 0.0)
-            steepest = np.where(np.abs(slope) > np.abs(steepest), slope, steepest)
+            steeper = np.abs(slope) > np.abs(edges[:, axis])
+            edges[:, axis] = np.where(steeper, slope, edges[:, axis])
             ends.append(beyond)
             steps.append(other[:, axis])
         smooth[:, axis] = (ends[1] - ends[0]) / np.maximum(steps[1] - steps[0], 1)
-        crossing[:, axis] = np.where(steepest != 0, steepest, smooth[:, axis])
-    return crossing / spacing_zyx, smooth / spacing_zyx
+    crossing = np.where(edges != 0, edges, smooth)
+    return crossing / spacing_zyx, smooth / spacing_zyx, edges / spacing_zyx
 
 
 def sample(field: FloatArray, grid: Grid, points_lps_mm: FloatArray, outside: float) -> FloatArray:

@@ -10,7 +10,7 @@ Invariant: the template's gradients alone steer, so an edge that only the scan h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -32,7 +32,7 @@ class Settings:
     # The surroundings that move with the target, beyond the analysis grid.
     beyond_mm: float = 14.0
     # Soft tissue is what shows motion; gas and bone beyond this only scale the steps.
-    clip_hu: tuple[float, float] = (-200.0, 220.0)
+    clip_hu: tuple[int, int] = (-200, 220)
     # Smoothing, coarse to fine: the first sees 20 mm of shift, the last the noise's limit.
     levels_mm: tuple[float, ...] = (7.0, 4.0, 2.5)
     steps: tuple[int, ...] = (6, 4, 4)
@@ -86,11 +86,11 @@ def make_template(
     lattice = Grid.around(low, high, s.spacing_mm)
     points = lattice.points_lps_mm()
     reduced = Reduced.of(volume, low, high, s.spacing_mm, s.clip_hu)
-    seen = reduced.seen(points)
+    seen = reduced.look(points.reshape(-1, 3))[1].reshape(lattice.shape_zyx)
     metal = shaft_distance_mm(lattice, needles) < s.metal_reach_mm if needles else ~seen & False
     values, gradients = [], []
     for level_mm in s.levels_mm:
-        hu = reduced.smoothed(level_mm).at(points).astype(np.float32)
+        hu = reduced.smoothed(level_mm).look(points.reshape(-1, 3))[0].reshape(seen.shape)
         values.append(hu.ravel())
         slopes = np.gradient(hu, s.spacing_mm)  # z, y, x
         gradients.append(np.stack([g.ravel() for g in slopes[::-1]], -1).astype(np.float32))
@@ -144,6 +144,8 @@ def register(
 
 # ------------------------------------------------------------------ one affine motion
 
+_TURN_MM = 50.0  # in this unit of length a turn's numbers are about as large as a shift's
+
 
 @dataclass(frozen=True)
 class _Affine:
@@ -156,58 +158,86 @@ class _Affine:
         return self.shift_mm + (template.points - template.centre) @ self.matrix.T
 
 
+@dataclass(frozen=True)
+class _Level:
+    """One level's scan, and what of the template is weighted: ``jacobian`` (n, 12) has how its value
+    changes with the shift, and with the columns of the matrix (per ``_TURN_MM``)."""
+
+    number: int
+    scan: Reduced
+    template: Template
+    jacobian: Float32Array
+
+    @staticmethod
+    def of(number: int, scan: Reduced, template: Template) -> _Level:
+        g = template.gradients[number]
+        about = ((template.points - template.centre) / _TURN_MM).astype(np.float32)
+        columns = [g, *(g * about[:, k, None] for k in range(3))]
+        return _Level(number, scan, template, np.concatenate(columns, axis=1))
+
+
+def _weighted(template: Template) -> Template:
+    """Only the points that carry weight."""
+    on = template.weight > 0
+    return replace(
+        template,
+        points=template.points[on],
+        weight=template.weight[on],
+        to_active_mm=template.to_active_mm[on],
+        values=tuple(v[on] for v in template.values),
+        gradients=tuple(g[on] for g in template.gradients),
+    )
+
+
 def _affine(
-    levels: Sequence[Reduced], template: Template, starts_mm: Sequence[FloatArray], s: Settings
+    scans: Sequence[Reduced], template: Template, starts_mm: Sequence[FloatArray], s: Settings
 ) -> _Affine | None:
     """The best of several starts on the coarsest level, refined on the finer ones."""
+    weighted = _weighted(template)
+    coarsest, *finer = (_Level.of(k, scan, weighted) for k, scan in enumerate(scans))
     tried = []
     for start in starts_mm:
-        fit = _Affine(np.asarray(start, float), np.zeros((3, 3)))
-        fit = _refined(fit, levels[0], template, 0, s)
-        cost, used = _cost(fit, levels[0], template, 0, s)
+        fit = _refined(_Affine(np.asarray(start, float), np.zeros((3, 3))), coarsest, s)
+        cost, used = _cost(fit, coarsest, s)
         if used > s.least_overlap:
             tried.append((cost, fit))
     if not tried:
         return None
     best = min(tried, key=lambda t: t[0])[1]
-    for level in range(1, len(levels)):
-        best = _refined(best, levels[level], template, level, s)
+    for level in finer:
+        best = _refined(best, level, s)
     return best
 
 
-def _refined(fit: _Affine, scan: Reduced, template: Template, level: int, s: Settings) -> _Affine:
-    for step in range(s.steps[level]):
+def _refined(fit: _Affine, level: _Level, s: Settings) -> _Affine:
+    for step in range(s.steps[level.number]):
         # Turning and stretching wait until the shift is about right.
-        fit = _improved(fit, scan, template, level, level > 0 or step >= 3, s)
+        fit = _improved(fit, level, level.number > 0 or step >= 3, s)
     return fit
 
 
-def _improved(
-    fit: _Affine, scan: Reduced, template: Template, level: int, whole: bool, s: Settings
-) -> _Affine:
+def _improved(fit: _Affine, level: _Level, whole: bool, s: Settings) -> _Affine:
     """One Gauss-Newton step."""
-    residual, weight = _compared(fit.at(template), scan, template, level, s)
-    g = template.gradients[level]
-    about = (template.points - template.centre).astype(np.float32) / 50.0
-    columns = [g, *(g * about[:, k, None] for k in range(3))] if whole else [g]
-    jacobian = np.concatenate(columns, axis=1)
+    residual, weight = _compared(
+        fit.at(level.template), level.scan, level.template, level.number, s
+    )
+    jacobian = level.jacobian if whole else level.jacobian[:, :3]
     weighted = jacobian * weight[:, None]
-    normal = weighted.T.astype(float) @ jacobian
+    normal = (weighted.T @ jacobian).astype(float)
     normal += np.diag(np.full(len(normal), 1e-3 * np.trace(normal) / len(normal) + 1e-9))
-    change = np.linalg.solve(normal, weighted.T.astype(float) @ residual)
+    change = np.linalg.solve(normal, (weighted.T @ residual).astype(float))
     shift = np.clip(change[:3], -8.0, 8.0)
-    turn = change[3:].reshape(3, 3).T / 50.0 if whole else 0.0
+    turn = change[3:].reshape(3, 3).T / _TURN_MM if whole else 0.0
     return _Affine(fit.shift_mm + shift, fit.matrix + turn)
 
 
-def _cost(
-    fit: _Affine, scan: Reduced, template: Template, level: int, s: Settings
-) -> tuple[float, float]:
+def _cost(fit: _Affine, level: _Level, s: Settings) -> tuple[float, float]:
     """Mean bounded difference, and the share of the template that could be compared."""
-    residual, weight = _compared(fit.at(template), scan, template, level, s)
+    template = level.template
+    residual, weight = _compared(fit.at(template), level.scan, template, level.number, s)
     total = float(weight.sum())
     whole = max(float(template.weight.sum()), 1e-6)
-    bounded = np.minimum(np.abs(residual), s.outlier_hu[level])
+    bounded = np.minimum(np.abs(residual), s.outlier_hu[level.number])
     used = float((weight > 0) @ template.weight) / whole
     return float((template.weight * bounded)[weight > 0].sum() / max(used * whole, 1e-6)), (
         used if total > 0 else 0.0
@@ -218,21 +248,19 @@ def _compared(
     displacement: FloatArray, scan: Reduced, template: Template, level: int, s: Settings
 ) -> tuple[Float32Array, Float32Array]:
     """(template − scan, weights); the scanner's drift is taken out, ice and outliers count less."""
-    at = template.points + displacement
-    there = scan.at(at)
-    weight = template.weight * scan.seen(at)
+    there, seen = scan.look(template.points + displacement)
+    weight = template.weight * seen
     residual = template.values[level] - there
     usable = weight > 0
     if np.count_nonzero(usable) < 200:
         return residual * 0, weight * 0
-    far = usable & (template.to_active_mm > s.ice_reach_mm)
-    drift = float(np.median(residual[far if np.count_nonzero(far) > 200 else usable]))
-    residual = residual - drift
-    ice = (residual > s.ice_hu) & (template.to_active_mm < s.ice_reach_mm)
-    weight = np.where(ice, 0.0, weight)
-    bound = s.outlier_hu[level]
-    weight = weight / (1.0 + (residual / bound) ** 2) ** 2
-    return residual.astype(np.float32), weight.astype(np.float32)
+    near = template.to_active_mm < s.ice_reach_mm
+    far = usable & ~near
+    drift = np.median(residual[far if np.count_nonzero(far) > 200 else usable])
+    residual -= drift
+    weight[(residual > s.ice_hu) & near] = 0.0
+    weight /= (1.0 + (residual / np.float32(s.outlier_hu[level])) ** 2) ** 2
+    return residual, weight
 
 
 # ------------------------------------------------------------------ the remainder
@@ -244,7 +272,8 @@ def _remainder(
     """Each place's own motion on top of the affine one, with its uncertainty."""
     level, shape = len(template.values) - 1, template.lattice.shape_zyx
     sigma = s.window_mm / s.spacing_mm
-    g = template.gradients[level]
+    g = np.ascontiguousarray(template.gradients[level].T)
+    outer = _outer(g)
     displacement = fit.at(template)
     independent = (2.0 * np.sqrt(np.pi) * s.window_mm / s.correlated_mm) ** 3
     own = np.zeros_like(displacement)
@@ -253,13 +282,12 @@ def _remainder(
         residual, weight = _compared(displacement + own, scan, template, level, s)
         spread = _spread(residual, weight)
         prior = (spread / s.remainder_sd_mm) ** 2 / independent
-        normal = _windowed(_outer(g) * weight[:, None], shape, sigma)
-        push = _windowed(g * (residual * weight)[:, None], shape, sigma)
-        hold = (spread / s.anchor_sd_mm) ** 2 / independent * held[:, None]
-        full = _symmetric(normal) + (prior + hold)[:, :, None] * np.eye(3)
-        push = push - prior * own + hold * (moved - displacement - own)
-        own = own + np.linalg.solve(full, push[..., None])[..., 0]
-    covariance = np.linalg.inv(full) * (spread**2 / independent)
+        summed = _windowed(np.concatenate([outer * weight, g * (residual * weight)]), shape, sigma)
+        hold = (spread / s.anchor_sd_mm) ** 2 / independent * held
+        inverse = _inverse(summed[:6], prior + hold)
+        push = summed[6:].T - prior * own + hold[:, None] * (moved - displacement - own)
+        own = own + np.einsum("nij,nj->ni", inverse, push)
+    covariance = inverse * (spread**2 / independent)
     return _registration(displacement + own, covariance, template, s)
 
 
@@ -281,23 +309,40 @@ def _spread(residual: Float32Array, weight: Float32Array) -> float:
     return float(np.sqrt(max(float((weight * residual**2).sum()) / total, 1.0)))
 
 
+# Of a symmetric matrix, in the order of ``_outer``: xx, xy, xz, yy, yz, zz.
+_ROWS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+
+
 def _outer(g: Float32Array) -> Float32Array:
-    """xx, xy, xz, yy, yz, zz."""
-    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-    return np.stack([g[:, a] * g[:, b] for a, b in pairs], -1)
+    """The products (6, n) of gradients (3, n): xx, xy, xz, yy, yz, zz."""
+    return np.stack([g[a] * g[b] for a in range(3) for b in range(a, 3)])
 
 
-def _symmetric(v: FloatArray) -> FloatArray:
-    return v[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+def _inverse(products: FloatArray, diagonal: FloatArray) -> FloatArray:
+    """The inverses (n, 3, 3) of the symmetric matrices with these products (6, n) and so much more
+    on the diagonal: by cofactors, which for thousands of small ones is faster than a solver."""
+    xx, xy, xz, yy, yz, zz = products
+    xx, yy, zz = xx + diagonal, yy + diagonal, zz + diagonal
+    cofactors = np.stack(
+        [
+            yy * zz - yz * yz,
+            xz * yz - xy * zz,
+            xy * yz - xz * yy,
+            xx * zz - xz * xz,
+            xy * xz - xx * yz,
+            xx * yy - xy * xy,
+        ]
+    )
+    determinant = xx * cofactors[0] + xy * cofactors[1] + xz * cofactors[2]
+    return np.moveaxis((cofactors / determinant)[_ROWS], -1, 0)
 
 
-def _windowed(values: FloatArray, shape: tuple[int, int, int], sigma: float) -> FloatArray:
-    """Gaussian-weighted means of columns (n, m) on the lattice."""
-    smooth = [
-        ndimage.gaussian_filter(v.reshape(shape).astype(np.float32), sigma, truncate=2.5).ravel()
-        for v in values.T
-    ]
-    return np.stack(smooth, -1).astype(float)
+def _windowed(values: Float32Array, shape: tuple[int, int, int], sigma: float) -> FloatArray:
+    """Gaussian-weighted means of rows (m, n) on the lattice."""
+    smooth = ndimage.gaussian_filter(
+        values.reshape(-1, *shape), sigma, truncate=2.5, axes=(1, 2, 3)
+    )
+    return smooth.reshape(values.shape).astype(float)
 
 
 # ------------------------------------------------------------------ what came of it

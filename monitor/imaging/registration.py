@@ -39,6 +39,22 @@ class Registration:
         points = np.asarray(points_lps_mm, float)
         return points + self._at(points)
 
+    def displacement_on(self, grid: Grid) -> Float32Array:
+        """The displacement (component x y z; z, y, x) at another grid's voxel centres, mm: as
+        ``to_scan`` has it, but axis by axis, since both grids lie along the patient."""
+        along_x, along_y, along_z = (
+            _interpolation(points, first, step, count)
+            for points, first, step, count in zip(
+                grid.axes_lps_mm(),
+                self.grid.origin_lps_mm,
+                self.grid.spacing_mm,
+                reversed(self.grid.shape_zyx),
+                strict=True,
+            )
+        )
+        finer = along_y @ (self.displacement_mm @ along_x.T)
+        return np.stack([np.tensordot(along_z, component, 1) for component in finer])
+
     def to_plan(self, points_lps_mm: FloatArray) -> FloatArray:
         """Where the tissue seen at scan points (..., 3) lies in the plan; by fixed-point iteration."""
         seen = np.asarray(points_lps_mm, float)
@@ -56,3 +72,10 @@ class Registration:
             ],
             axis=-1,
         )
+
+
+def _interpolation(points: FloatArray, first: float, step: float, count: int) -> Float32Array:
+    """The matrix (points, count) that takes values at ``count`` even steps to linear ones at points
+    (n,), constant beyond the ends."""
+    index = np.clip((points - first) / step, 0, count - 1)
+    return np.maximum(1 - np.abs(index[:, None] - np.arange(count)), 0).astype(np.float32)

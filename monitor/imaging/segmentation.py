@@ -83,8 +83,8 @@ def segment_ice(
     """The ice in ``volume`` on the baseline's grid, where the tissue lay then. Never raises on what
     a scanner may send: what cannot be measured comes back INVALID with the reason."""
     grid = baseline.grid
-    moved = None if registration is None else registration.to_scan
-    scan_hu = hu_on_grid(volume, grid, moved)
+    moved_mm = None if registration is None else registration.displacement_on(grid)
+    scan_hu = hu_on_grid(volume, grid, moved_mm)
     known = np.isfinite(scan_hu) & np.isfinite(baseline.hu)
     matched = () if registration is None else registration.reasons
     if registration is not None and registration.status is Status.INVALID:

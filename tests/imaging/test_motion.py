@@ -9,6 +9,7 @@ from scipy import ndimage
 from monitor.config import NeedleConfig, NeedleType
 from monitor.geometry import Grid, SliceGeometry
 from monitor.imaging.motion import NO_ANCHORS, Anchors, make_template, register
+from monitor.imaging.registration import Registration
 from monitor.model import CtVolume, Status
 
 GRID = Grid((-40.0, -40.0, -40.0), (1.0, 1.0, 1.0), (81, 81, 81))
@@ -103,3 +104,14 @@ def test_to_plan_undoes_to_scan() -> None:
     found = register(scan(moved, seed=7), make_template(scan(), GRID, [NEEDLE]))
     points = np.random.default_rng(1).uniform(-30, 30, (40, 3))
     np.testing.assert_allclose(found.to_plan(found.to_scan(points)), points, atol=0.05)
+
+
+def test_on_a_grid_the_displacement_is_that_of_its_points() -> None:
+    lattice = Grid((-20.0, -24.0, -8.0), (4.0, 4.0, 4.0), (5, 13, 11))
+    field = np.random.default_rng(2).normal(size=(3, 5, 13, 11)).astype(np.float32)
+    found = Registration(lattice, field, 0.5, 1.0, (0.0, 0.0, 0.0))
+    grid = Grid((-23.3, -20.0, -10.0), (1.0, 1.5, 2.0), (14, 21, 50))  # reaches beyond the lattice
+    points = grid.points_lps_mm()
+    np.testing.assert_allclose(
+        np.moveaxis(found.displacement_on(grid), 0, -1), found.to_scan(points) - points, atol=1e-5
+    )
