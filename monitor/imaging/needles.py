@@ -34,13 +34,18 @@ def shaft_distance_mm(grid: Grid, needles: Sequence[NeedleConfig]) -> Float32Arr
 
 def _distance_mm(grid: Grid, segments: Sequence[tuple[NeedleConfig, float]]) -> Float32Array:
     nearest = np.full(grid.shape_zyx, np.inf, np.float32)
-    x, y, z = grid.axes_lps_mm()
     for needle, length_mm in segments:
-        d = needle_direction(needle)
-        px, py, pz = (axis - tip for axis, tip in zip((x, y, z), needle.tip_lps_mm, strict=True))
-        along = (pz * d[2])[:, None, None] + (py * d[1])[None, :, None] + (px * d[0])[None, None, :]
-        square = (pz**2)[:, None, None] + (py**2)[None, :, None] + (px**2)[None, None, :]
-        foot = np.clip(along, 0.0, length_mm)
-        squared_mm2 = np.maximum(square - 2 * foot * along + foot**2, 0.0)
-        np.minimum(nearest, np.sqrt(squared_mm2).astype(np.float32), out=nearest)
-    return nearest
+        d = needle_direction(needle).astype(np.float32)
+        px, py, pz = (
+            (axis - tip).astype(np.float32)
+            for axis, tip in zip(grid.axes_lps_mm(), needle.tip_lps_mm, strict=True)
+        )
+        px, py, pz = px[None, None, :], py[None, :, None], pz[:, None, None]
+        foot = pz * d[2] + py * d[1] + px * d[0]
+        np.clip(foot, 0.0, np.float32(length_mm), out=foot)
+        squared_mm2 = (px - foot * d[0]) ** 2  # not by |p|² − foot², in which float32 drowns
+        for p, along in ((py, d[1]), (pz, d[2])):
+            offset = p - foot * along
+            squared_mm2 += offset * offset
+        np.minimum(nearest, squared_mm2, out=nearest)
+    return np.sqrt(nearest)

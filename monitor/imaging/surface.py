@@ -14,7 +14,7 @@ NumPy or cupy arrays go through alike: ``ndimage`` follows the array.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,7 @@ class Settings:
 
     # A freeze changes its radius over some 10 mm along the needles; the last window is as fine as
     # the noise lets a surface be seen. Widths: wide to find the edge, at last the scanner's blur.
+    # Those at half the resolution come first.
     levels: tuple[Level, ...] = (
         Level(14.0, 4.0, 3.0, 4, True),
         Level(8.0, 2.8, 2.0, 4, True),
@@ -64,6 +65,8 @@ class Settings:
     plateau_window_mm: float = 8.0
     plateau_range: tuple[float, float] = (0.4, 1.5)
     plateau_depth_mm: tuple[float, float] = (1.0, 8.0)
+    # A narrow window and edge see nothing of what is farther from the surface.
+    beside_mm: float = 7.0
     # Position of a half-way edge in a blurred picture: what no fit can know better.
     least_sd_mm: float = 0.3
 
@@ -78,6 +81,12 @@ class Evidence:
     drop_hu: Float32Array
     contrast_hu: Float32Array
     weight: Float32Array
+
+    def within(self, box: tuple[slice, ...]) -> Evidence:
+        distance, drop, contrast, weight = (
+            a[box] for a in (self.distance_mm, self.drop_hu, self.contrast_hu, self.weight)
+        )
+        return Evidence(self.spacing_mm, distance, drop, contrast, weight)
 
 
 @dataclass(frozen=True)
@@ -101,13 +110,15 @@ def fit_edge(e: Evidence, s: Settings = Settings()) -> Edge:
         np.full_like(on.distance_mm, s.least_sd_mm**2),
         np.full_like(on.distance_mm, plateau),
     )
-    for level in s.levels:
-        if not level.half and on is not e:
-            on, shape = e, e.distance_mm.shape
-            fit = _Fit(
-                *(_doubled(a, shape) for a in (fit.radius_mm, fit.variance_mm2, fit.plateau))
-            )
-        fit = _fitted(on, fit, level, s)
+    with ThreadPoolExecutor(2) as pool:
+        for level in s.levels:
+            if level.half:
+                fit = _fitted(on, fit, level, s, pool)
+        shape = e.distance_mm.shape
+        fit = _Fit(*(_doubled(a, shape) for a in fit.fields))
+        for level in s.levels:
+            if not level.half:
+                fit = _fitted_beside(e, fit, level, s, pool)
     return Edge(fit.radius_mm, np.sqrt(fit.variance_mm2), fit.plateau, _gain(e, fit, s))
 
 
@@ -119,6 +130,10 @@ class _Fit:
     variance_mm2: Float32Array
     plateau: Float32Array
 
+    @property
+    def fields(self) -> tuple[Float32Array, Float32Array, Float32Array]:
+        return self.radius_mm, self.variance_mm2, self.plateau
+
 
 # ------------------------------------------------------------------ the start
 
@@ -126,15 +141,15 @@ class _Fit:
 def _start(e: Evidence, s: Settings) -> tuple[float, float]:
     """One radius for everything, by likelihood over whole millimetres, and the plateau for it."""
     plateau, radius = s.plateau_mean, 0.0
-    edges = np.arange(0.0, s.reach_mm + 1.0, 1.0)
+    drop = np.clip(e.drop_hu, -s.outlier_hu, 2.0 * s.outlier_hu)
+    count = int(s.reach_mm)
+    shell = np.minimum(e.distance_mm, count).astype(np.int32).ravel()
     for _ in range(2):
-        drop = np.clip(e.drop_hu, -s.outlier_hu, 2.0 * s.outlier_hu)
         expected = plateau * e.contrast_hu
         gain = e.weight * expected * (2.0 * drop - expected)
-        shells, _ = np.histogram(_flat(e.distance_mm), edges, weights=_flat(gain))
-        total = np.cumsum(shells)
+        total = np.cumsum(np.bincount(shell, gain.ravel(), count + 1)[:count])
         best = int(np.argmax(total))
-        radius = float(edges[best + 1]) if total[best] > 0 else 0.0
+        radius = best + 1.0 if total[best] > 0 else 0.0
         core = e.weight * (e.distance_mm < max(radius - 2.0, 2.0))
         plateau = _ratio(core, e, s)
     return radius, plateau
@@ -152,21 +167,39 @@ def _ratio(weight: Float32Array, e: Evidence, s: Settings) -> float:
 # ------------------------------------------------------------------ one level
 
 
-def _fitted(e: Evidence, fit: _Fit, level: Level, s: Settings) -> _Fit:
+def _fitted_beside(e: Evidence, fit: _Fit, level: Level, s: Settings, pool: Executor) -> _Fit:
+    """One level in the box around the surface; beyond it, nothing is seen."""
+    box = _box(abs(e.distance_mm - fit.radius_mm) < s.beside_mm)
+    fine = _fitted(e.within(box), _Fit(*(a[box] for a in fit.fields)), level, s, pool)
+    whole = _Fit(fit.radius_mm, fit.variance_mm2 + np.float32(level.stray_mm**2), fit.plateau)
+    for field, found in zip(whole.fields, fine.fields, strict=True):
+        field[box] = found
+    return whole
+
+
+def _box(where: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest that holds what is true; all, where nothing is."""
+    if not where.any():
+        return (slice(None),) * where.ndim
+    index = [np.flatnonzero(where.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in index)
+
+
+def _fitted(e: Evidence, fit: _Fit, level: Level, s: Settings, pool: Executor) -> _Fit:
     """One level: its radius, and what it could not resolve added to the variance."""
     hold = np.float32(1.0 / (level.stray_mm**2 * _independent(level.window_mm, s)))
     radius, plateau = fit.radius_mm, fit.plateau
     known = np.zeros_like(radius)
     for step in range(level.steps):
         if level.half and step % 2 == 0:  # it varies slowly: the finer grid takes it over
-            plateau = _plateau(e, radius, s)
+            plateau = _plateau(e, radius, s, pool)
         expected = plateau * e.contrast_hu
         inside = _inside(e, radius, level)
         residual = e.drop_hu - expected * inside
         slope = expected * np.float32(2.0 / level.width_mm) * inside * (1.0 - inside)
         pull = e.weight / (1.0 + (residual / np.float32(s.outlier_hu)) ** 2) ** 2
         push, known = _windowed(
-            [pull * slope * residual, pull * slope * slope], level.window_mm, e.spacing_mm
+            [pull * slope * residual, pull * slope * slope], level.window_mm, e.spacing_mm, pool
         )
         change = (push - hold * (radius - fit.radius_mm)) / (known + hold)
         radius = radius + np.clip(change, -3.0, 3.0)
@@ -180,7 +213,7 @@ def _inside(e: Evidence, radius: Float32Array, level: Level) -> Float32Array:
     return (1.0 / (1.0 + np.exp(-u))).astype(np.float32)
 
 
-def _plateau(e: Evidence, radius: Float32Array, s: Settings) -> Float32Array:
+def _plateau(e: Evidence, radius: Float32Array, s: Settings, pool: Executor) -> Float32Array:
     """The fall of the CT number some mm inside the ice, as a share of the expected one."""
     depth = radius - e.distance_mm
     near, deep = s.plateau_depth_mm
@@ -190,6 +223,7 @@ def _plateau(e: Evidence, radius: Float32Array, s: Settings) -> Float32Array:
         [weight * e.contrast_hu * e.drop_hu, weight * e.contrast_hu**2],
         s.plateau_window_mm,
         e.spacing_mm,
+        pool,
     )
     hold = np.float32(1.0 / (s.plateau_local_sd**2 * _independent(s.plateau_window_mm, s)))
     mean = np.float32(_ratio(weight, e, s))
@@ -202,7 +236,7 @@ def _independent(window_mm: float, s: Settings) -> float:
 
 
 def _windowed(
-    fields: Iterable[FloatArray], window_mm: float, spacing_mm: float
+    fields: Iterable[FloatArray], window_mm: float, spacing_mm: float, pool: Executor
 ) -> list[Float32Array]:
     """Gaussian-weighted means, side by side."""
     sigma = window_mm / spacing_mm
@@ -211,8 +245,7 @@ def _windowed(
         values = field.astype(np.float32, copy=False)
         return ndimage_of(field).gaussian_filter(values, sigma, truncate=2.5)
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(smooth, fields))
+    return list(pool.map(smooth, fields))
 
 
 def _gain(e: Evidence, fit: _Fit, s: Settings) -> float:
@@ -242,8 +275,9 @@ def _halved(e: Evidence) -> Evidence:
 def _blocks(a: Float32Array) -> Float32Array:
     """Means of 2³ voxels; an odd last layer is repeated."""
     a = np.pad(a, [(0, n % 2) for n in a.shape], mode="edge")
-    z, y, x = (n // 2 for n in a.shape)
-    return a.reshape(z, 2, y, 2, x, 2).mean(axis=(1, 3, 5), dtype=np.float32)
+    pairs = a[::2] + a[1::2]
+    pairs = pairs[:, ::2] + pairs[:, 1::2]
+    return (pairs[:, :, ::2] + pairs[:, :, 1::2]) * np.float32(1 / 8)
 
 
 def _doubled(a: Float32Array, shape: tuple[int, ...]) -> Float32Array:
@@ -261,8 +295,3 @@ def _doubled(a: Float32Array, shape: tuple[int, ...]) -> Float32Array:
 
 def _taken(a: Any, index: npt.NDArray[np.int_], axis: int) -> Any:
     return a[tuple(index if d == axis else slice(None) for d in range(3))]
-
-
-def _flat(a: Any) -> npt.NDArray[Any]:
-    """On the host, for what NumPy alone has."""
-    return np.asarray(a.get() if hasattr(a, "get") else a).ravel()
