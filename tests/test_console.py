@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from monitor.commands.procedure import Teller
 from monitor.console import line
 from monitor.demo import summary_row
 
@@ -95,3 +96,19 @@ def test_another_patients_id_stays_off_the_terminal() -> None:
     params = {"expected": "DEMO-1", "received": "SOMEONE-2"}
     said = line("alarm_raised", {"code": "patient_mismatch", "priority": "high", "params": params})
     assert said == "Alarm: *** WRONG PATIENT OR FRAME OF REFERENCE — display blocked"
+
+
+def test_a_scan_that_is_assessed_anew_without_news_is_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tell = Teller()
+    alarm = {"code": "intake_dead", "priority": "high", "params": {}}
+    for kind, fields in (
+        ("assessment", ASSESSMENT),
+        ("alarm_raised", alarm),
+        ("assessment", ASSESSMENT),
+        ("alarm_raised", alarm),
+    ):
+        tell(kind, fields)
+    said = capsys.readouterr().out.splitlines()
+    assert [row.split(":")[0] for row in said] == ["v002", "Alarm", "Alarm"]

@@ -44,7 +44,7 @@ def live(args: argparse.Namespace) -> int:
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,
         ),
-        _Teller(),
+        Teller(),
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -93,18 +93,18 @@ def _print(text: str) -> None:
     print(text, flush=True)
 
 
-class _Teller:
+class Teller:
     """Says each thing once: a scan is assessed anew when the forecast has lent its times, which may
     change nothing that is said. A terminal that is gone must not end a procedure."""
 
     def __init__(self) -> None:
-        self._last: str | None = None
+        self._last: dict[str, str | None] = {}
 
     def __call__(self, kind: str, fields: dict[str, Any]) -> None:
         said = console.line(kind, fields)
         with contextlib.suppress(OSError):
             if kind == "listener_failed":
                 print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
-            if said is not None and said != self._last:
-                self._last = said
+            if said is not None and not (kind == "assessment" and said == self._last.get(kind)):
                 _print(said)
+        self._last[kind] = said
