@@ -18,3 +18,10 @@ def ndimage_of(array: Any) -> Any:
     import importlib
 
     return sys.modules.get("cupyx.scipy.ndimage") or importlib.import_module("cupyx.scipy.ndimage")
+
+
+def beside(array: Any, values: Any) -> Any:
+    """NumPy values as an array of the library of ``array``."""
+    if type(array).__module__.partition(".")[0] != "cupy":
+        return values
+    return sys.modules["cupy"].asarray(values)

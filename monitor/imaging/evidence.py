@@ -2,17 +2,20 @@
 
 HU on the analysis grid (z, y, x), scan and baseline lying on each other. Invariant: a voxel that was
 not seen, or that metal, gas or bone falsifies, has no weight.
+
+NumPy or cupy arrays go through alike, as in ``surface``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from gpu_kernels.arrays import beside, ndimage_of
 from monitor.config import NeedleConfig
 from monitor.geometry import Grid
 from monitor.imaging.needles import active_zone_distance_mm, shaft_distance_mm
@@ -85,8 +88,8 @@ def compare(
 ) -> Comparison:
     """Scan against baseline, both on ``grid``, NaN where not seen."""
     known = np.isfinite(scan_hu) & np.isfinite(base_hu)
-    to_active_mm = active_zone_distance_mm(grid, needles)
-    to_shaft_mm = shaft_distance_mm(grid, needles)
+    to_active_mm = beside(scan_hu, active_zone_distance_mm(grid, needles))
+    to_shaft_mm = beside(scan_hu, shaft_distance_mm(grid, needles))
     usable = known & ~_metal(scan_hu, base_hu, to_shaft_mm, s) & (base_hu > s.air_hu)
     contrast = _contrast(base_hu, to_shaft_mm, expected_drop_hu, grid, s) * usable
     drop = np.where(usable, base_hu - scan_hu, 0.0).astype(np.float32)
@@ -94,10 +97,8 @@ def compare(
     rich = contrast > 0.5 * expected_drop_hu
     drift_hu, drop = _without_drift(drop, usable, rich, far)
     noise_hu = _noise_hu(drop[far & rich], s)
-    trust = _trust(drop, base_hu, usable, far, grid, s)
-    for hu in (base_hu, scan_hu):
-        trust = trust * np.where(to_shaft_mm < s.streak_reach_mm, _unstreaked(hu, grid, s), 1.0)
-    weight = (trust / np.float32(noise_hu**2)).astype(np.float32)
+    trust = _trust(drop, scan_hu, base_hu, usable, far, to_shaft_mm < s.streak_reach_mm, grid, s)
+    weight = trust / np.float32(noise_hu**2)
     evidence = Evidence(grid.spacing_mm[0], to_active_mm, drop, contrast, weight)
     return Comparison(evidence, known, drift_hu, noise_hu)
 
@@ -109,13 +110,13 @@ def _metal(
     low = np.nan_to_num(np.minimum(scan_hu, base_hu), nan=0.0)
     streak = (high > s.streak_hu[1]) | (low < s.streak_hu[0])
     streak &= to_shaft_mm < s.streak_reach_mm
-    bright = ndimage.binary_dilation(high > s.metal_hu, iterations=1)
-    return np.asarray((to_shaft_mm < s.metal_reach_mm) | bright | streak)
+    bright = ndimage_of(high).binary_dilation(high > s.metal_hu, iterations=1)
+    return (to_shaft_mm < s.metal_reach_mm) | bright | streak
 
 
 def _unstreaked(hu: Float32Array, grid: Grid, s: Settings) -> Float32Array:
     """Weight 0..1 of each voxel by how much it is like the slices beside it."""
-    values = np.nan_to_num(hu)
+    ndimage, values = ndimage_of(hu), np.nan_to_num(hu)
     there = (values > s.air_hu).astype(np.float32)  # a nodule is not to be held against the lung
     tissue = np.clip(values, *s.streak_range_hu) * there
     sigma = s.streak_across_mm / grid.spacing_mm[2]
@@ -123,7 +124,7 @@ def _unstreaked(hu: Float32Array, grid: Grid, s: Settings) -> Float32Array:
     step = tissue - beside / np.maximum(ndimage.gaussian_filter1d(there, sigma, axis=0), 1e-3)
     in_slice = s.streak_width_mm / np.array(grid.spacing_mm[1::-1])
     step = ndimage.gaussian_filter(step * there, (0.0, *in_slice), truncate=2.5)
-    return np.asarray((1.0 + (step / s.streak_step_hu) ** 2) ** -2, np.float32)
+    return (1.0 + (step / np.float32(s.streak_step_hu)) ** 2) ** -2
 
 
 def _contrast(
@@ -134,10 +135,10 @@ def _contrast(
     water = np.clip((hu - s.fat_hu) / (s.soft_hu - s.fat_hu), s.fat_contrast, 1.0)
     bone = np.clip((hu - s.bone_hu[0]) / (s.bone_hu[1] - s.bone_hu[0]), 0.0, 1.0)
     solid = (hu > s.solid_hu) & (to_shaft_mm > s.metal_bloom_mm)
-    beside = ndimage.binary_dilation(
+    blurred = ndimage_of(solid).binary_dilation(
         solid, iterations=max(1, round(s.beside_bone_mm / grid.spacing_mm[0]))
     )
-    return np.asarray(expected_hu * water * (1.0 - bone) * ~beside, np.float32)
+    return (expected_hu * water * (1.0 - bone) * ~blurred).astype(np.float32)
 
 
 def _without_drift(
@@ -164,25 +165,53 @@ def _noise_hu(values: Float32Array, s: Settings) -> float:
 
 def _trust(
     drop: Float32Array,
+    scan_hu: Float32Array,
     base_hu: Float32Array,
     usable: BoolArray,
     far: BoolArray,
+    streaky: BoolArray,
     grid: Grid,
     s: Settings,
 ) -> Float32Array:
     """The weight of each voxel's drop, 0..1: what varies from voxel to voxel beside the needles more
-    than it does far away is streak, not ice; and an edge of the anatomy may have moved."""
-    sigma = s.rough_mm / np.array(grid.spacing_mm[::-1])
+    than it does far away is streak, not ice; an edge of the anatomy may have moved; and where it is
+    ``streaky``, the slices beside it have a say."""
+    with ThreadPoolExecutor(2) as pool:
+        misplaced = pool.submit(_misplaced_hu2, base_hu, grid, s)
+        unstreaked = [pool.submit(_unstreaked, hu, grid, s) for hu in (base_hu, scan_hu)]
+        rough = _rough_hu2(drop, usable, grid, s)
+    enough = np.count_nonzero(far) > _ENOUGH
+    usual = np.float32(max(float(np.median(rough[far])), 1.0) if enough else 100.0)
+    trust = usable / np.maximum((rough + misplaced.result()) / usual, np.float32(1.0))
+    for share in unstreaked:
+        trust = trust * np.where(streaky, share.result(), np.float32(1.0))
+    return trust.astype(np.float32, copy=False)
+
+
+def _rough_hu2(drop: Float32Array, usable: BoolArray, grid: Grid, s: Settings) -> Float32Array:
+    """How much the drop varies from voxel to voxel, more than an edge of ice makes it."""
+    ndimage, steps_mm = ndimage_of(drop), grid.spacing_mm[::-1]
+    sigma = s.rough_mm / np.array(steps_mm)
     weight = ndimage.gaussian_filter(usable.astype(np.float32), sigma, truncate=3.0)
-    weight = np.maximum(weight, 1e-3)
+    weight = np.maximum(weight, np.float32(1e-3))
     mean = ndimage.gaussian_filter(drop, sigma, truncate=3.0) / weight
-    rough = ndimage.gaussian_filter(np.where(usable, (drop - mean) ** 2, 0.0), sigma, truncate=3.0)
+    square = np.where(usable, (drop - mean) ** 2, np.float32(0.0))
+    rough = ndimage.gaussian_filter(square, sigma, truncate=3.0)
     # The edge of the ice is no streak: a step Δ scatters by Δ²/4 and slopes by Δ/(√2π·σ).
-    steps = np.gradient(mean, *grid.spacing_mm[::-1])
-    edge = 0.5 * np.pi * s.rough_mm**2 * sum(g * g for g in steps)
-    rough = np.maximum(rough / weight - edge, 0.0)
-    usual = max(float(np.median(rough[far])), 1.0) if np.count_nonzero(far) > _ENOUGH else 100.0
+    edge = np.float32(0.5 * np.pi * s.rough_mm**2) * _steepness(mean, grid)
+    return np.maximum(rough / weight - edge, np.float32(0.0))
+
+
+def _misplaced_hu2(base_hu: Float32Array, grid: Grid, s: Settings) -> Float32Array:
+    """What tissue that lies a little aside would make of the baseline's slopes."""
     tissue = np.clip(np.nan_to_num(base_hu), *s.edge_range_hu)
-    slopes = np.gradient(ndimage.gaussian_filter(tissue, sigma), *grid.spacing_mm[::-1])
-    rough = rough + s.misplaced_mm**2 * sum(g * g for g in slopes)
-    return np.asarray(usable / np.maximum(rough / usual, 1.0), np.float32)
+    sigma = s.rough_mm / np.array(grid.spacing_mm[::-1])
+    smooth = ndimage_of(tissue).gaussian_filter(tissue, sigma)
+    return np.float32(s.misplaced_mm**2) * _steepness(smooth, grid)
+
+
+def _steepness(field: Float32Array, grid: Grid) -> Float32Array:
+    """The squared gradient, per mm²."""
+    slopes: list[Float32Array] = list(np.gradient(field, *grid.spacing_mm[::-1]))
+    z, y, x = slopes
+    return z * z + y * y + x * x

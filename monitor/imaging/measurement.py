@@ -14,7 +14,8 @@ import numpy as np
 from monitor.config import Config, NeedleConfig
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging import motion
-from monitor.imaging.motion import NO_ANCHORS, Anchors, Template
+from monitor.imaging.anchors import NO_ANCHORS, Anchors
+from monitor.imaging.motion import Template
 from monitor.imaging.needle_finding import FoundNeedle, at_found_place, find_needles
 from monitor.imaging.needles import needle_direction
 from monitor.imaging.registration import Registration
@@ -91,16 +92,14 @@ def _mean_shift(found: Sequence[FoundNeedle], before: Sequence[NeedleConfig]) ->
 
 
 def _anchors(found: Sequence[FoundNeedle], before: Sequence[NeedleConfig]) -> Anchors:
-    """Tip and upper end of the active zone of each found needle, then and now."""
-    points, moved = [], []
+    """The active zone of each found needle, then and now."""
+    plan, scan = [], []
     for f, n in zip(found, before, strict=True):
         if f.found:
             length = n.type.active_length_mm
-            then = np.array(n.tip_lps_mm) + np.outer((0.0, length), needle_direction(n))
-            now = np.array(f.tip_lps_mm) + np.outer((0.0, length), f.direction)
-            points.append(then)
-            moved.append(now - then)
-    return Anchors(np.concatenate(points), np.concatenate(moved)) if points else NO_ANCHORS
+            plan.append(np.array(n.tip_lps_mm) + np.outer((0.0, length), needle_direction(n)))
+            scan.append(np.array(f.tip_lps_mm) + np.outer((0.0, length), f.direction))
+    return Anchors(np.array(plan), np.array(scan)) if plan else NO_ANCHORS
 
 
 def _in_plan(

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from monitor.config import NeedleConfig
 from monitor.geometry import FloatArray, Grid
+from monitor.imaging.anchors import NO_ANCHORS, Anchors
 from monitor.imaging.needles import active_zone_distance_mm, shaft_distance_mm
 from monitor.imaging.registration import Registration
 from monitor.imaging.resampling import Reduced
@@ -50,9 +51,8 @@ class Settings:
     field_steps: int = 4
     # Lattice points closer than this share their noise.
     correlated_mm: float = 12.0
-    # A needle's tip is found to half a millimetre, and tissue holds it to about as much; it speaks
-    # for what is frozen to it.
-    anchor_sd_mm: float = 0.7
+    # A needle is found to some tenths of a millimetre; it speaks for what is frozen to it.
+    anchor_sd_mm: float = 0.35
     anchor_reach_mm: float = 18.0
     # Less of the template than this in the scan is no overlap.
     least_overlap: float = 0.05
@@ -111,18 +111,6 @@ def make_template(
     )
 
 
-@dataclass(frozen=True)
-class Anchors:
-    """Points (n, 3) of the plan's tissue that were found in the scan, and how they have moved (n, 3):
-    needles, which tissue and ice hold fast."""
-
-    points_lps_mm: FloatArray
-    displacement_mm: FloatArray
-
-
-NO_ANCHORS = Anchors(np.zeros((0, 3)), np.zeros((0, 3)))
-
-
 def register(
     volume: CtVolume,
     template: Template,
@@ -151,11 +139,12 @@ _TURN_MM = 50.0  # in this unit of length a turn's numbers are about as large as
 class _Affine:
     """u(p) = shift + matrix @ (p − centre)."""
 
+    centre: FloatArray
     shift_mm: FloatArray
     matrix: FloatArray
 
-    def at(self, template: Template) -> FloatArray:
-        return self.shift_mm + (template.points - template.centre) @ self.matrix.T
+    def at(self, points: FloatArray) -> FloatArray:
+        return self.shift_mm + (points - self.centre) @ self.matrix.T
 
 
 @dataclass(frozen=True)
@@ -197,7 +186,7 @@ def _affine(
     coarsest, *finer = (_Level.of(k, scan, weighted) for k, scan in enumerate(scans))
     tried = []
     for start in starts_mm:
-        fit = _refined(_Affine(np.asarray(start, float), np.zeros((3, 3))), coarsest, s)
+        fit = _refined(_Affine(template.centre, np.asarray(start, float), np.zeros((3, 3))), coarsest, s)
         cost, used = _cost(fit, coarsest, s)
         if used > s.least_overlap:
             tried.append((cost, fit))
@@ -219,7 +208,7 @@ def _refined(fit: _Affine, level: _Level, s: Settings) -> _Affine:
 def _improved(fit: _Affine, level: _Level, whole: bool, s: Settings) -> _Affine:
     """One Gauss-Newton step."""
     residual, weight = _compared(
-        fit.at(level.template), level.scan, level.template, level.number, s
+        fit.at(level.template.points), level.scan, level.template, level.number, s
     )
     jacobian = level.jacobian if whole else level.jacobian[:, :3]
     weighted = jacobian * weight[:, None]
@@ -228,13 +217,13 @@ def _improved(fit: _Affine, level: _Level, whole: bool, s: Settings) -> _Affine:
     change = np.linalg.solve(normal, (weighted.T @ residual).astype(float))
     shift = np.clip(change[:3], -8.0, 8.0)
     turn = change[3:].reshape(3, 3).T / _TURN_MM if whole else 0.0
-    return _Affine(fit.shift_mm + shift, fit.matrix + turn)
+    return replace(fit, shift_mm=fit.shift_mm + shift, matrix=fit.matrix + turn)
 
 
 def _cost(fit: _Affine, level: _Level, s: Settings) -> tuple[float, float]:
     """Mean bounded difference, and the share of the template that could be compared."""
     template = level.template
-    residual, weight = _compared(fit.at(template), level.scan, template, level.number, s)
+    residual, weight = _compared(fit.at(template.points), level.scan, template, level.number, s)
     total = float(weight.sum())
     whole = max(float(template.weight.sum()), 1e-6)
     bounded = np.minimum(np.abs(residual), s.outlier_hu[level.number])
@@ -274,10 +263,10 @@ def _remainder(
     sigma = s.window_mm / s.spacing_mm
     g = np.ascontiguousarray(template.gradients[level].T)
     outer = _outer(g)
-    displacement = fit.at(template)
+    displacement = fit.at(template.points)
     independent = (2.0 * np.sqrt(np.pi) * s.window_mm / s.correlated_mm) ** 3
     own = np.zeros_like(displacement)
-    held, moved = _held(template, anchors, s)
+    held, moved = anchors.held(fit.at).pull(template.points, s.anchor_reach_mm)
     for _ in range(s.field_steps):
         residual, weight = _compared(displacement + own, scan, template, level, s)
         spread = _spread(residual, weight)
@@ -289,18 +278,6 @@ def _remainder(
         own = own + np.einsum("nij,nj->ni", inverse, push)
     covariance = inverse * (spread**2 / independent)
     return _registration(displacement + own, covariance, template, s)
-
-
-def _held(template: Template, anchors: Anchors, s: Settings) -> tuple[FloatArray, FloatArray]:
-    """How much each lattice point hears of the anchors (sum of Gaussian weights), and how those
-    have moved (weighted mean)."""
-    held, moved = np.zeros(len(template.points)), np.zeros_like(template.points)
-    for point, way in zip(anchors.points_lps_mm, anchors.displacement_mm, strict=True):
-        squared = ((template.points - point) ** 2).sum(axis=1)
-        weight = np.exp(-0.5 * squared / s.anchor_reach_mm**2)
-        held += weight
-        moved += weight[:, None] * way
-    return held, moved / np.maximum(held, 1e-9)[:, None]
 
 
 def _spread(residual: Float32Array, weight: Float32Array) -> float:
