@@ -5,7 +5,7 @@ frozen; lesion covered is the share of its volume inside; the minimal margin is 
 of the lesion's points inside the ice, negative when some are out; a structure's distance is the
 smallest signed distance of its points to the ice. Lesion and structures move with the tissue.
 Invariant: computed at half a millimetre, from the undisturbed frozen fraction; what lies farther
-away than the ice's surroundings reach, at a millimetre.
+away than the ice's surroundings reach, coarsely first and then closely.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scanner_sim.scenario import Scenario
 
 _STEP_MM = 0.5
 # Where structures far from the ice are looked for: their level functions end there.
-_FAR_STEP_MM, _FAR_MM = 1.0, 90.0
+_FAR_STEP_MM, _FAR_MM = 2.0, 84.0
 
 
 def seen_frame(state: State, moved: Displacement, spacing_mm: float) -> Frame:
@@ -109,16 +109,19 @@ def _reach_mm(ice: npt.NDArray[np.bool_]) -> float:
 
 def _far_mm(level: Level, moved: Displacement, fine: Frame, ice: npt.NDArray[np.bool_]) -> float:
     """From the ice's surface to the nearest point of a body, wherever it is; infinite without one."""
-    surface = np.argwhere(ice & ~ndimage.binary_erosion(ice)) * _STEP_MM
-    surface = surface[:, ::-1] + np.array(fine.origin_lps_mm)
-    middle = surface.mean(0)
-    wide = even(middle - _FAR_MM, middle + _FAR_MM, _FAR_STEP_MM)
-    depth = np.asarray(level(*moved.to_plan(*wide.grid())))
-    shell = np.argwhere((depth <= 0) & (depth > -2.0 * _FAR_STEP_MM))
-    if not len(shell):
-        return np.inf
-    points = shell[:, ::-1] * _FAR_STEP_MM + np.array(wide.origin_lps_mm)
-    return float(cKDTree(surface).query(points)[0].min()) - 0.5 * _STEP_MM
+    at = np.argwhere(ice & ~ndimage.binary_erosion(ice))[:, ::-1] * _STEP_MM
+    surface = at + np.array(fine.origin_lps_mm)
+    tree = cKDTree(surface)
+    nearest, half_mm, far_mm = surface.mean(0), _FAR_MM, np.inf
+    for step_mm in (_FAR_STEP_MM, 0.25 * _FAR_STEP_MM):  # about, then closely around that point
+        wide = even(nearest - half_mm, nearest + half_mm, step_mm)
+        depth = np.asarray(level(*moved.to_plan(*wide.grid())))
+        points = np.argwhere(depth <= 0)[:, ::-1] * step_mm + np.array(wide.origin_lps_mm)
+        if len(points):
+            found = tree.query(points)[0]
+            nearest, half_mm = points[np.argmin(found)], 2.0 * _FAR_STEP_MM
+            far_mm = min(far_mm, float(found.min()))
+    return far_mm - 0.5 * _STEP_MM
 
 
 def _inside(level: Level, moved: Displacement, fine: Frame) -> npt.NDArray[np.bool_]:

@@ -54,6 +54,9 @@ class Settings:
     # A needle is found to some tenths of a millimetre; it speaks for what is frozen to it.
     anchor_sd_mm: float = 0.35
     anchor_reach_mm: float = 18.0
+    # So fast the picture's own error at the target fades as needles hold it.
+    hold_strength: float = 2.0
+    uneven_reach_mm: float = 40.0
     # Less of the template than this in the scan is no overlap.
     least_overlap: float = 0.05
     # What the model itself leaves (measured on the tuning scans), and when it is too much.
@@ -186,7 +189,9 @@ def _affine(
     coarsest, *finer = (_Level.of(k, scan, weighted) for k, scan in enumerate(scans))
     tried = []
     for start in starts_mm:
-        fit = _refined(_Affine(template.centre, np.asarray(start, float), np.zeros((3, 3))), coarsest, s)
+        fit = _refined(
+            _Affine(template.centre, np.asarray(start, float), np.zeros((3, 3))), coarsest, s
+        )
         cost, used = _cost(fit, coarsest, s)
         if used > s.least_overlap:
             tried.append((cost, fit))
@@ -277,7 +282,7 @@ def _remainder(
         push = summed[6:].T - prior * own + hold[:, None] * (moved - displacement - own)
         own = own + np.einsum("nij,nj->ni", inverse, push)
     covariance = inverse * (spread**2 / independent)
-    return _registration(displacement + own, covariance, template, s)
+    return _registration(displacement + own, covariance, held, template, s)
 
 
 def _spread(residual: Float32Array, weight: Float32Array) -> float:
@@ -326,13 +331,19 @@ def _windowed(values: Float32Array, shape: tuple[int, int, int], sigma: float) -
 
 
 def _registration(
-    displacement: FloatArray, covariance: FloatArray, template: Template, s: Settings
+    displacement: FloatArray,
+    covariance: FloatArray,
+    held: FloatArray,
+    template: Template,
+    s: Settings,
 ) -> Registration:
     """With the error at the target: that of the lattice points around the active zones."""
     shape = template.lattice.shape_zyx
     target = template.to_active_mm < max(float(template.to_active_mm.min()) + 12.0, 15.0)
     variance = float(np.median(np.trace(covariance[target], axis1=1, axis2=2)))
-    error_mm = float(np.sqrt(variance + s.model_error_mm**2))
+    loose = float(np.exp(-s.hold_strength * np.median(held[target])))
+    sliding_mm = loose * _unevenness_mm(displacement, template, s)
+    error_mm = float(np.sqrt(variance + s.model_error_mm**2 + sliding_mm**2))
     shift = np.median(displacement[target], axis=0)
     shift_mm = float(np.linalg.norm(shift))
     field = np.moveaxis(displacement.reshape(*shape, 3), -1, 0).astype(np.float32)
@@ -355,6 +366,15 @@ def _registration(
         status,
         tuple(reasons),
     )
+
+
+def _unevenness_mm(displacement: FloatArray, template: Template, s: Settings) -> float:
+    """How differently the surroundings have moved (weighted RMS). Where organs slide along the wall
+    a smooth motion fits neither, and is wrong at the target by about as much (tuning scans)."""
+    weight = template.weight * (template.to_active_mm < s.uneven_reach_mm)
+    total = max(float(weight.sum()), 1e-6)
+    off = displacement - weight @ displacement / total
+    return float(np.sqrt(weight @ (off**2).sum(axis=1) / total))
 
 
 def _failed(template: Template, s: Settings) -> Registration:

@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from monitor.config import NeedleConfig, NeedleType
 from monitor.geometry import Grid, SliceGeometry
-from monitor.imaging.motion import NO_ANCHORS, Anchors, make_template, register
+from monitor.imaging.anchors import NO_ANCHORS, Anchors
+from monitor.imaging.motion import make_template, register
 from monitor.imaging.registration import Registration
 from monitor.model import CtVolume, Status
 
@@ -87,9 +88,8 @@ def test_breathing_that_stretches_is_followed() -> None:
 def test_needles_carry_a_scan_of_few_slices() -> None:
     moved = lambda p: p - np.array((1.0, 2.0, 7.0))  # noqa: E731
     few = scan(moved, slices=8, seed=5)
-    anchors = Anchors(
-        np.array([[0.0, 0.0, 0.0], [0.0, -22.0, 0.0]]), np.tile([1.0, 2.0, 7.0], (2, 1))
-    )
+    zone = np.array([[[0.0, 0.0, 0.0], [0.0, -22.0, 0.0]]])
+    anchors = Anchors(zone, zone + np.array([1.0, 2.0, 7.0]))
     assert error_mm(moved, few, anchors, (np.array([1.0, 2.0, 7.0]),)) < 1.5
 
 
