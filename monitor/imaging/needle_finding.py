@@ -20,7 +20,8 @@ from scipy.optimize import linear_sum_assignment
 
 from monitor.config import NeedleConfig
 from monitor.geometry import FloatArray
-from monitor.imaging.needle_lines import Line, Metal, Scan, Settings, fitted, measured, open_scan
+from monitor.imaging.needle_lines import Line, Scan, Settings, fitted, open_scan
+from monitor.imaging.needle_profile import Metal, measured
 from monitor.imaging.needles import needle_direction
 from monitor.model import CtVolume
 
