@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gpu_kernels.arrays import beside, ndimage_of
 from monitor.config import NeedleConfig
 from monitor.geometry import Grid
-from monitor.imaging.needles import active_zone_distance_mm, shaft_distance_mm
+from monitor.imaging.needles import freezing_distance_mm, shaft_distance_mm
 from monitor.imaging.surface import Evidence
 from monitor.model import Float32Array
 
@@ -61,6 +61,11 @@ class Settings:
     # Tissue never lies exactly where it lay: an edge of the anatomy says so much less.
     misplaced_mm: float = 0.5
     edge_range_hu: tuple[float, float] = (-120.0, 80.0)
+    # Ice falls by its contrast, at most by so much more (share, and HU on top); what falls farther by
+    # this is another tissue.
+    deepest_share: float = 1.25
+    deepest_hu: float = 12.0
+    impossible_hu: float = 20.0
     # Tissue farther than this from the active zones is not frozen: it shows drift and noise.
     far_mm: float = 26.0
     least_noise_hu: float = 5.0
@@ -88,7 +93,7 @@ def compare(
 ) -> Comparison:
     """Scan against baseline, both on ``grid``, NaN where not seen."""
     known = np.isfinite(scan_hu) & np.isfinite(base_hu)
-    to_active_mm = beside(scan_hu, active_zone_distance_mm(grid, needles))
+    to_active_mm = beside(scan_hu, freezing_distance_mm(grid, needles))
     to_shaft_mm = beside(scan_hu, shaft_distance_mm(grid, needles))
     usable = known & ~_metal(scan_hu, base_hu, to_shaft_mm, s) & (base_hu > s.air_hu)
     contrast = _contrast(base_hu, to_shaft_mm, expected_drop_hu, grid, s) * usable
@@ -98,7 +103,7 @@ def compare(
     drift_hu, drop = _without_drift(drop, usable, rich, far)
     noise_hu = _noise_hu(drop[far & rich], s)
     trust = _trust(drop, scan_hu, base_hu, usable, far, to_shaft_mm < s.streak_reach_mm, grid, s)
-    weight = trust / np.float32(noise_hu**2)
+    weight = trust * _possible(drop, contrast, usable, grid, s) / np.float32(noise_hu**2)
     evidence = Evidence(grid.spacing_mm[0], to_active_mm, drop, contrast, weight)
     return Comparison(evidence, known, drift_hu, noise_hu)
 
@@ -112,6 +117,18 @@ def _metal(
     streak &= to_shaft_mm < s.streak_reach_mm
     bright = ndimage_of(high).binary_dilation(high > s.metal_hu, iterations=1)
     return (to_shaft_mm < s.metal_reach_mm) | bright | streak
+
+
+def _possible(
+    drop: Float32Array, contrast: Float32Array, usable: BoolArray, grid: Grid, s: Settings
+) -> Float32Array:
+    """Weight 0..1 by whether freezing can make tissue so dark: fat that slid to where an organ lay
+    would pass for ice."""
+    sigma = s.rough_mm / np.array(grid.spacing_mm[::-1])
+    over = np.where(usable, drop - np.float32(s.deepest_share) * contrast, np.float32(0.0))
+    mean = ndimage_of(over).gaussian_filter(over, sigma, truncate=2.5)
+    over = np.maximum(mean - np.float32(s.deepest_hu), np.float32(0.0))
+    return (1.0 + (over / np.float32(s.impossible_hu)) ** 2) ** -2
 
 
 def _unstreaked(hu: Float32Array, grid: Grid, s: Settings) -> Float32Array:

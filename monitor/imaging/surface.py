@@ -1,6 +1,7 @@
 """The ice's surface from evidence that is noisy, patchy or missing. mm, HU, arrays (z, y, x).
 
-The ice is everything nearer to an active zone than a radius R, and R varies smoothly in space:
+The ice is everything nearer to an active zone than a radius R (past its ends distance counts double:
+``freezing_distance_mm``), and R varies smoothly in space:
 balls that merge, a failed needle, a bite beside a vessel are all such a field, and where ice does
 not show, R goes on as it was. The CT number falls by plateau · contrast · S((R − distance)/width);
 R is fitted by Gauss-Newton in Gaussian windows, wide ones first, each holding on to the one before
@@ -73,7 +74,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known voxel by voxel: ``distance_mm`` to the nearest active zone, ``drop_hu`` from the
+    """What is known voxel by voxel: ``distance_mm`` as ``freezing_distance_mm`` has it, ``drop_hu`` from the
     baseline, ``contrast_hu`` that full freezing would cause, ``weight`` in 1/HU² (0: nothing)."""
 
     spacing_mm: float
