@@ -20,6 +20,8 @@ from monitor.model import Float32Array
 
 Int32Array = npt.NDArray[np.int32]
 
+# The search begins with the foot of a block, of so many voxels where they are smallest.
+_BLOCK = 2
 # Planes that are searched side by side: whatever the machine, so that results are the same on all.
 _SLABS = 2
 # No reference counts (``_nrt``): they are atomic, and two workers would pass them to and fro.
@@ -43,10 +45,7 @@ def nearest_feet(
     homes = np.argwhere(border).astype(np.int32)
     number = np.full(border.shape, -1, np.int32)
     number[border] = np.arange(len(homes))
-    nearest = ndimage.distance_transform_edt(
-        ~border, sampling=spacing_zyx, return_distances=False, return_indices=True
-    )
-    found = number[tuple(nearest)]
+    found = _begun(homes, border.shape, spacing_zyx)
     distance_mm = np.empty(border.shape, np.float32)
 
     def search(planes: npt.NDArray[np.intp]) -> None:
@@ -58,6 +57,20 @@ def nearest_feet(
     with ThreadPoolExecutor(_SLABS) as pool:
         list(pool.map(search, np.array_split(np.arange(len(border)), _SLABS)))
     return found, distance_mm
+
+
+def _begun(homes: Int32Array, shape: tuple[int, ...], spacing_zyx: Float32Array) -> Int32Array:
+    """For each voxel the foot of a border voxel (``homes``) in the nearest block that has one."""
+    block = np.maximum(np.rint(_BLOCK * spacing_zyx.min() / spacing_zyx), 1).astype(int)
+    blocks = np.full(-(-np.array(shape) // block), -1, np.int32)
+    blocks[tuple((homes // block).T)] = np.arange(len(homes))
+    nearest = ndimage.distance_transform_edt(
+        blocks < 0, sampling=block * spacing_zyx, return_distances=False, return_indices=True
+    )
+    foot = blocks[tuple(nearest)]
+    for axis in range(3):
+        foot = np.repeat(foot, block[axis], axis)
+    return np.ascontiguousarray(foot[tuple(slice(n) for n in shape)])
 
 
 @_compiled
