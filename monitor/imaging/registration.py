@@ -42,18 +42,11 @@ class Registration:
     def displacement_on(self, grid: Grid) -> Float32Array:
         """The displacement (component x y z; z, y, x) at another grid's voxel centres, mm: as
         ``to_scan`` has it, but axis by axis, since both grids lie along the patient."""
-        along_x, along_y, along_z = (
-            _interpolation(points, first, step, count)
-            for points, first, step, count in zip(
-                grid.axes_lps_mm(),
-                self.grid.origin_lps_mm,
-                self.grid.spacing_mm,
-                reversed(self.grid.shape_zyx),
-                strict=True,
-            )
-        )
-        finer = along_y @ (self.displacement_mm @ along_x.T)
-        return np.stack([np.tensordot(along_z, component, 1) for component in finer])
+        field = self.displacement_mm
+        for xyz, points in enumerate(grid.axes_lps_mm()):
+            index = (points - self.grid.origin_lps_mm[xyz]) / self.grid.spacing_mm[xyz]
+            field = _interpolated(field, index, axis=3 - xyz)
+        return field
 
     def to_plan(self, points_lps_mm: FloatArray) -> FloatArray:
         """Where the tissue seen at scan points (..., 3) lies in the plan; by fixed-point iteration."""
@@ -74,8 +67,12 @@ class Registration:
         )
 
 
-def _interpolation(points: FloatArray, first: float, step: float, count: int) -> Float32Array:
-    """The matrix (points, count) that takes values at ``count`` even steps to linear ones at points
-    (n,), constant beyond the ends."""
-    index = np.clip((points - first) / step, 0, count - 1)
-    return np.maximum(1 - np.abs(index[:, None] - np.arange(count)), 0).astype(np.float32)
+def _interpolated(field: Float32Array, index: FloatArray, axis: int) -> Float32Array:
+    """Linear values at fractional indices along one axis, constant beyond the ends."""
+    index = np.clip(index, 0, field.shape[axis] - 1)
+    low = np.floor(index).astype(int)
+    high = np.minimum(low + 1, field.shape[axis] - 1)
+    share = (index - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(4)])
+    result: Float32Array = field.take(low, axis)
+    result += share * (field.take(high, axis) - result)
+    return result
