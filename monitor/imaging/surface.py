@@ -92,9 +92,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Edge:
-    """``radius_mm`` and its standard deviation ``sd_mm``, everywhere; ``gain`` is how much better ice
-    explains the evidence than none (log-likelihood, noise taken as independent per
-    ``correlated_ml``)."""
+    """``radius_mm``, and the standard deviation ``sd_mm`` of the surface's place, everywhere; ``gain``
+    is how much better ice explains the evidence than none (log-likelihood, noise taken as
+    independent per ``correlated_ml``)."""
 
     radius_mm: Float32Array
     sd_mm: Float32Array
@@ -120,7 +120,15 @@ def fit_edge(e: Evidence, s: Settings = Settings()) -> Edge:
         for level in s.levels:
             if not level.half:
                 fit = _fitted_beside(e, fit, level, s, pool)
-    return Edge(fit.radius_mm, np.sqrt(fit.variance_mm2), fit.plateau, _gain(e, fit, s))
+    sd_mm = np.sqrt(fit.variance_mm2) / _doubled(_steepness(on), shape)
+    return Edge(fit.radius_mm, sd_mm, fit.plateau, _gain(e, fit, s))
+
+
+def _steepness(e: Evidence) -> Float32Array:
+    """How much the distance grows per mm: 1 beside an active zone, 2 past its ends. So much less
+    than its radius does the surface move there."""
+    slopes = np.gradient(e.distance_mm, e.spacing_mm)
+    return np.clip(np.sqrt(sum(g * g for g in slopes)), 1.0, None).astype(np.float32)
 
 
 @dataclass(frozen=True)
