@@ -242,7 +242,8 @@ class _Votes:
         self._fewest = s.min_length_mm / s.blur_mm
         self._across = _across(directions)
         self._centre = points.mean(0)
-        plane = np.tensordot(self._across, (points - self._centre).T, 1) / s.vote_bin
+        # One direction at a time: threads of BLAS would wait for a busy core longer than they work.
+        plane = np.matmul(self._across, (points - self._centre).T) / s.vote_bin
         self._half = int(np.ceil(np.abs(plane).max())) + 1
         bins = np.floor(plane).astype(np.int32) + self._half
         side, rank = 2 * self._half, np.arange(len(directions), dtype=np.int32)
