@@ -173,8 +173,14 @@ def test_the_benchmark_agrees_with_the_files(
     assert said == (tmp_path / "imaging.md").read_text()
     (scan,) = json.loads((tmp_path / "imaging.json").read_text())["scans"]
     mask = SimpleITK.ReadImage(str(segmented / "ice.nii.gz"))
-    # The mask's pixels are 3 mm wide and its slices 5 mm apart; the benchmark samples the surface.
-    assert scan["dice"] == pytest.approx(dice(mask, truth(rendered)), abs=0.05)
+    # The mask's pixels are 3 mm wide and its slices 5 mm apart, in which even the truth loses some;
+    # the benchmark samples the surface.
+    true_ice = truth(rendered)
+    coarse = SimpleITK.Resample(
+        true_ice, mask, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor
+    )
+    expected = scan["dice"] * dice(coarse, true_ice)
+    assert dice(mask, true_ice) == pytest.approx(expected, abs=0.03)
     assert (scan["scenario"], scan["scan"], scan["kind"]) == ("small", 1, "volume")
     assert scan["frozen_minutes"] == pytest.approx(3.0)
     true = json.loads((rendered / "truth" / "truth.json").read_text())["scans"][1]

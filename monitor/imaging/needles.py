@@ -6,7 +6,7 @@ Invariant: without needles every distance is infinite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,31 +23,43 @@ def needle_direction(needle: NeedleConfig) -> FloatArray:
 
 def active_zone_distance_mm(grid: Grid, needles: Sequence[NeedleConfig]) -> Float32Array:
     """Distance of every voxel from the nearest active zone."""
-    return _distance_mm(grid, [(n, n.type.active_length_mm) for n in needles])
-
-
-# An iceball reaches beyond the ends of an active zone about half as far as to its sides: the maker's
-# for one of 22 mm is 37 mm long and 32 mm wide (the Cryoablation-Dosimetry repository).
-_BEYOND_ENDS = 2.0
+    return _nearest_mm(grid, [(n, n.type.active_length_mm) for n in needles], _to_segment)
 
 
 def freezing_distance_mm(grid: Grid, needles: Sequence[NeedleConfig]) -> Float32Array:
-    """How late freezing reaches every voxel, as mm beside the nearest active zone: what lies beyond
-    an end counts double."""
-    zones = [(n, n.type.active_length_mm) for n in needles]
-    return _distance_mm(grid, zones, _BEYOND_ENDS)
+    """How late freezing reaches every voxel, as mm beside the middle of the nearest active zone.
+
+    Steady isotherms around a uniform line sink are spheroids whose foci are its ends: this is their
+    smaller semi-axis. So ice is slender while it is young, and hardly reaches past an end; at 16 mm
+    around a zone of 22 mm it is 39 mm long (the maker's: 37 by 32, Cryoablation-Dosimetry)."""
+    return _nearest_mm(grid, [(n, n.type.active_length_mm) for n in needles], _to_spheroid)
 
 
 def shaft_distance_mm(grid: Grid, needles: Sequence[NeedleConfig]) -> Float32Array:
     """Distance of every voxel from the nearest needle shaft, tip to entry."""
     lengths = [float(np.linalg.norm(np.subtract(n.entry_lps_mm, n.tip_lps_mm))) for n in needles]
-    return _distance_mm(grid, list(zip(needles, lengths, strict=True)))
+    return _nearest_mm(grid, list(zip(needles, lengths, strict=True)), _to_segment)
 
 
-def _distance_mm(
-    grid: Grid, segments: Sequence[tuple[NeedleConfig, float]], beyond_ends: float = 1.0
+# From the squared distance to a needle's line, the place along it from the tip, and the segment's
+# length to a squared distance.
+_Squared = Callable[[Float32Array, Float32Array, np.float32], Float32Array]
+
+
+def _to_segment(aside_mm2: Float32Array, along: Float32Array, length: np.float32) -> Float32Array:
+    past = along - np.clip(along, np.float32(0.0), length)
+    return aside_mm2 + past * past
+
+
+def _to_spheroid(aside_mm2: Float32Array, along: Float32Array, length: np.float32) -> Float32Array:
+    back = length - along
+    longer = 0.5 * (np.sqrt(aside_mm2 + along * along) + np.sqrt(aside_mm2 + back * back))
+    return np.maximum(longer * longer - np.float32(0.25) * length * length, np.float32(0.0))
+
+
+def _nearest_mm(
+    grid: Grid, segments: Sequence[tuple[NeedleConfig, float]], squared: _Squared
 ) -> Float32Array:
-    """``beyond_ends``: what a millimetre past a segment's end counts, along it."""
     nearest = np.full(grid.shape_zyx, np.inf, np.float32)
     for needle, length_mm in segments:
         d = needle_direction(needle).astype(np.float32)
@@ -56,12 +68,10 @@ def _distance_mm(
             for axis, tip in zip(grid.axes_lps_mm(), needle.tip_lps_mm, strict=True)
         )
         px, py, pz = px[None, None, :], py[None, :, None], pz[:, None, None]
-        foot = pz * d[2] + py * d[1] + px * d[0]
-        past = foot - np.clip(foot, 0.0, np.float32(length_mm))
-        squared_mm2 = (px - foot * d[0]) ** 2  # not by |p|² − foot², in which float32 drowns
-        for p, along in ((py, d[1]), (pz, d[2])):
-            offset = p - foot * along
-            squared_mm2 += offset * offset
-        squared_mm2 += (np.float32(beyond_ends) * past) ** 2
-        np.minimum(nearest, squared_mm2, out=nearest)
+        along = pz * d[2] + py * d[1] + px * d[0]
+        aside_mm2 = (px - along * d[0]) ** 2  # not by |p|² − along², in which float32 drowns
+        for p, component in ((py, d[1]), (pz, d[2])):
+            offset = p - along * component
+            aside_mm2 += offset * offset
+        np.minimum(nearest, squared(aside_mm2, along, np.float32(length_mm)), out=nearest)
     return np.sqrt(nearest)

@@ -1,6 +1,6 @@
 """The ice's surface from evidence that is noisy, patchy or missing. mm, HU, arrays (z, y, x).
 
-The ice is everything nearer to an active zone than a radius R (past its ends distance counts double:
+The ice is everything nearer to an active zone than a radius R (as freezing counts near, see
 ``freezing_distance_mm``), and R varies smoothly in space:
 balls that merge, a failed needle, a bite beside a vessel are all such a field, and where ice does
 not show, R goes on as it was. The CT number falls by plateau · contrast · S((R − distance)/width);
@@ -121,11 +121,11 @@ def fit_edge(e: Evidence, s: Settings = Settings()) -> Edge:
             if not level.half:
                 fit = _fitted_beside(e, fit, level, s, pool)
     sd_mm = np.sqrt(fit.variance_mm2) / _doubled(_steepness(on), shape)
-    return Edge(fit.radius_mm, sd_mm, fit.plateau, _gain(e, fit, s))
+    return Edge(fit.radius_mm, sd_mm.astype(np.float32, copy=False), fit.plateau, _gain(e, fit, s))
 
 
 def _steepness(e: Evidence) -> Float32Array:
-    """How much the distance grows per mm: 1 beside an active zone, 2 past its ends. So much less
+    """How much the distance grows per mm: 1 beside an active zone, more past its ends. So much less
     than its radius does the surface move there."""
     slopes = np.gradient(e.distance_mm, e.spacing_mm)
     return np.clip(np.sqrt(sum(g * g for g in slopes)), 1.0, None).astype(np.float32)
