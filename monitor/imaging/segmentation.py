@@ -43,7 +43,7 @@ class Settings:
     # The edge counts as hidden where its deviation is more than this; on so much of it the result
     # is doubtful.
     hidden_sd_mm: float = 1.2
-    hidden_share: float = 0.3
+    hidden_share: float = 0.2
     poor_edge_error_mm: float = 1.5
     # Ice begins this near to an active zone; if it would not explain so much there, none found says
     # nothing (lung: 30 to 40; elsewhere 150 and more).
