@@ -179,8 +179,8 @@ def test_the_benchmark_agrees_with_the_files(
     coarse = SimpleITK.Resample(
         true_ice, mask, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor
     )
-    expected = scan["dice"] * dice(coarse, true_ice)
-    assert dice(mask, true_ice) == pytest.approx(expected, abs=0.03)
+    least = scan["dice"] * dice(coarse, true_ice) - 0.02
+    assert least < dice(mask, true_ice) < scan["dice"] + 0.02
     assert (scan["scenario"], scan["scan"], scan["kind"]) == ("small", 1, "volume")
     assert scan["frozen_minutes"] == pytest.approx(3.0)
     true = json.loads((rendered / "truth" / "truth.json").read_text())["scans"][1]

@@ -132,16 +132,23 @@ def _told(
     before: Sequence[NeedleConfig],
     registration: Registration,
 ) -> IceSegmentation:
-    """With a word on needles that were moved."""
-    moved = [
-        f.number
-        for f, n in zip(found, before, strict=True)
-        if f.found and registration.status is not Status.INVALID and _moved(f, n, registration)
-    ]
-    if not moved:
+    """With a word on needles that were moved, or that the scan should show and does not."""
+    if ice.status is Status.INVALID:
         return ice
-    which = ", ".join(map(str, moved))
-    reason = Reason(
-        "needle_moved", f"Needle {which} has moved against the tissue since the baseline."
-    )
-    return replace(ice, status=worst(ice.status, Status.DEGRADED), reasons=(*ice.reasons, reason))
+    pairs = list(zip(found, before, strict=True))
+    moved = [f.number for f, n in pairs if f.found and _moved(f, n, registration)]
+    lost = [f.number for f in found if not f.found]
+    reasons = []
+    if moved:
+        text = f"Needle {_listed(moved)} has moved against the tissue since the baseline."
+        reasons.append(Reason("needle_moved", text))
+    if lost:
+        text = f"Needle {_listed(lost)} was not found in the scan; where it was planned is taken for it."
+        reasons.append(Reason("needle_not_found", text))
+    if not reasons:
+        return ice
+    return replace(ice, status=worst(ice.status, Status.DEGRADED), reasons=(*ice.reasons, *reasons))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

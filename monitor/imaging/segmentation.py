@@ -44,6 +44,8 @@ class Settings:
     # is doubtful.
     hidden_sd_mm: float = 1.2
     hidden_share: float = 0.2
+    # With so much of it hidden nothing but the needles says where the ice is: that is no measurement.
+    unseen_share: float = 0.8
     poor_edge_error_mm: float = 1.5
     # Ice begins this near to an active zone; if it would not explain so much there, none found says
     # nothing (lung: 30 to 40; elsewhere 150 and more).
@@ -88,10 +90,10 @@ def segment_ice(
     known = np.isfinite(scan_hu) & np.isfinite(baseline.hu)
     matched = () if registration is None else registration.reasons
     if registration is not None and registration.status is Status.INVALID:
-        return _invalid(volume, grid, known, matched)
+        return _invalid(volume, grid, known, (*volume.reasons, *matched))
     refusal = _refusal(known, needles, grid, s)
     if refusal:
-        return _invalid(volume, grid, known, (*matched, refusal))
+        return _invalid(volume, grid, known, (*volume.reasons, *matched, refusal))
     compared = evidence.compare(scan_hu, baseline.hu, grid, needles, expected_drop_hu, s.evidence)
     edge = surface.fit_edge(compared.evidence, s.surface)
     uncertain_mm = 0.0 if registration is None else registration.error_mm
@@ -133,7 +135,7 @@ def _invalid(
         float("nan"),
         0.0,
         Status.INVALID,
-        (*volume.reasons, *reasons),
+        reasons,
     )
 
 
@@ -154,6 +156,8 @@ def _measured(
     near = np.abs(sdf) < grid.spacing_mm[0]
     error_mm, hidden = _edge_quality(edge, near, uncertain_mm, s)
     reasons = _doubts(compared, sdf, error_mm, hidden, s)
+    if hidden > s.unseen_share:
+        return _invalid(volume, grid, compared.known, reasons)
     if not near.any() and _would_show(compared, s) < s.min_would_show:
         text = (
             "No ice is seen, but around the needles it would hardly show (air, metal, fat, bone)."

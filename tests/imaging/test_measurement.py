@@ -37,3 +37,10 @@ def test_a_needle_moved_against_the_tissue_is_told(retracted_mm: float, told: bo
     (there,) = _in_plan([found], [NEEDLE], carried())
     expected = -retracted_mm if told else 0.0
     assert there.tip_lps_mm == pytest.approx((0.0, expected, 0.0), abs=0.05)
+
+
+def test_a_needle_that_the_scan_does_not_show_is_told() -> None:
+    lost = FoundNeedle(3, SHIFT, (0.0, -1.0, 0.0), False, 0.0, 0.0)
+    ice = _told(ICE, [lost], [NEEDLE], carried())
+    assert [r.code for r in ice.reasons] == ["needle_not_found"]
+    assert ice.status is Status.DEGRADED

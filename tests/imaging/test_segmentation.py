@@ -37,9 +37,15 @@ def geometry(slices: int = 48, spacing_mm: float = 2.5) -> SliceGeometry:
 
 
 def scan(
-    volume_id: str, ice: bool, seed: int, fat_half: bool = False, shift_hu: float = 0.0
+    volume_id: str,
+    ice: bool,
+    seed: int,
+    fat_half: bool = False,
+    shift_hu: float = 0.0,
+    nodule_mm: float | None = None,
 ) -> CtVolume:
-    """A CT volume of soft tissue at 55 HU; ice is an ellipsoid around the active zone."""
+    """A CT volume of soft tissue at 55 HU; ice is an ellipsoid around the active zone. With a
+    nodule of that radius around the active zone, lung lies beyond it."""
     g = geometry()
     k, j, i = np.meshgrid(np.arange(48), np.arange(150), np.arange(150), indexing="ij")
     points = g.to_lps_mm(np.stack([k, j, i], -1))
@@ -48,6 +54,9 @@ def scan(
     if fat_half:
         fat = points[..., 0] > 4.0
         hu[fat], contrast[fat] = -100.0, 6.0
+    if nodule_mm is not None:
+        lung = np.linalg.norm(points - CENTRE, axis=-1) > nodule_mm
+        hu[lung], contrast[lung] = -820.0, 0.0
     if ice:
         inside = (((points - CENTRE) / SEMI_AXES) ** 2).sum(-1) < 1
         hu -= contrast * inside
@@ -103,6 +112,16 @@ def test_no_ice_is_no_ice() -> None:
 def test_ice_hidden_in_fat_is_admitted() -> None:
     ice = measure(fat_half=True)
     assert ice.status is not Status.OK or np.percentile(np.abs(surface_error_mm(ice)), 95) < 2.0
+
+
+@pytest.mark.parametrize("nodule_mm", [7.0, 9.0])
+def test_ice_that_ends_in_aerated_lung_is_not_guessed(nodule_mm: float) -> None:
+    """All of the nodule has frozen; where the ice ends nobody can see."""
+    baseline = make_baseline(scan("v001", False, 1, nodule_mm=nodule_mm), GRID)
+    ice = segment_ice(scan("v002", True, 2, nodule_mm=nodule_mm), baseline, [NEEDLE], DROP_HU)
+    assert ice.status is Status.INVALID
+    assert ice.sdf_mm is None
+    assert "edge_hidden" in [r.code for r in ice.reasons]
 
 
 def test_without_needles_nothing_is_measured() -> None:
