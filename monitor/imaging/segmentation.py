@@ -33,6 +33,9 @@ class Settings:
 
     evidence: evidence.Settings = field(default_factory=evidence.Settings)
     surface: surface.Settings = field(default_factory=surface.Settings)
+    # Ice in clear tissue has a gain of some 1800 per ml; with one in a hundred of that the streaks may
+    # be stronger than the ice.
+    least_gain_per_ml: float = 18.0
     # Below this a blob cannot be told from noise and motion beside the needle.
     min_volume_ml: float = 0.15
     # So much better (log-likelihood) must ice explain the scan than none (no ice at all: 0 to 4).
@@ -156,6 +159,9 @@ def _measured(
     near = np.abs(sdf) < grid.spacing_mm[0]
     error_mm, hidden = _edge_quality(edge, near, uncertain_mm, s)
     reasons = _doubts(compared, sdf, error_mm, hidden, s)
+    if near.any() and edge.gain < s.least_gain_per_ml * volume_ml(sdf, grid):
+        text = "Metal or its streaks hide most of the ice."
+        reasons = (*reasons, Reason("edge_hidden", text))
     if hidden > s.unseen_share:
         return _invalid(volume, grid, compared.known, reasons)
     if not near.any() and _would_show(compared, s) < s.min_would_show:

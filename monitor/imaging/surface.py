@@ -68,6 +68,10 @@ class Settings:
     plateau_depth_mm: tuple[float, float] = (1.0, 8.0)
     # A narrow window and edge see nothing of what is farther from the surface.
     beside_mm: float = 7.0
+    # The fall where half of the water is frozen, as a share of the expected one: half the usual plateau.
+    # A lower plateau than 0.72 is more often that of streaks.
+    half_frozen: float = 0.445
+    most_frozen: float = 0.62
     # Position of a half-way edge in a blurred picture: what no fit can know better.
     least_sd_mm: float = 0.3
 
@@ -121,7 +125,19 @@ def fit_edge(e: Evidence, s: Settings = Settings()) -> Edge:
             if not level.half:
                 fit = _fitted_beside(e, fit, level, s, pool)
     sd_mm = np.sqrt(fit.variance_mm2) / _doubled(_steepness(on), shape)
-    return Edge(fit.radius_mm, sd_mm.astype(np.float32, copy=False), fit.plateau, _gain(e, fit, s))
+    return Edge(
+        fit.radius_mm - _deeper_mm(fit.plateau, s),
+        sd_mm.astype(np.float32, copy=False),
+        fit.plateau,
+        _gain(e, fit, s),
+    )
+
+
+def _deeper_mm(plateau: Float32Array, s: Settings) -> Float32Array:
+    """How far inside the fitted edge, where the fall is half of its plateau's, half of the water is
+    frozen: ice that thaws is half thawed throughout, and half of its fall lies outside it."""
+    share = np.clip(s.half_frozen / plateau, 0.5, s.most_frozen)
+    return (0.5 * s.levels[-1].width_mm * np.log(share / (1.0 - share))).astype(np.float32)
 
 
 def _steepness(e: Evidence) -> Float32Array:
