@@ -133,7 +133,7 @@ def _as_json(result: _Result, out: Path | None, seg: Path | None) -> dict[str, A
             "status": moved.status.value,
             "quality": _number(moved.quality),
             "error_mm": _number(moved.error_mm),
-            "shift_mm": _number(moved.shift_mm),
+            "shift_mm": None if moved.status is Status.INVALID else _number(moved.shift_mm),
         },
         "needles": [_needle(n) for n in result.found.needles],
         "scan": {
@@ -154,7 +154,7 @@ def _grid_name(geometry: SliceGeometry) -> str:
 
 def _needle(n: FoundNeedle) -> dict[str, Any]:
     """``direction`` is a unit vector from the tip towards the entry; a needle that was not found is
-    given where the plan has it."""
+    given where it was looked for: where the plan has it, as far as the tissue seems to have moved."""
     return {
         "number": n.number,
         "found": n.found,

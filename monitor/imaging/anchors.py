@@ -18,6 +18,9 @@ from monitor.geometry import FloatArray
 # Tissue lets a needle slide along its own axis only: so far against the picture, and so much more
 # than aside, is a hand's doing and not the breath's.
 _SLID_MM, _SLID_RATIO = 5.0, 2.0
+# The breath leaves needles and picture apart by up to 2.5 times the unevenness of the surroundings'
+# motion (tuning scans); more than that, and than finding and matching explain, is a hand's doing too.
+_APART_MM, _APART_RATIO = 2.5, 3.0
 # Points along an active zone, as shares of it.
 _SHARES = np.array([0.0, 0.5, 1.0])
 
@@ -29,16 +32,20 @@ class Anchors:
     plan_lps_mm: FloatArray
     scan_lps_mm: FloatArray
 
-    def held(self, expected_mm: Callable[[FloatArray], FloatArray]) -> Anchors:
-        """Those that have not slid along themselves against the displacement (n, 3) that the picture
-        says of points (n, 3)."""
+    def held(
+        self, expected_mm: Callable[[FloatArray], FloatArray], uneven_mm: float = 0.0
+    ) -> Anchors:
+        """Those that have not been moved against the displacement (n, 3) that the picture says of
+        points (n, 3); ``uneven_mm`` is how differently it says that the surroundings have moved."""
         middle = self.plan_lps_mm.mean(axis=1)
         off = self.scan_lps_mm.mean(axis=1) - middle - expected_mm(middle)
         axis = _unit(self.scan_lps_mm[:, 1] - self.scan_lps_mm[:, 0])
         along = (off * axis).sum(axis=1)
         aside = np.linalg.norm(off - along[:, None] * axis, axis=1)
         slid = (np.abs(along) > _SLID_MM) & (np.abs(along) > _SLID_RATIO * aside)
-        return Anchors(self.plan_lps_mm[~slid], self.scan_lps_mm[~slid])
+        apart = np.linalg.norm(off, axis=1) > max(_APART_MM, _APART_RATIO * uneven_mm)
+        kept = ~(slid | apart)
+        return Anchors(self.plan_lps_mm[kept], self.scan_lps_mm[kept])
 
     def pull(self, points_lps_mm: FloatArray, reach_mm: float) -> tuple[FloatArray, FloatArray]:
         """How much plan points (n, 3) are held (n,): one for each third of an active zone that is

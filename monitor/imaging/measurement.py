@@ -17,24 +17,27 @@ from monitor.imaging import motion
 from monitor.imaging.anchors import NO_ANCHORS, Anchors
 from monitor.imaging.motion import Template
 from monitor.imaging.needle_finding import FoundNeedle, at_found_place, find_needles
-from monitor.imaging.needles import needle_direction
+from monitor.imaging.needles import active_zone_distance_mm, needle_direction
 from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline, make_baseline, segment_ice
 from monitor.model import CtVolume, IceSegmentation, Reason, Status, worst
 
 # A needle that lies this far from where the tissue has carried it was moved by hand: farther than
 # the registration's error (1.5 mm) and the needle's own (1 mm) together explain.
-_MOVED_MM = 4.0
+_MOVED_MM = 3.0
+# A scan has looked at a needle when it knows so much of what lies so near to its active zone.
+_LOOKED_SHARE, _BESIDE_MM = 0.6, 6.0
 
 
 @dataclass(frozen=True)
 class Reference:
     """The pre-freeze scan, prepared once for everything that later scans are compared with.
-    ``needles`` lie where it shows them, or else as planned."""
+    ``needles`` lie where it shows them (those numbered in ``shown``), or else as planned."""
 
     baseline: Baseline
     template: Template
     needles: tuple[NeedleConfig, ...]
+    shown: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def make_reference(volume: CtVolume, grid: Grid, config: Config) -> Reference:
         for planned, f in zip(config.needles, found, strict=True)
     )
     template = motion.make_template(volume, grid, needles)
-    return Reference(make_baseline(volume, grid), template, needles)
+    shown = frozenset(f.number for f in found if f.found)
+    return Reference(make_baseline(volume, grid), template, needles, shown)
 
 
 def measure(
@@ -78,7 +82,8 @@ def measure(
         config.organ.expected_ice_drop_hu,
         registration,
     )
-    return Measurement(_told(ice, needles, reference.needles, registration), registration, needles)
+    ice = _told(ice, needles, reference.needles, registration)
+    return Measurement(_without_lost_metal(ice, needles, reference), registration, needles)
 
 
 def _mean_shift(found: Sequence[FoundNeedle], before: Sequence[NeedleConfig]) -> list[FloatArray]:
@@ -148,6 +153,35 @@ def _told(
     if not reasons:
         return ice
     return replace(ice, status=worst(ice.status, Status.DEGRADED), reasons=(*ice.reasons, *reasons))
+
+
+def _without_lost_metal(
+    ice: IceSegmentation, found: Sequence[FoundNeedle], reference: Reference
+) -> IceSegmentation:
+    """No measurement where the baseline shows a needle and the scan, which looked there, does not: the
+    missing metal and its streaks would pass for ice."""
+    gone = [
+        n.number
+        for n, f in zip(reference.needles, found, strict=True)
+        if not f.found and n.number in reference.shown and _looked_at(ice, n)
+    ]
+    if not gone or ice.status is Status.INVALID:
+        return ice
+    text = f"Needle {_listed(gone)} is in the baseline and not in the scan: their difference is no ice."
+    nothing = replace(ice, sdf_mm=None, inner_sdf_mm=None, outer_sdf_mm=None)
+    return replace(
+        nothing,
+        volume_ml=float("nan"),
+        edge_error_mm=float("nan"),
+        quality=0.0,
+        status=Status.INVALID,
+        reasons=(*ice.reasons, Reason("needle_gone", text)),
+    )
+
+
+def _looked_at(ice: IceSegmentation, needle: NeedleConfig) -> bool:
+    beside = active_zone_distance_mm(ice.grid, [needle]) < _BESIDE_MM
+    return bool(beside.any() and ice.known[beside].mean() > _LOOKED_SHARE)
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -271,7 +271,8 @@ def _remainder(
     displacement = fit.at(template.points)
     independent = (2.0 * np.sqrt(np.pi) * s.window_mm / s.correlated_mm) ** 3
     own = np.zeros_like(displacement)
-    held, moved = anchors.held(fit.at).pull(template.points, s.anchor_reach_mm)
+    uneven_mm = _unevenness_mm(displacement, template, s)
+    held, moved = anchors.held(fit.at, uneven_mm).pull(template.points, s.anchor_reach_mm)
     for _ in range(s.field_steps):
         residual, weight = _compared(displacement + own, scan, template, level, s)
         spread = _spread(residual, weight)

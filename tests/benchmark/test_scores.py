@@ -205,7 +205,7 @@ def scored(found: Measurement, true: ScanTruth, procedure: Procedure, volume: Ct
     """The baseline: muscle at x > 0 of the plan, fat elsewhere."""
     grid = procedure.analysis_grid
     hu = np.where(grid.points_lps_mm()[..., 0] > 0, 60.0, -100.0).astype(np.float32)
-    reference = Reference(Baseline("v001", "1.3", grid, hu), None, ())  # type: ignore[arg-type]
+    reference = Reference(Baseline("v001", "1.3", grid, hu), None, (), frozenset())  # type: ignore[arg-type]
     return imaging.score("s", found, true, volume, stack(-80, 80), reference, procedure, 0.1)
 
 

@@ -24,7 +24,7 @@ def still(points: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_tissue_beside_the_needles_swings_with_them(count: int) -> None:
-    anchors = Anchors(ZONES[:count], swung(ZONES[:count])).held(still)
+    anchors = Anchors(ZONES[:count], swung(ZONES[:count])).held(still, 10.0)
     beside = np.random.default_rng(1).uniform((-10, -35, -10), (20, 5, 10), (50, 3))
     held, moved = anchors.pull(beside, 18.0)
     assert np.abs(beside + moved - swung(beside)).max() < 0.1
@@ -47,12 +47,15 @@ def test_needles_that_moved_apart_each_take_their_own_surroundings() -> None:
 def test_a_needle_pulled_along_itself_is_no_anchor(slid_mm: float, held: int) -> None:
     seen = ZONES.copy()
     seen[0, :, 1] -= slid_mm
-    assert len(Anchors(ZONES, seen).held(still).plan_lps_mm) == held
+    assert len(Anchors(ZONES, seen).held(still, 1.5).plan_lps_mm) == held
 
 
-def test_a_needle_carried_by_a_breath_that_the_picture_missed_is_one() -> None:
+@pytest.mark.parametrize(("uneven_mm", "held"), [(5.0, 2), (0.8, 0)])
+def test_needles_apart_from_the_picture_are_anchors_only_where_organs_slide(
+    uneven_mm: float, held: int
+) -> None:
     seen = ZONES + np.array([0.0, 2.0, -12.0])
-    assert len(Anchors(ZONES, seen).held(still).plan_lps_mm) == 2
+    assert len(Anchors(ZONES, seen).held(still, uneven_mm).plan_lps_mm) == held
 
 
 def test_without_needles_nothing_is_held() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from monitor.config import NeedleConfig, NeedleType
 from monitor.geometry import Grid
-from monitor.imaging.measurement import _in_plan, _told
+from monitor.imaging.measurement import Reference, _in_plan, _told, _without_lost_metal
 from monitor.imaging.needle_finding import FoundNeedle
 from monitor.imaging.registration import Registration
+from monitor.imaging.segmentation import Baseline
 from monitor.model import IceSegmentation, Status
 
 GRID = Grid((-20.0, -20.0, -20.0), (4.0, 4.0, 4.0), (11, 11, 11))
@@ -44,3 +47,19 @@ def test_a_needle_that_the_scan_does_not_show_is_told() -> None:
     ice = _told(ICE, [lost], [NEEDLE], carried())
     assert [r.code for r in ice.reasons] == ["needle_not_found"]
     assert ice.status is Status.DEGRADED
+
+
+@pytest.mark.parametrize(
+    ("in_baseline", "looked", "gone"),
+    [(True, True, True), (False, True, False), (True, False, False)],
+)
+def test_metal_that_the_scan_lacks_is_no_ice(in_baseline: bool, looked: bool, gone: bool) -> None:
+    lost = FoundNeedle(3, SHIFT, (0.0, -1.0, 0.0), False, 0.0, 0.0)
+    shown = frozenset({3} if in_baseline else set())
+    baseline = Baseline("v1", "1.2", GRID, np.zeros(GRID.shape_zyx, np.float32))
+    reference = Reference(baseline, None, (NEEDLE,), shown)  # type: ignore[arg-type]
+    ice = replace(ICE, known=np.full(GRID.shape_zyx, looked))
+    told = _without_lost_metal(ice, [lost], reference)
+    assert (told.status is Status.INVALID) == gone
+    assert (told.sdf_mm is None) == gone
+    assert ("needle_gone" in [r.code for r in told.reasons]) == gone
