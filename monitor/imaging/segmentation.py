@@ -159,7 +159,8 @@ def _measured(
     near = np.abs(sdf) < grid.spacing_mm[0]
     error_mm, hidden = _edge_quality(edge, near, uncertain_mm, s)
     reasons = _doubts(compared, sdf, error_mm, hidden, s)
-    if near.any() and edge.gain < s.least_gain_per_ml * volume_ml(sdf, grid):
+    thin = edge.gain < s.least_gain_per_ml * volume_ml(sdf, grid)
+    if near.any() and thin and not any(r.code == "edge_hidden" for r in reasons):
         text = "Metal or its streaks hide most of the ice."
         reasons = (*reasons, Reason("edge_hidden", text))
     if hidden > s.unseen_share:
