@@ -30,6 +30,7 @@ from monitor.geometry import FloatArray, Grid, SliceGeometry
 from monitor.imaging.distance import sample
 from monitor.imaging.mask import extent_lps_mm, level_at
 from monitor.imaging.measurement import Measurement, Reference, make_reference, measure
+from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import CtVolume, worst
@@ -154,7 +155,7 @@ def score(
         needles_found=f"{sum(n.found for n in found.needles)}/{len(truth.needles)}",
         needle_tip_mm=tip_mm,
         needle_angle_deg=angle_deg,
-        registration_mm=_registration_mm(found, truth, volume.geometry, procedure),
+        registration_mm=registration_mm(moved, truth, volume.geometry, procedure),
         registration_said_mm=_known(moved.error_mm),
         wall_s=wall_s,
         **_overlap(found, truth, volume.geometry, reference.baseline),
@@ -287,8 +288,8 @@ def _needles(found: Measurement, truth: ScanTruth) -> tuple[float | None, float 
     return max(e[0] for e in errors), max(e[1] for e in errors)
 
 
-def _registration_mm(
-    found: Measurement, truth: ScanTruth, geometry: SliceGeometry, procedure: Procedure
+def registration_mm(
+    registration: Registration, truth: ScanTruth, geometry: SliceGeometry, procedure: Procedure
 ) -> float | None:
     """The median error of the registration over the lesion's border, where the scan looked."""
     border = scores.surface(procedure.lesion_sdf, procedure.analysis_grid).points_lps_mm
@@ -296,5 +297,5 @@ def _registration_mm(
     seen = looked(geometry, true)
     if np.count_nonzero(seen) < _ENOUGH_POINTS:
         return None
-    mine = found.registration.to_scan(border[seen])
+    mine = registration.to_scan(border[seen])
     return float(np.median(np.linalg.norm(mine - true[seen], axis=1)))

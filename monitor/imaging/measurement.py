@@ -19,7 +19,7 @@ from monitor.imaging.motion import Template
 from monitor.imaging.needle_finding import FoundNeedle, at_found_place, find_needles
 from monitor.imaging.needles import active_zone_distance_mm, needle_direction
 from monitor.imaging.registration import Registration
-from monitor.imaging.segmentation import Baseline, make_baseline, segment_ice
+from monitor.imaging.segmentation import Baseline, invalid, make_baseline, segment_ice
 from monitor.model import CtVolume, IceSegmentation, Reason, Status, worst
 
 # A needle that lies this far from where the tissue has carried it was moved by hand: farther than
@@ -83,7 +83,10 @@ def measure(
         registration,
     )
     ice = _told(ice, needles, reference.needles, registration)
-    return Measurement(_without_lost_metal(ice, needles, reference), registration, needles)
+    gone = _gone(ice, needles, reference)
+    if gone and ice.status is not Status.INVALID:
+        ice = invalid(volume, ice.grid, ice.known, (*ice.reasons, gone))
+    return Measurement(ice, registration, needles)
 
 
 def _mean_shift(found: Sequence[FoundNeedle], before: Sequence[NeedleConfig]) -> list[FloatArray]:
@@ -155,28 +158,20 @@ def _told(
     return replace(ice, status=worst(ice.status, Status.DEGRADED), reasons=(*ice.reasons, *reasons))
 
 
-def _without_lost_metal(
+def _gone(
     ice: IceSegmentation, found: Sequence[FoundNeedle], reference: Reference
-) -> IceSegmentation:
-    """No measurement where the baseline shows a needle and the scan, which looked there, does not: the
-    missing metal and its streaks would pass for ice."""
+) -> Reason | None:
+    """Why there is no measurement where the baseline shows a needle and the scan, which looked there,
+    does not: the missing metal and its streaks would pass for ice."""
     gone = [
         n.number
         for n, f in zip(reference.needles, found, strict=True)
         if not f.found and n.number in reference.shown and _looked_at(ice, n)
     ]
-    if not gone or ice.status is Status.INVALID:
-        return ice
+    if not gone:
+        return None
     text = f"Needle {_listed(gone)} is in the baseline and not in the scan: their difference is no ice."
-    nothing = replace(ice, sdf_mm=None, inner_sdf_mm=None, outer_sdf_mm=None)
-    return replace(
-        nothing,
-        volume_ml=float("nan"),
-        edge_error_mm=float("nan"),
-        quality=0.0,
-        status=Status.INVALID,
-        reasons=(*ice.reasons, Reason("needle_gone", text)),
-    )
+    return Reason("needle_gone", text)
 
 
 def _looked_at(ice: IceSegmentation, needle: NeedleConfig) -> bool:

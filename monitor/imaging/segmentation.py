@@ -93,10 +93,10 @@ def segment_ice(
     known = np.isfinite(scan_hu) & np.isfinite(baseline.hu)
     matched = () if registration is None else registration.reasons
     if registration is not None and registration.status is Status.INVALID:
-        return _invalid(volume, grid, known, (*volume.reasons, *matched))
+        return invalid(volume, grid, known, (*volume.reasons, *matched))
     refusal = _refusal(known, needles, grid, s)
     if refusal:
-        return _invalid(volume, grid, known, (*volume.reasons, *matched, refusal))
+        return invalid(volume, grid, known, (*volume.reasons, *matched, refusal))
     compared = evidence.compare(scan_hu, baseline.hu, grid, needles, expected_drop_hu, s.evidence)
     edge = surface.fit_edge(compared.evidence, s.surface)
     uncertain_mm = 0.0 if registration is None else registration.error_mm
@@ -125,9 +125,10 @@ def _refusal(
     return None
 
 
-def _invalid(
+def invalid(
     volume: CtVolume, grid: Grid, known: BoolArray, reasons: tuple[Reason, ...]
 ) -> IceSegmentation:
+    """No measurement of ``volume``, and why."""
     return IceSegmentation(
         volume.volume_id,
         volume.acquired_utc_s,
@@ -158,18 +159,16 @@ def _measured(
     band_mm = s.bound_sds * np.hypot(edge.sd_mm, np.float32(0.5 * uncertain_mm))
     near = np.abs(sdf) < grid.spacing_mm[0]
     error_mm, hidden = _edge_quality(edge, near, uncertain_mm, s)
-    reasons = _doubts(compared, sdf, error_mm, hidden, s)
-    thin = edge.gain < s.least_gain_per_ml * volume_ml(sdf, grid)
-    if near.any() and thin and not any(r.code == "edge_hidden" for r in reasons):
-        text = "Metal or its streaks hide most of the ice."
-        reasons = (*reasons, Reason("edge_hidden", text))
+    thin = bool(near.any()) and edge.gain < s.least_gain_per_ml * volume_ml(sdf, grid)
+    reasons = _doubts(compared, sdf, error_mm, hidden, thin, s)
     if hidden > s.unseen_share:
-        return _invalid(volume, grid, compared.known, reasons)
+        return invalid(volume, grid, compared.known, reasons)
     if not near.any() and _would_show(compared, s) < s.min_would_show:
         text = (
             "No ice is seen, but around the needles it would hardly show (air, metal, fat, bone)."
         )
         reasons = (*reasons, Reason("ice_would_not_show", text))
+        return invalid(volume, grid, compared.known, reasons)
     return IceSegmentation(
         volume.volume_id,
         volume.acquired_utc_s,
@@ -206,8 +205,9 @@ def _would_show(compared: Comparison, s: Settings) -> float:
 
 
 def _doubts(
-    compared: Comparison, sdf: Float32Array, error_mm: float, hidden: float, s: Settings
+    compared: Comparison, sdf: Float32Array, error_mm: float, hidden: float, thin: bool, s: Settings
 ) -> tuple[Reason, ...]:
+    """``hidden`` is the share of the edge that hardly shows; ``thin``: so does all of the ice."""
     reasons = []
     if abs(compared.drift_hu) > s.mismatch_hu or compared.noise_hu > s.mismatch_noise_hu:
         text = (
@@ -220,6 +220,8 @@ def _doubts(
     if hidden > s.hidden_share:
         text = f"{100 * hidden:.0f} % of the ice edge lies where ice hardly shows (fat, bone, metal, air)."
         reasons.append(Reason("edge_hidden", text))
+    elif thin:
+        reasons.append(Reason("edge_hidden", "Metal or its streaks hide most of the ice."))
     elif error_mm > s.poor_edge_error_mm:
         reasons.append(Reason("edge_uncertain", f"The ice edge is uncertain by {error_mm:.1f} mm."))
     return tuple(reasons)
