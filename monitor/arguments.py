@@ -143,6 +143,15 @@ def _add_segment(commands: Any) -> None:
     p.add_argument("--scan", type=Path, required=True, metavar="DIR", help="CT to measure")
     p.add_argument("--case", type=Path, required=True, metavar="CASE.toml", help="the procedure")
     p.add_argument(
+        "--earlier",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a CT between the two, oldest first, may be repeated: in lung, ice shows only against the "
+        "blood that an earlier thaw has left",
+    )
+    p.add_argument(
         "--out", type=Path, required=True, metavar="ICE.nii.gz", help="the mask: 1 is ice"
     )
     p.add_argument("--seg", type=Path, metavar="ICE.dcm", help="the mask as DICOM SEG, too")

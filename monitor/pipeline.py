@@ -292,6 +292,7 @@ def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
     state = replace(
         state,
         ice=ice,
+        reference=measured.reference,
         registration=measured.registration,
         assessment=assessment,
         structures=last_known(state.structures, assessment),

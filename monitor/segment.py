@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,12 @@ from monitor.runtime import open_case
 
 @dataclass(frozen=True)
 class SegmentJob:
-    """What the command line asks for. ``seg`` None: no DICOM SEG."""
+    """What the command line asks for. ``earlier``: scans between the two, oldest first. ``seg`` None:
+    no DICOM SEG."""
 
     case: Path
     baseline: Path
+    earlier: tuple[Path, ...]
     scan: Path
     out: Path
     seg: Path | None
@@ -63,12 +67,13 @@ def run_segment(job: SegmentJob) -> dict[str, Any]:
         raise MaskError(f"--out {job.out}: expected a name ending in {' or '.join(NIFTI_SUFFIXES)}")
     config, procedure = open_case(job.case)
     first = soft_volume(volumes_in(job.baseline, config.patient_id, config.frame_of_reference_uid))
-    volume = soft_volume(volumes_in(job.scan, config.patient_id, first.frame_of_reference_uid))
-    if volume.acquired_utc_s < first.acquired_utc_s:
-        raise SegmentError(
-            f"--scan {job.scan}: was acquired before --baseline {job.baseline}; are they swapped?"
-        )
-    result = _measured(_doubted(volume, procedure), first, procedure)
+    frame = first.frame_of_reference_uid
+    *earlier, volume = (
+        soft_volume(volumes_in(folder, config.patient_id, frame))
+        for folder in (*job.earlier, job.scan)
+    )
+    _check_order(job, [first, *earlier, volume])
+    result = _measured(_doubted(volume, procedure), first, earlier, procedure)
     if result.status is Status.INVALID:
         return _as_json(result, None, None)
     write_nifti(job.out, result.mask, result.geometry)
@@ -76,6 +81,16 @@ def run_segment(job: SegmentJob) -> dict[str, Any]:
         images = [job.scan / instance.path for instance in volume.instances]
         write_seg(job.seg, result.on_slices, images)
     return _as_json(result, job.out, job.seg)
+
+
+def _check_order(job: SegmentJob, volumes: Sequence[CtVolume]) -> None:
+    named = [("--baseline", job.baseline), *(("--earlier", f) for f in job.earlier)]
+    named.append(("--scan", job.scan))
+    for (before, after), (a, b) in zip(pairwise(named), pairwise(volumes), strict=True):
+        if b.acquired_utc_s < a.acquired_utc_s:
+            raise SegmentError(
+                f"{after[0]} {after[1]}: was acquired before {before[0]} {before[1]}; are they swapped?"
+            )
 
 
 def _doubted(volume: CtVolume, procedure: Procedure) -> CtVolume:
@@ -90,10 +105,14 @@ def _doubted(volume: CtVolume, procedure: Procedure) -> CtVolume:
     return replace(volume, status=status, reasons=(*volume.reasons, *reasons))
 
 
-def _measured(volume: CtVolume, first: CtVolume, procedure: Procedure) -> _Result:
-    """``wall_s`` is all of this: from two volumes in memory to the mask."""
+def _measured(
+    volume: CtVolume, first: CtVolume, earlier: Sequence[CtVolume], procedure: Procedure
+) -> _Result:
+    """``wall_s`` is all of this: from the volumes in memory to the mask."""
     began = time.perf_counter()
     reference = make_reference(first, procedure.analysis_grid, procedure.config)
+    for scan in earlier:
+        reference = measure(scan, reference, procedure.config).reference
     found = measure(volume, reference, procedure.config)
     on_slices = mask_on(volume.geometry, found.ice, found.registration)
     geometry = upright(volume.geometry)

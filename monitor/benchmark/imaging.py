@@ -29,7 +29,7 @@ from monitor.decision.assessment import assess
 from monitor.geometry import FloatArray, Grid, SliceGeometry
 from monitor.imaging.distance import sample
 from monitor.imaging.mask import extent_lps_mm, level_at
-from monitor.imaging.measurement import Measurement, Reference, make_reference, measure
+from monitor.imaging.measurement import Measurement, make_reference, measure
 from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline
 from monitor.intake.folder import soft_volume, volumes_in
@@ -108,7 +108,8 @@ def _rows(scenario: Scenario, say: Callable[[str], None]) -> list[Row]:
         found = measure(volume, reference, config, shifts_mm)
         wall_s = time.perf_counter() - began
         shifts_mm = (np.array(found.registration.shift_lps_mm),)  # as in a procedure
-        rows.append(score(scenario.name, found, truth, volume, first, reference, procedure, wall_s))
+        reference = found.reference
+        rows.append(score(scenario.name, found, truth, volume, first, procedure, wall_s))
         say(_line(rows[-1]))
     return rows
 
@@ -124,7 +125,6 @@ def score(
     truth: ScanTruth,
     volume: CtVolume,
     first: CtVolume,
-    reference: Reference,
     procedure: Procedure,
     wall_s: float,
 ) -> Row:
@@ -158,7 +158,7 @@ def score(
         registration_mm=registration_mm(moved, truth, volume.geometry, procedure),
         registration_said_mm=_known(moved.error_mm),
         wall_s=wall_s,
-        **_overlap(found, truth, volume.geometry, reference.baseline),
+        **_overlap(found, truth, volume.geometry),
     )
 
 
@@ -180,16 +180,14 @@ def _difference(measured: float | None, true: float | None) -> float | None:
 # ------------------------------------------------------------------ the ice
 
 
-def _overlap(
-    found: Measurement, truth: ScanTruth, geometry: SliceGeometry, baseline: Baseline
-) -> dict[str, Any]:
+def _overlap(found: Measurement, truth: ScanTruth, geometry: SliceGeometry) -> dict[str, Any]:
     """The scores that compare ice with ice, where the scan looked. An INVALID measurement has no
     overlap with ice that is there: its Dice is 0, its distances are unknown."""
     grid, true_ice, true_level = _around_the_ice(found, truth)
     points = grid.points_lps_mm()
     seen = looked(geometry, points)
     level = level_at(found.ice, found.registration, points)
-    water = _water(baseline, truth.motion.to_plan(points)) & seen
+    water = _water(found.reference.baseline, truth.motion.to_plan(points)) & seen
     true, mine = scores.surface(true_level, grid), scores.surface(level, grid)
     true_seen = looked(geometry, true.points_lps_mm)
     error = scores.surface_error(mine, true, looked(geometry, mine.points_lps_mm), true_seen)

@@ -16,7 +16,9 @@ _INVALID = 3
 
 
 def segment(args: argparse.Namespace) -> int:
-    result = run_segment(SegmentJob(args.case, args.baseline, args.scan, args.out, args.seg))
+    earlier = tuple(args.earlier)
+    job = SegmentJob(args.case, args.baseline, earlier, args.scan, args.out, args.seg)
+    result = run_segment(job)
     print(json.dumps(result, allow_nan=False))
     return _INVALID if result["status"] == Status.INVALID.value else 0
 

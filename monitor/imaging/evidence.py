@@ -39,6 +39,11 @@ class Settings:
     soft_hu: float = -10.0
     fat_contrast: float = 0.15
     air_hu: float = -250.0
+    # Lung that fills holds water as its CT number rises from that of air to that of blood. It fills while
+    # ice thaws, and is then still partly frozen itself: it falls by this share of the whole.
+    air_only_hu: float = -1000.0
+    blood_hu: float = 40.0
+    filled_share: float = 0.7
     bone_hu: tuple[float, float] = (110.0, 200.0)
     solid_hu: float = 150.0
     beside_bone_mm: float = 2.0
@@ -86,23 +91,29 @@ class Comparison:
 def compare(
     scan_hu: Float32Array,
     base_hu: Float32Array,
+    filled: BoolArray,
     grid: Grid,
     needles: Sequence[NeedleConfig],
     expected_drop_hu: float,
     s: Settings = Settings(),
 ) -> Comparison:
-    """Scan against baseline, both on ``grid``, NaN where not seen."""
+    """Scan against the tissue unfrozen, both on ``grid``, NaN where not seen; ``filled``: lung that
+    holds blood in place of air."""
     known = np.isfinite(scan_hu) & np.isfinite(base_hu)
     to_active_mm = beside(scan_hu, freezing_distance_mm(grid, needles))
     to_shaft_mm = beside(scan_hu, shaft_distance_mm(grid, needles))
     usable = known & ~_metal(scan_hu, base_hu, to_shaft_mm, s) & (base_hu > s.air_hu)
-    contrast = _contrast(base_hu, to_shaft_mm, expected_drop_hu, grid, s) * usable
+    contrast = _contrast(base_hu, to_shaft_mm, expected_drop_hu, grid, s)
+    blood = np.clip((base_hu - s.air_only_hu) / (s.blood_hu - s.air_only_hu), 0.0, 1.0)
+    contrast = np.where(filled, s.filled_share * expected_drop_hu * blood, contrast)
+    contrast = (contrast * usable).astype(np.float32)
     drop = np.where(usable, base_hu - scan_hu, 0.0).astype(np.float32)
     far = usable & (to_active_mm > s.far_mm)
     rich = contrast > 0.5 * expected_drop_hu
     drift_hu, drop = _without_drift(drop, usable, rich, far)
     noise_hu = _noise_hu(drop[far & rich], s)
-    trust = _trust(drop, scan_hu, base_hu, usable, far, to_shaft_mm < s.streak_reach_mm, grid, s)
+    streaky = (to_shaft_mm < s.streak_reach_mm) & ~filled  # blood lies as it will, in every slice
+    trust = _trust(drop, scan_hu, base_hu, usable, far, streaky, grid, s)
     weight = trust * _possible(drop, contrast, usable, grid, s) / np.float32(noise_hu**2)
     evidence = Evidence(grid.spacing_mm[0], to_active_mm, drop, contrast, weight)
     return Comparison(evidence, known, drift_hu, noise_hu)

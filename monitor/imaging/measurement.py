@@ -31,7 +31,7 @@ _LOOKED_SHARE, _BESIDE_MM = 0.6, 6.0
 
 @dataclass(frozen=True)
 class Reference:
-    """The pre-freeze scan, prepared once for everything that later scans are compared with.
+    """The pre-freeze scan, prepared for everything that later scans are compared with.
     ``needles`` lie where it shows them (those numbered in ``shown``), or else as planned."""
 
     baseline: Baseline
@@ -42,11 +42,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Measurement:
-    """``ice`` lives on the analysis grid, in the plan's frame; ``needles`` are in the scan's."""
+    """``ice`` lives on the analysis grid, in the plan's frame; ``needles`` are in the scan's.
+    ``reference`` is what the next scan is compared with."""
 
     ice: IceSegmentation
     registration: Registration
     needles: tuple[FoundNeedle, ...]
+    reference: Reference
 
 
 def make_reference(volume: CtVolume, grid: Grid, config: Config) -> Reference:
@@ -75,7 +77,7 @@ def measure(
     registration = motion.register(volume, reference.template, starts_mm, anchors)
     if not all(n.found for n in needles):  # the tissue's way may show where to look
         needles = find_needles(volume, reference.needles, registration.shift_lps_mm)
-    ice = segment_ice(
+    ice, baseline = segment_ice(
         volume,
         reference.baseline,
         _in_plan(needles, reference.needles, registration),
@@ -86,7 +88,7 @@ def measure(
     gone = _gone(ice, needles, reference)
     if gone and ice.status is not Status.INVALID:
         ice = invalid(volume, ice.grid, ice.known, (*ice.reasons, gone))
-    return Measurement(ice, registration, needles)
+    return Measurement(ice, registration, needles, replace(reference, baseline=baseline))
 
 
 def _mean_shift(found: Sequence[FoundNeedle], before: Sequence[NeedleConfig]) -> list[FloatArray]:

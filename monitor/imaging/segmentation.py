@@ -57,6 +57,10 @@ class Settings:
     # Beyond this, away from ice, the scans do not match: contrast came, or another exposure.
     mismatch_hu: float = 12.0
     mismatch_noise_hu: float = 45.0
+    # Lung brightens by blood more than by noise.
+    filled_step_hu: float = 25.0
+    # What filled this near to an active zone may have been frozen then, seen or not.
+    core_mm: float = 7.0
     # A needle is in the picture when so much of its surroundings is.
     needle_reach_mm: float = 5.0
     needle_seen: float = 0.3
@@ -64,12 +68,26 @@ class Settings:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The pre-freeze scan on the analysis grid; ``hu`` is NaN where it did not look."""
+    """The pre-freeze scan on the analysis grid; ``hu`` is NaN where it did not look. ``filled_hu``: what
+    lung has filled with since (blood, after a thaw), NaN elsewhere and where it did so within ice."""
 
     volume_id: str
     frame_of_reference_uid: str
     grid: Grid
     hu: Float32Array
+    filled_hu: Float32Array | None = None
+
+    @property
+    def filled(self) -> BoolArray:
+        """Where lung has filled."""
+        if self.filled_hu is None:
+            return np.zeros(self.hu.shape, bool)
+        return np.isfinite(self.filled_hu)
+
+    @property
+    def unfrozen_hu(self) -> Float32Array:
+        """The tissue without ice, as it was last seen."""
+        return self.hu if self.filled_hu is None else np.where(self.filled, self.filled_hu, self.hu)
 
 
 def make_baseline(volume: CtVolume, grid: Grid) -> Baseline:
@@ -84,28 +102,46 @@ def segment_ice(
     expected_drop_hu: float,
     registration: Registration | None = None,
     s: Settings = Settings(),
-) -> IceSegmentation:
-    """The ice in ``volume`` on the baseline's grid, where the tissue lay then. Never raises on what
-    a scanner may send: what cannot be measured comes back INVALID with the reason."""
+) -> tuple[IceSegmentation, Baseline]:
+    """The ice in ``volume`` on the baseline's grid, where the tissue lay then, and the baseline for the
+    next scan. Never raises on what a scanner may send: what cannot be measured comes back INVALID
+    with the reason."""
     grid = baseline.grid
     moved_mm = None if registration is None else registration.displacement_on(grid)
     scan_hu = hu_on_grid(volume, grid, moved_mm)
     known = np.isfinite(scan_hu) & np.isfinite(baseline.hu)
     matched = () if registration is None else registration.reasons
     if registration is not None and registration.status is Status.INVALID:
-        return invalid(volume, grid, known, (*volume.reasons, *matched))
+        return invalid(volume, grid, known, (*volume.reasons, *matched)), baseline
     refusal = _refusal(known, needles, grid, s)
     if refusal:
-        return invalid(volume, grid, known, (*volume.reasons, *matched, refusal))
-    compared = evidence.compare(scan_hu, baseline.hu, grid, needles, expected_drop_hu, s.evidence)
+        return invalid(volume, grid, known, (*volume.reasons, *matched, refusal)), baseline
+    compared = evidence.compare(
+        scan_hu, baseline.unfrozen_hu, baseline.filled, grid, needles, expected_drop_hu, s.evidence
+    )
     edge = surface.fit_edge(compared.evidence, s.surface)
     uncertain_mm = 0.0 if registration is None else registration.error_mm
     ice = _measured(volume, grid, compared, edge, uncertain_mm, s)
-    return replace(
+    ice = replace(
         ice,
         reasons=(*volume.reasons, *matched, *ice.reasons),
         status=worst(volume.status, ice.status, Status.DEGRADED if matched else Status.OK),
     )
+    distance_mm = compared.evidence.distance_mm
+    core_mm = 0.0 if ice.sdf_mm is None else edge.radius_mm + np.float32(s.bound_sds) * edge.sd_mm
+    return ice, _filled(baseline, scan_hu, distance_mm > np.maximum(core_mm, s.core_mm), s)
+
+
+def _filled(baseline: Baseline, scan_hu: Float32Array, outside: BoolArray, s: Settings) -> Baseline:
+    """With what aerated lung has filled with since: in the next freeze it darkens like other tissue.
+    What filled within the ice never showed itself unfrozen."""
+    before = baseline.unfrozen_hu
+    came = outside & (baseline.hu < s.evidence.air_hu)
+    came &= (scan_hu > s.evidence.air_hu) & (scan_hu > before + s.filled_step_hu)
+    if not came.any():
+        return baseline
+    kept = np.nan if baseline.filled_hu is None else baseline.filled_hu
+    return replace(baseline, filled_hu=np.where(came, scan_hu, kept).astype(np.float32))
 
 
 def _refusal(

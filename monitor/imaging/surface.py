@@ -56,6 +56,9 @@ class Settings:
     correlated_ml: float = 0.006
     # The largest ice that one needle makes is 25 mm from its active zone.
     reach_mm: float = 30.0
+    # A gap: so many millimetres in which ice would hardly gain anything (no ice at all gains 0 to 4).
+    gap_mm: int = 5
+    least_shown: float = 24.0
     # Beyond this a difference is no ice: its pull is bounded.
     outlier_hu: float = 60.0
     # The plateau, as a share of the expected fall: what tissue reaches some mm inside the ice, here
@@ -164,15 +167,18 @@ class _Fit:
 
 
 def _start(e: Evidence, s: Settings) -> tuple[float, float]:
-    """One radius for everything, by likelihood over whole millimetres, and the plateau for it."""
+    """One radius for everything, by likelihood over whole millimetres, and the plateau for it. Ice
+    grows from the needles: what darkens beyond a gap that shows nothing is not taken for it."""
     plateau, radius = s.plateau_mean, 0.0
     drop = np.clip(e.drop_hu, -s.outlier_hu, 2.0 * s.outlier_hu)
     count = int(s.reach_mm)
     shell = np.minimum(e.distance_mm, count).astype(np.int32).ravel()
+    shows = e.weight * (s.plateau_mean * e.contrast_hu) ** 2
+    last = _before_gap(_per_shell(shows, shell, count) * _samples(e, s), s)
     for _ in range(2):
         expected = plateau * e.contrast_hu
         gain = e.weight * expected * (2.0 * drop - expected)
-        total = np.cumsum(np.bincount(shell, gain.ravel(), count + 1)[:count])
+        total = np.cumsum(_per_shell(gain, shell, count)[:last])
         best = int(np.argmax(total))
         radius = best + 1.0 if total[best] > 0 else 0.0
         core = e.weight * (e.distance_mm < max(radius - 2.0, 2.0))
@@ -180,9 +186,27 @@ def _start(e: Evidence, s: Settings) -> tuple[float, float]:
     return radius, plateau
 
 
+def _per_shell(values: Float32Array, shell: npt.NDArray[np.int32], count: int) -> FloatArray:
+    """Sums over the voxels of each whole millimetre."""
+    return np.bincount(shell, values.ravel(), count + 1)[:count].astype(np.float64)
+
+
+def _before_gap(shows: FloatArray, s: Settings) -> int:
+    """How many millimetres from the needles the evidence goes on; ``shows``: the gain of a frozen shell."""
+    across = np.convolve(shows, np.ones(s.gap_mm), "valid")
+    across[: s.gap_mm] = np.inf  # metal hides the middle
+    blind = np.flatnonzero(across < s.least_shown)
+    return int(blind[0]) + 1 if len(blind) else len(shows)
+
+
+def _samples(e: Evidence, s: Settings) -> float:
+    """Independent samples per voxel."""
+    return e.spacing_mm**3 / 1000.0 / s.correlated_ml
+
+
 def _ratio(weight: Float32Array, e: Evidence, s: Settings) -> float:
     """The plateau by least squares over weighted voxels, held to what is usual."""
-    independent = e.spacing_mm**3 / 1000.0 / s.correlated_ml
+    independent = _samples(e, s)
     hold = 1.0 / s.plateau_sd**2
     seen = float((weight * e.contrast_hu * e.drop_hu).sum()) * independent
     whole = float((weight * e.contrast_hu**2).sum()) * independent
@@ -277,7 +301,7 @@ def _gain(e: Evidence, fit: _Fit, s: Settings) -> float:
     expected = fit.plateau * e.contrast_hu * (e.distance_mm < fit.radius_mm)
     drop = np.clip(e.drop_hu, -s.outlier_hu, 2.0 * s.outlier_hu)
     total = float((0.5 * e.weight * expected * (2.0 * drop - expected)).sum())
-    return total * e.spacing_mm**3 / 1000.0 / s.correlated_ml
+    return total * _samples(e, s)
 
 
 # ------------------------------------------------------------------ resolution

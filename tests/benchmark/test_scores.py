@@ -198,15 +198,15 @@ def measured(
     field = np.broadcast_to(moved_mm[:, None, None, None], (3, 3, 3, 3)).astype(np.float32)
     shift = (float(moved_mm[0]), float(moved_mm[1]), float(moved_mm[2]))
     needle = FoundNeedle(1, (-8.0, -3.0, 5.0), (1.0, 0.0, 0.0), True, 1.0, 0.0)
-    return Measurement(replace(ice, **how), Registration(coarse, field, 0.5, 0.9, shift), (needle,))
+    # The baseline: muscle at x > 0 of the plan, fat elsewhere.
+    hu = np.where(grid.points_lps_mm()[..., 0] > 0, 60.0, -100.0).astype(np.float32)
+    reference = Reference(Baseline("v001", "1.3", grid, hu), None, (), frozenset())  # type: ignore[arg-type]
+    registration = Registration(coarse, field, 0.5, 0.9, shift)
+    return Measurement(replace(ice, **how), registration, (needle,), reference)
 
 
 def scored(found: Measurement, true: ScanTruth, procedure: Procedure, volume: CtVolume) -> Row:
-    """The baseline: muscle at x > 0 of the plan, fat elsewhere."""
-    grid = procedure.analysis_grid
-    hu = np.where(grid.points_lps_mm()[..., 0] > 0, 60.0, -100.0).astype(np.float32)
-    reference = Reference(Baseline("v001", "1.3", grid, hu), None, (), frozenset())  # type: ignore[arg-type]
-    return imaging.score("s", found, true, volume, stack(-80, 80), reference, procedure, 0.1)
+    return imaging.score("s", found, true, volume, stack(-80, 80), procedure, 0.1)
 
 
 def test_a_scan_is_scored_as_two_spheres_must_be(procedure: Procedure) -> None:

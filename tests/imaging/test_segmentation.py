@@ -9,6 +9,7 @@ from scipy import ndimage
 from monitor.config import NeedleConfig, NeedleType
 from monitor.geometry import Grid, SliceGeometry
 from monitor.imaging.distance import sample
+from monitor.imaging.needles import freezing_distance_mm
 from monitor.imaging.segmentation import make_baseline, segment_ice
 from monitor.model import CtVolume, IceSegmentation, Status
 
@@ -43,9 +44,11 @@ def scan(
     fat_half: bool = False,
     shift_hu: float = 0.0,
     nodule_mm: float | None = None,
+    blood_mm: float | None = None,
 ) -> CtVolume:
     """A CT volume of soft tissue at 55 HU; ice is an ellipsoid around the active zone. With a
-    nodule of that radius around the active zone, lung lies beyond it."""
+    nodule of that radius around the active zone, lung lies beyond it, filled with blood as far as
+    ``blood_mm``."""
     g = geometry()
     k, j, i = np.meshgrid(np.arange(48), np.arange(150), np.arange(150), indexing="ij")
     points = g.to_lps_mm(np.stack([k, j, i], -1))
@@ -56,6 +59,8 @@ def scan(
         hu[fat], contrast[fat] = -100.0, 6.0
     if nodule_mm is not None:
         lung = np.linalg.norm(points - CENTRE, axis=-1) > nodule_mm
+        if blood_mm is not None:
+            lung &= np.linalg.norm(points - CENTRE, axis=-1) > blood_mm
         hu[lung], contrast[lung] = -820.0, 0.0
     if ice:
         inside = (((points - CENTRE) / SEMI_AXES) ** 2).sum(-1) < 1
@@ -71,7 +76,7 @@ def scan(
 
 def measure(ice: bool = True, fat_half: bool = False, shift_hu: float = 0.0) -> IceSegmentation:
     baseline = make_baseline(scan("v001", False, 1, fat_half), GRID)
-    return segment_ice(scan("v002", ice, 2, fat_half, shift_hu), baseline, [NEEDLE], DROP_HU)
+    return segment_ice(scan("v002", ice, 2, fat_half, shift_hu), baseline, [NEEDLE], DROP_HU)[0]
 
 
 def surface_error_mm(ice: IceSegmentation) -> np.ndarray:
@@ -118,15 +123,41 @@ def test_ice_hidden_in_fat_is_admitted() -> None:
 def test_ice_that_ends_in_aerated_lung_is_not_guessed(nodule_mm: float) -> None:
     """All of the nodule has frozen; where the ice ends nobody can see."""
     baseline = make_baseline(scan("v001", False, 1, nodule_mm=nodule_mm), GRID)
-    ice = segment_ice(scan("v002", True, 2, nodule_mm=nodule_mm), baseline, [NEEDLE], DROP_HU)
+    ice, _ = segment_ice(scan("v002", True, 2, nodule_mm=nodule_mm), baseline, [NEEDLE], DROP_HU)
     assert ice.status is Status.INVALID
     assert ice.sdf_mm is None
     assert "edge_hidden" in [r.code for r in ice.reasons]
 
 
+def test_ice_in_lung_shows_once_blood_has_filled_it() -> None:
+    """The thaw fills the lung around the nodule; the next freeze darkens what has filled."""
+    baseline = make_baseline(scan("v001", False, 1, nodule_mm=9.0), GRID)
+    thawed = scan("v002", False, 2, nodule_mm=9.0, blood_mm=21.0)
+    _, baseline = segment_ice(thawed, baseline, [NEEDLE], DROP_HU)
+    filled = baseline.filled
+    middle = tuple(np.round(GRID.to_index_zyx(CENTRE)).astype(int))
+    assert 15.0 < filled.sum() * GRID.voxel_ml < 40.0
+    assert not filled[middle]
+    frozen = scan("v003", True, 3, nodule_mm=9.0, blood_mm=21.0)
+    ice, _ = segment_ice(frozen, baseline, [NEEDLE], DROP_HU)
+    assert ice.status is Status.OK, ice.reasons
+    assert abs(ice.volume_ml / true_volume_ml() - 1) < 0.12
+    assert np.percentile(np.abs(surface_error_mm(ice)), 95) < 2.0
+
+
+def test_what_filled_within_the_ice_is_no_evidence_against_it() -> None:
+    """Lung that fills while the ice is there has never been seen unfrozen."""
+    baseline = make_baseline(scan("v001", False, 1, nodule_mm=9.0), GRID)
+    _, after = segment_ice(
+        scan("v002", True, 2, nodule_mm=9.0, blood_mm=21.0), baseline, [NEEDLE], DROP_HU
+    )
+    assert after.filled.any()
+    assert not after.filled[freezing_distance_mm(GRID, [NEEDLE]) < 6.0].any()
+
+
 def test_without_needles_nothing_is_measured() -> None:
     baseline = make_baseline(scan("v001", False, 1), GRID)
-    ice = segment_ice(scan("v002", True, 2), baseline, [], DROP_HU)
+    ice, _ = segment_ice(scan("v002", True, 2), baseline, [], DROP_HU)
     assert (ice.status, ice.sdf_mm, ice.reasons[-1].code) == (
         Status.INVALID,
         None,
@@ -138,7 +169,7 @@ def test_ice_that_leaves_the_scan_is_said() -> None:
     baseline = make_baseline(scan("v001", False, 1), GRID)
     full = scan("v002", True, 2)
     g = replace(full.geometry, slice_offsets_mm=full.geometry.slice_offsets_mm[:26])
-    ice = segment_ice(replace(full, geometry=g, hu=full.hu[:26]), baseline, [NEEDLE], DROP_HU)
+    ice, _ = segment_ice(replace(full, geometry=g, hu=full.hu[:26]), baseline, [NEEDLE], DROP_HU)
     assert ice.status is Status.DEGRADED
     assert "ice_leaves_scan" in [r.code for r in ice.reasons]
 

@@ -49,6 +49,16 @@ def test_an_egg_in_noise_is_found_to_a_third_of_a_millimetre() -> None:
     assert edge.gain > 5000
 
 
+def test_darkness_beyond_what_shows_nothing_is_not_ice() -> None:
+    """A nodule in lung: its ice shows, then nothing does, and beyond that the chest wall is darker."""
+    distance = segment_mm(0.0)
+    e = evidence(distance < 7.0, distance)
+    blind = (distance > 9.0) & (distance < 19.0)
+    drop = np.where(distance > 19.0, np.float32(DROP_HU), e.drop_hu)
+    edge = fit_edge(replace(e, drop_hu=drop, weight=np.where(blind, np.float32(0.0), e.weight)))
+    assert dice(edge.radius_mm > distance, distance < 7.0) > 0.9
+
+
 def test_two_balls_that_have_not_met_and_a_needle_that_failed() -> None:
     distance = np.minimum(segment_mm(-14.0), segment_mm(14.0))
     one = segment_mm(-14.0) < 8.0
