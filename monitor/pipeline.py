@@ -261,6 +261,7 @@ def _take_baseline(
     expected = assembly.with_frame(state.assembly, volume.frame_of_reference_uid)
     reasons = (
         *volume.reasons,
+        *reference.reasons,
         Reason("baseline", "This scan is the baseline: there is no ice to measure yet."),
     )
     assessment = unknown(procedure.plan, volume.volume_id, volume.acquired_utc_s, reasons)

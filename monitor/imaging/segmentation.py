@@ -43,6 +43,10 @@ class Settings:
     # The bounds: 90 % of the true surface lies within so many of the fit's deviations (tuning scans;
     # the fit does not know of streaks and of registration).
     bound_sds: float = 1.9
+    # Slices above this, by so much of the excess: a surface between two of them is guessed (tuning scans
+    # with every two slices averaged, or every second one taken away).
+    usual_slice_mm: float = 2.5
+    coarse_share: float = 0.35
     # The edge counts as hidden where its deviation is more than this; on so much of it the result
     # is doubtful.
     hidden_sd_mm: float = 1.2
@@ -120,6 +124,7 @@ def segment_ice(
         scan_hu, baseline.unfrozen_hu, baseline.filled, grid, needles, expected_drop_hu, s.evidence
     )
     edge = surface.fit_edge(compared.evidence, s.surface)
+    edge = replace(edge, sd_mm=np.hypot(edge.sd_mm, _coarse_mm(volume, s)))
     uncertain_mm = 0.0 if registration is None else registration.error_mm
     ice = _measured(volume, grid, compared, edge, uncertain_mm, s)
     ice = replace(
@@ -142,6 +147,13 @@ def _filled(baseline: Baseline, scan_hu: Float32Array, outside: BoolArray, s: Se
         return baseline
     kept = np.nan if baseline.filled_hu is None else baseline.filled_hu
     return replace(baseline, filled_hu=np.where(came, scan_hu, kept).astype(np.float32))
+
+
+def _coarse_mm(volume: CtVolume, s: Settings) -> np.float32:
+    """What slices thicker or farther apart than those the fit was made for add to the deviation."""
+    g = volume.geometry
+    excess_mm = max(g.slice_thickness_mm, g.slice_spacing_mm) - s.usual_slice_mm
+    return np.float32(s.coarse_share * max(excess_mm, 0.0))
 
 
 def _refusal(

@@ -14,6 +14,8 @@ from monitor.geometry import SliceGeometry
 from monitor.model import CtSlice, CtVolume, FloatArray, Reason, Status
 
 COLLINEAR_MM = 0.05
+# Slices this many thicknesses apart leave tissue out; a little more than 1 is a habit of table speeds.
+_APART = 1.5
 
 
 def stack(slices: Sequence[CtSlice], volume_id: str, completed_by: str) -> CtVolume | Reason:
@@ -28,7 +30,7 @@ def stack(slices: Sequence[CtSlice], volume_id: str, completed_by: str) -> CtVol
         return geometry
     first = ordered[0]
     acquired_utc_s, reasons = _acquired(slices)
-    reasons += gap_reasons(np.array(geometry.slice_offsets_mm))
+    reasons += gap_reasons(np.array(geometry.slice_offsets_mm)) or apart_reasons(geometry)
     if not first.series_uid:
         reasons.append(Reason("series_uid_missing", "The images name no series."))
     hu = np.stack([s.hu for s in ordered])
@@ -98,6 +100,17 @@ def gap_reasons(offsets_mm: FloatArray) -> list[Reason]:
         return [Reason("missing_slices", f"{missing} slice(s) missing, after slice {at}.")]
     between = f"from {gaps.min():.2f} to {gaps.max():.2f} mm"
     return [Reason("variable_slice_gap", f"The distance between slices varies {between}.")]
+
+
+def apart_reasons(geometry: SliceGeometry) -> list[Reason]:
+    """Whether even slices leave out tissue between them: thin ones, or every second one was lost."""
+    spacing, thickness = geometry.slice_spacing_mm, geometry.slice_thickness_mm
+    if spacing <= _APART * thickness:
+        return []
+    text = (
+        f"The slices are {spacing:.1f} mm apart and {thickness:.1f} mm thick: not all was imaged."
+    )
+    return [Reason("slices_apart", text)]
 
 
 def contiguous(slices: Sequence[CtSlice]) -> bool:

@@ -9,8 +9,9 @@ import pytest
 
 from monitor.config import NeedleConfig, NeedleType
 from monitor.geometry import Grid
-from monitor.imaging.measurement import Reference, _gone, _in_plan, _told
+from monitor.imaging.measurement import Reference, _frozen_already, _gone, _in_plan, _told
 from monitor.imaging.needle_finding import FoundNeedle
+from monitor.imaging.needles import freezing_distance_mm
 from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline
 from monitor.model import IceSegmentation, Status
@@ -30,11 +31,17 @@ def carried() -> Registration:
     return Registration(GRID, field, 0.5, 0.9, SHIFT)
 
 
+def reference(shown: set[int] | None = None) -> Reference:
+    """A dark baseline in which those needles are seen."""
+    baseline = Baseline("v1", "1.2", GRID, np.zeros(GRID.shape_zyx, np.float32))
+    return Reference(baseline, None, (NEEDLE,), frozenset(shown or ()))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("retracted_mm", "told"), [(0.0, False), (2.0, False), (8.0, True)])
 def test_a_needle_moved_against_the_tissue_is_told(retracted_mm: float, told: bool) -> None:
     tip = (SHIFT[0], SHIFT[1] - retracted_mm, SHIFT[2])
     found = FoundNeedle(3, tip, (0.0, -1.0, 0.0), True, 1.0, retracted_mm)
-    ice = _told(ICE, [found], [NEEDLE], carried())
+    ice = _told(ICE, [found], reference(), carried())
     assert ("needle_moved" in [r.code for r in ice.reasons]) == told
     assert ice.status is (Status.DEGRADED if told else Status.OK)
     (there,) = _in_plan([found], [NEEDLE], carried())
@@ -44,7 +51,7 @@ def test_a_needle_moved_against_the_tissue_is_told(retracted_mm: float, told: bo
 
 def test_a_needle_that_the_scan_does_not_show_is_told() -> None:
     lost = FoundNeedle(3, SHIFT, (0.0, -1.0, 0.0), False, 0.0, 0.0)
-    ice = _told(ICE, [lost], [NEEDLE], carried())
+    ice = _told(ICE, [lost], reference(), carried())
     assert [r.code for r in ice.reasons] == ["needle_not_found"]
     assert ice.status is Status.DEGRADED
 
@@ -55,9 +62,18 @@ def test_a_needle_that_the_scan_does_not_show_is_told() -> None:
 )
 def test_metal_that_the_scan_lacks_is_no_ice(in_baseline: bool, looked: bool, gone: bool) -> None:
     lost = FoundNeedle(3, SHIFT, (0.0, -1.0, 0.0), False, 0.0, 0.0)
-    shown = frozenset({3} if in_baseline else set())
-    baseline = Baseline("v1", "1.2", GRID, np.zeros(GRID.shape_zyx, np.float32))
-    reference = Reference(baseline, None, (NEEDLE,), shown)  # type: ignore[arg-type]
     ice = replace(ICE, known=np.full(GRID.shape_zyx, looked))
-    reason = _gone(ice, [lost], reference)
+    reason = _gone(ice, [lost], reference({3} if in_baseline else set()))
     assert (reason is not None and reason.code == "needle_gone") == gone
+
+
+@pytest.mark.parametrize(("near_hu", "doubted"), [(50.0, False), (20.0, False), (-10.0, True)])
+def test_a_baseline_that_looks_frozen_is_doubted(near_hu: float, doubted: bool) -> None:
+    """A lesion may be darker than the liver; ice is darker than any."""
+    grid = Grid((-30.0, -30.0, -30.0), (1.0, 1.0, 1.0), (61, 61, 61))
+    near = freezing_distance_mm(grid, [NEEDLE]) < 9.0
+    hu = np.where(near, near_hu, 50.0).astype(np.float32)
+    reasons = _frozen_already(Baseline("v1", "1.2", grid, hu), (NEEDLE,))
+    assert [r.code for r in reasons] == ["baseline_frozen"] * doubted
+    ice = _told(ICE, [], replace(reference(), needles=(), reasons=reasons), carried())
+    assert (ice.status is Status.DEGRADED) == doubted

@@ -96,6 +96,16 @@ def test_holes_wait_for_silence() -> None:
     assert volume.status is Status.DEGRADED
 
 
+def test_every_second_slice_lost_is_told() -> None:
+    """What is left is even: only the thickness says that tissue between was not imaged."""
+    state, _ = feed(START, series(20)[::2])
+    _, (volume,) = assembly.tick(state, 5.0)
+    (reason,) = [r for r in volume.reasons if r.code != "acquisition_time_missing"]
+    assert reason.code == "slices_apart"
+    assert "5.0 mm apart and 2.5 mm thick" in reason.text
+    assert volume.status is Status.DEGRADED
+
+
 def test_silence_adapts_to_the_sender() -> None:
     state, _ = feed(START, series(10, gap_s=1.0))
     assert assembly.tick(state, 9.0 + 2.5)[1] == []
