@@ -50,7 +50,7 @@ class Settings:
     # The edge counts as hidden where its deviation is more than this; on so much of it the result
     # is doubtful.
     hidden_sd_mm: float = 1.2
-    hidden_share: float = 0.2
+    hidden_share: float = 0.25
     # With so much of it hidden nothing but the needles says where the ice is: that is no measurement.
     unseen_share: float = 0.8
     poor_edge_error_mm: float = 1.5
