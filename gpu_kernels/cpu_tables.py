@@ -96,11 +96,11 @@ def constants_of(
         [t.held_degc for t in problem.tissues], [drive(n).table for n in problem.needles], duties
     )
     cell_m3 = float(np.prod(problem.spacing_mm)) / 1e9
-    cooling = problem.members.cooling[m]
+    cooling = problem.members.cooling_by_needle(len(problem.needles))[m]
     kinds = np.array([drive(n).kind for n in problem.needles], np.int64)
     # A member's cooling scales the duty.
-    for first, last in ranges[2].astype(int):
-        table_value[first:last] *= cooling
+    for (first, last), share in zip(ranges[2].astype(int), cooling, strict=True):
+        table_value[first:last] *= share
     at_piece = np.stack([curves[:, i] for i in (0, 1, 5, 6)], axis=-1)
     share = np.concatenate(
         [s.tissue[..., None], np.broadcast_to(at_piece, (len(s.needle), *at_piece.shape))], axis=-1

@@ -76,15 +76,21 @@ class Needle:
 
 @dataclass(frozen=True)
 class Members:
-    """Ensemble members: multipliers of the nominal parameters, one entry per member."""
+    """Ensemble members: multipliers of the nominal parameters, one entry per member. A member's
+    ``cooling`` is one number for all needles, or one for each."""
 
     perfusion: tuple[float, ...] = (1.0,)
     latent_heat: tuple[float, ...] = (1.0,)
     k_frozen: tuple[float, ...] = (1.0,)
-    cooling: tuple[float, ...] = (1.0,)
+    cooling: tuple[float | tuple[float, ...], ...] = (1.0,)
 
     def __len__(self) -> int:
         return len(self.perfusion)
+
+    def cooling_by_needle(self, needles: int) -> FloatArray:
+        """(member, needle)."""
+        rows = [np.broadcast_to(np.asarray(c, float), (needles,)) for c in self.cooling]
+        return np.array(rows).reshape(len(rows), needles)
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ class _Constants:
             "strength": s.metre / cell_m3,
             "contact": s.contact_w_m_k,
             "share": s.tissue,
-            "cooling": problem.members.cooling,
+            "cooling": problem.members.cooling_by_needle(len(problem.needles))[:, s.needle],
             "touched_weight": by_voxel.weight,
             "free": may_change(problem, by_voxel.voxel),
         }

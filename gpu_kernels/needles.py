@@ -138,7 +138,8 @@ def sink_per_s(problem: Problem, parameters: Table, s: Shafts) -> float:
     tissue = np.unique(problem.label_zyx.ravel()[voxel])
     k = np.maximum(parameters.k_frozen, parameters.k_unfrozen)[:, tissue].max()
     per_c = np.maximum(parameters.per_cf, parameters.per_cu)[:, tissue].max()
-    return float(density_per_m.max() * k * per_c * max(problem.members.cooling))
+    cooling = problem.members.cooling_by_needle(len(problem.needles))
+    return float(density_per_m.max() * k * per_c * cooling.max(initial=0.0))
 
 
 def _pieces(problem: Problem, needle: Needle, sigma: float) -> tuple[FloatArray, float]:

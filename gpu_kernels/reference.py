@@ -89,6 +89,7 @@ class Law:
     def __init__(self, problem: Problem) -> None:
         self.table = law.table(problem)
         self.problem, self.shafts = problem, shafts(problem)
+        self.cooling = problem.members.cooling_by_needle(len(problem.needles))
         every = np.arange(problem.label_zyx.size)
         self.free = may_change(problem, every).reshape(problem.label_zyx.shape)
         names = tuple(self.table.__dataclass_fields__)
@@ -158,7 +159,7 @@ class Law:
         s, m = self.shafts, member
         needle = self.problem.needles[s.needle[piece]]
         value, duty = driven_at(needle, time_s)
-        effort = duty * self.problem.members.cooling[m]
+        effort = duty * self.cooling[m, s.needle[piece]]
         if np.isnan(value) or effort == 0.0:
             return 0.0
         kind = drive(needle).kind

@@ -32,7 +32,7 @@ def check(problem: Problem) -> None:
         _check_numbers("rim_degc", (problem.rim_degc,), 1, least=-273.15)
     _check_numbers("stasis_s", (problem.stasis_s,), 1, least=0.0)
     _check_blood(problem.blood)
-    _check_members(problem.members)
+    _check_members(problem.members, len(problem.needles))
     for i, needle in enumerate(problem.needles):
         _check_needle(f"needles[{i}]", needle, problem)
 
@@ -106,11 +106,18 @@ def _check_blood(blood: Blood) -> None:
     _check_numbers("blood.c_j_kg_k", (blood.c_j_kg_k,), 1, above=0.0)
 
 
-def _check_members(members: Members) -> None:
+def _check_members(members: Members, needles: int) -> None:
     if len(members) == 0:
         raise ValueError("members.perfusion: expected at least one member")
-    for name in ("perfusion", "latent_heat", "cooling"):
+    for name in ("perfusion", "latent_heat"):
         _check_numbers(f"members.{name}", getattr(members, name), len(members), least=0.0)
+    if len(members.cooling) != len(members):
+        raise ValueError(
+            f"members.cooling: expected {len(members)} entries, got {len(members.cooling)}"
+        )
+    for m, cooling in enumerate(members.cooling):
+        each = cooling if isinstance(cooling, tuple) else (cooling,) * needles
+        _check_numbers(f"members.cooling[{m}]", each, needles, least=0.0)
     _check_numbers("members.k_frozen", members.k_frozen, len(members), above=0.0)
 
 

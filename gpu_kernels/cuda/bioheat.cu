@@ -292,7 +292,7 @@ piece_heat(const REAL* __restrict__ h_all, const unsigned char* __restrict__ lab
   }
   if (threadIdx.x != 0) return;
   const int n = needle[piece];
-  const REAL effort = duty[n] * cooling[member];
+  const REAL effort = duty[n] * cooling[member * pieces + piece];
   REAL drawn = 0;
   if (value[n] == value[n] && effort > REAL(0)) {
     const REAL* of = share + piece * tissues;

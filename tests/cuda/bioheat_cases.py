@@ -68,7 +68,7 @@ def problem(boundary: str = "fixed", stasis_s: float = 30.0) -> Problem:
         spacing,
         _needles(),
         boundary=boundary,
-        members=Members((1.0, 1.7), (1.0, 0.8), (1.0, 1.1), (1.0, 0.7)),
+        members=Members((1.0, 1.7), (1.0, 0.8), (1.0, 1.1), (1.0, (0.7, 1.1, 0.9, 0.6, 1.0, 0.8))),
         stasis_s=stasis_s,
     )
 

@@ -35,7 +35,7 @@ def two_needles(boundary: str = "fixed") -> Problem:
     problem = cube(40.0, 2.0, needles, (SOFT, FAT), boundary)
     label = problem.label_zyx.copy()
     label[:, :, 12:] = 1
-    members = Members((1.0, 1.8), (1.0, 0.8), (1.0, 1.1), (1.0, 0.7))
+    members = Members((1.0, 1.8), (1.0, 0.8), (1.0, 1.1), (1.0, (0.7, 1.2)))
     return replace(problem, label_zyx=label, spacing_mm=(2.0, 2.0, 2.5), members=members)
 
 
