@@ -113,7 +113,7 @@ def test_steps_stop_at_changes_and_shorten_where_the_front_is_fast() -> None:
         ({"tissues": (replace(SOFT, solidus_degc=0.0),)}, "solidus_degc"),
         ({"tissues": (replace(SOFT, solidus_degc=float("nan")),)}, "solidus_degc"),
         ({"members": Members((1.0, 1.0), (1.0,), (1.0,), (1.0,))}, "members.latent_heat"),
-        ({"members": Members(cooling=((1.0, -0.1),))}, "members.cooling[0]"),
+        ({"members": Members(cooling=((1.0, -0.1),))}, "members.cooling"),
         ({"needles": (replace(needle(), direction=(0.0, 0.0, 2.0)),)}, "direction"),
         ({"needles": (replace(needle(), direction=(0.0, 0.0, float("nan"))),)}, "direction"),
         ({"needles": (replace(needle(), tip_mm=(0.0, 0.0, float("nan"))),)}, "tip_mm"),
