@@ -24,8 +24,10 @@ from monitor.imaging.needles import (
     shaft_distance_mm,
 )
 from monitor.imaging.registration import Registration
-from monitor.imaging.segmentation import Baseline, invalid, make_baseline, segment_ice
+from monitor.imaging.segmentation import Baseline, Settings, invalid, make_baseline, segment_ice
 from monitor.model import CtVolume, IceSegmentation, Reason, Status, worst
+
+_SETTINGS = Settings()
 
 # A needle that lies this far from where the tissue has carried it was moved by hand: farther than
 # the registration's error (1.5 mm) and the needle's own (1 mm) together explain.
@@ -81,6 +83,7 @@ def measure(
     reference: Reference,
     config: Config,
     starts_mm: Sequence[FloatArray] = (),
+    s: Settings = _SETTINGS,
 ) -> Measurement:
     """Measures a scan. Never raises on what a scanner may send: what cannot be measured comes back
     INVALID with the reason. ``starts_mm``: shifts worth trying first (that of the scan before)."""
@@ -96,6 +99,7 @@ def measure(
         _in_plan(needles, reference.needles, registration),
         config.organ.expected_ice_drop_hu,
         registration,
+        s,
     )
     ice = _told(ice, needles, reference, registration)
     gone = _gone(ice, needles, reference)
