@@ -1,0 +1,205 @@
+"""What the scans have taught the model: parameters and state, after each of them. Seconds since the
+first freeze began, mm, arrays (member, z, y, x).
+
+Each scan's surface is compared with what every member predicts there; an ensemble smoother corrects
+the parameters by all scans so far (``smoother``), and the members run again from the start. What
+the parameters cannot explain (a vessel, another tissue) moves the state onto the measured surface (``anchor``).
+Invariant: the parameters come from measured surfaces only, and the same scans give the same estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gpu_kernels.engine import Engine, Members, Problem, State
+from monitor.geometry import Grid
+from monitor.imaging.distance import resample
+from monitor.model import Float32Array, FloatArray, IceSegmentation, Reason
+from monitor.prediction import ensemble
+from monitor.prediction.anchor import MAX_SHIFT_MM, anchored_temperature_degc
+from monitor.prediction.ensemble import Prior
+from monitor.prediction.observation import EdgePoints, beyond_mm, edge_points
+from monitor.prediction.smoother import updated
+
+BODY_DEGC = 37.0
+
+# The problem of this case for given members.
+MakeProblem = Callable[[Members], Problem]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every number of the assimilation, with its reason."""
+
+    prior: Prior = Prior()
+    # Two steps: the model bends enough over the prior's width for one to overshoot; four gained 0.01 mm.
+    alphas: tuple[float, ...] = (2.0, 2.0)
+    # Points of a surface. Their errors go together over some 10 mm, so each counts for less.
+    points: int = 150
+    together_mm: float = 10.0
+    # What the model gets wrong whatever its parameters: vessels, tissue borders, the needles' profile.
+    model_mm: float = 0.8
+    # The spread never falls below this share of the prior's: a model that is wrong must not be sure.
+    least_share: float = 0.25
+    # Fewer points make no surface.
+    least_points: int = 20
+    # Each member starts from a surface of its own, off by its share of the measurement's error.
+    start_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One scan's surface, when, and the variance that each of its points counts with (mm²)."""
+
+    at_s: float
+    edge: EdgePoints
+    variance_mm2: FloatArray
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``theta`` is the ensemble; ``predicted`` (member, n) is what it says of each of ``seen``.
+    ``free`` is its own course at the last scan, ``state`` the same with the measured surface: where a
+    forecast starts. Both hold the mean first, then the members."""
+
+    volume_id: str | None
+    theta: FloatArray
+    free: State
+    state: State
+    seen: tuple[Seen, ...] = ()
+    predicted: tuple[FloatArray, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def members(self) -> Members:
+        return ensemble.members(self.theta)
+
+
+def first_estimate(
+    needles: int, make: MakeProblem, engine: Engine, s: Settings = Settings()
+) -> Estimate:
+    """Body temperature everywhere, the parameters as they are before any scan."""
+    theta = ensemble.drawn(needles, s.prior)
+    state = engine.initial(make(ensemble.members(theta)), BODY_DEGC)
+    return Estimate(None, theta, state, state)
+
+
+def assimilated(
+    e: Estimate,
+    ice: IceSegmentation,
+    at_s: float,
+    make: MakeProblem,
+    grid: Grid,
+    engine: Engine,
+    s: Settings = Settings(),
+) -> Estimate:
+    """The estimate after a scan. One without a measurement only moves time on."""
+    problem = make(e.members)
+    free = engine.advance(problem, e.free, max(at_s, e.free.time_s))
+    if ice.sdf_mm is None:
+        return replace(e, free=free, state=engine.advance(problem, e.state, free.time_s))
+    e = replace(e, volume_id=ice.volume_id, free=free)
+    edge = edge_points(ice, s.points, seed=len(e.seen)) if np.isfinite(ice.sdf_mm).all() else None
+    if edge is not None and len(edge.points_lps_mm) >= s.least_points:
+        e = _learned(e, Seen(free.time_s, edge, _variance_mm2(edge, s)), make, grid, engine, s)
+        problem = make(e.members)
+    return _anchored(e, ice, problem, grid, engine, s)
+
+
+def _variance_mm2(edge: EdgePoints, s: Settings) -> FloatArray:
+    independent = max(edge.area_mm2 / s.together_mm**2, 4.0)
+    share = max(len(edge.points_lps_mm) / independent, 1.0)
+    return np.asarray((edge.variance_mm2 + s.model_mm**2) * share)
+
+
+# ------------------------------------------------------------------ parameters
+
+
+def _learned(
+    e: Estimate, scan: Seen, make: MakeProblem, grid: Grid, engine: Engine, s: Settings
+) -> Estimate:
+    """The parameters by all scans so far, and the ensemble's course with them."""
+    now = beyond_mm(_fraction(make(e.members), e.free, engine)[1:], grid, scan.edge)
+    e = replace(e, seen=(*e.seen, scan), predicted=(*e.predicted, now))
+    rng = np.random.default_rng(len(e.seen))
+    for alpha in s.alphas:
+        predicted = np.concatenate(e.predicted, axis=1)
+        variance = np.concatenate([x.variance_mm2 for x in e.seen])
+        nothing = np.zeros(predicted.shape[1])
+        theta = updated(e.theta, predicted, nothing, variance, alpha, rng)
+        e = _run(replace(e, theta=_not_too_sure(theta, s)), make, grid, engine)
+    return e
+
+
+def _not_too_sure(theta: FloatArray, s: Settings) -> FloatArray:
+    first = ensemble.drawn(theta.shape[1] - ensemble.TISSUE_PARAMETERS, s.prior)
+    mean, sd = theta.mean(0), theta.std(0)
+    least = s.least_share * first.std(0)
+    stretch = np.maximum(least / np.maximum(sd, 1e-9), 1.0)
+    return np.asarray(mean + (theta - mean) * stretch)
+
+
+def _run(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine) -> Estimate:
+    """The ensemble from the first freeze through all scans."""
+    problem = make(e.members)
+    state = engine.initial(problem, BODY_DEGC)
+    predicted = []
+    for scan in e.seen:
+        state = engine.advance(problem, state, scan.at_s)
+        predicted.append(beyond_mm(_fraction(problem, state, engine)[1:], grid, scan.edge))
+    return replace(e, free=state, predicted=tuple(predicted))
+
+
+def _fraction(problem: Problem, state: State, engine: Engine) -> Float32Array:
+    return np.asarray(engine.frozen_fraction(problem, state), np.float32)
+
+
+# ------------------------------------------------------------------ state
+
+
+def _anchored(
+    e: Estimate, ice: IceSegmentation, problem: Problem, grid: Grid, engine: Engine, s: Settings
+) -> Estimate:
+    """Every member's ice edge moved onto the measured one, each off by its share of the error."""
+    measured_mm = _measured_on(ice, grid)
+    temperature = np.asarray(engine.temperature_degc(problem, e.free), np.float32)
+    fraction = _fraction(problem, e.free, engine)
+    thawed_degc = problem.tissues[0].liquidus_degc + 0.1
+    offsets_mm = _offsets_mm(len(temperature), s.start_share * ice.edge_error_mm, len(e.seen))
+    moved = [
+        anchored_temperature_degc(t, f, measured_mm + o, grid, thawed_degc)
+        for t, f, o in zip(temperature, fraction, offsets_mm, strict=True)
+    ]
+    state = engine.initial(problem, np.stack([m[0] for m in moved]), e.free.time_s)
+    if e.free.perfused_from_s is not None and state.perfused_from_s is not None:
+        # Where the model has thawed and the scan shows no ice, blood stays off.
+        still_off = np.maximum(e.free.perfused_from_s, state.perfused_from_s)
+        state = replace(state, perfused_from_s=still_off)
+    return replace(e, state=state, reasons=_disagreement(moved[0][1]))
+
+
+def _offsets_mm(count: int, sd_mm: float, seed: int) -> Float32Array:
+    """0 for the mean; for the members, spread evenly with that SD, in an order by chance."""
+    if not np.isfinite(sd_mm) or count < 3:
+        return np.zeros(count, np.float32)
+    z = np.random.default_rng(1000 + seed).normal(size=count - 1)
+    z = (z - z.mean()) / z.std()
+    return np.concatenate([[0.0], sd_mm * z]).astype(np.float32)
+
+
+def _measured_on(ice: IceSegmentation, grid: Grid) -> Float32Array:
+    assert ice.sdf_mm is not None
+    if not np.isfinite(ice.sdf_mm).all():
+        return np.full(grid.shape_zyx, np.inf, np.float32)
+    rim_mm = float(np.nanmax(ice.sdf_mm))
+    return np.asarray(resample(ice.sdf_mm, ice.grid, grid, outside=rim_mm), np.float32)
+
+
+def _disagreement(shift_mm: float) -> tuple[Reason, ...]:
+    if np.isnan(shift_mm) or abs(shift_mm) < MAX_SHIFT_MM / 2:
+        return ()
+    text = f"The measured ice edge lies {shift_mm:+.1f} mm from the predicted one."
+    return (Reason("forecast_disagrees", text),)
