@@ -67,6 +67,14 @@ def forecast_fields(f: Forecast) -> dict[str, Any]:
         "engine": f.engine,
         "time_to_lesion_s": _interval(f.time_to_lesion_s),
         "time_to_margin_s": _interval(f.time_to_margin_s),
+        "structures": [
+            {
+                "name": s.name,
+                "time_to_contact_s": _interval(s.time_to_contact_s),
+                "coldest_degc": list(s.coldest_degc),
+            }
+            for s in f.structures
+        ],
         **_trust(f),
     }
 

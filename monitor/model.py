@@ -192,15 +192,27 @@ class IceSegmentation:
 
 
 @dataclass(frozen=True)
+class StructureForecast:
+    """When the ice reaches a critical structure if freezing goes on, [earliest, latest] in seconds from
+    the forecast's start (as ``Forecast.time_to_margin_s``), and how cold its coldest point will be
+    at the end of the horizon, °C; both hold 80 % of the members."""
+
+    name: str
+    time_to_contact_s: tuple[float, float] | None
+    coldest_degc: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Forecast:
     """Predicted fields at ``times_utc_s`` (ascending), on the prediction grid.
 
     ``temperature_degc`` is (time, z, y, x) of the nominal member; ``edge_degc`` is the temperature
     at which half of the water is frozen: the iso-value to compare with measured ice.
+    ``probability`` (same shape) is the share of the members that are frozen there.
     ``from_volume_id`` is the scan it runs on from, None before the first.
-    ``time_to_lesion_s`` and ``time_to_margin_s`` are [earliest, latest] from ``start_utc_s`` over
-    the members; None when not reached within the horizon by the fastest; the upper bound is inf
-    when only some members reach it.
+    ``time_to_lesion_s`` and ``time_to_margin_s`` are [earliest, latest] from ``start_utc_s``, of the
+    middle 80 % of the members; None when fewer than one in ten reach it within the horizon; the
+    upper bound is inf when only some members reach it.
     """
 
     from_volume_id: str | None
@@ -214,6 +226,8 @@ class Forecast:
     engine: str
     status: Status = Status.OK
     reasons: tuple[Reason, ...] = ()
+    probability: Float32Array | None = None
+    structures: tuple[StructureForecast, ...] = ()
 
 
 # --------------------------------------------------------------------------- decision

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpu_kernels.engine import Engine
+from gpu_kernels.engine import Engine, Members, Problem
 from monitor.decision import protocol
 from monitor.decision.assessment import assess, unknown
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block, last_known
@@ -42,16 +42,9 @@ from monitor.model import (
     StructureDistance,
     worst,
 )
-from monitor.prediction.forecast import (
-    Anchor,
-    Job,
-    advance_forecast,
-    anchor_to_scan,
-    begin_forecast,
-    finish_forecast,
-    first_anchor,
-)
-from monitor.prediction.setup import make_problem, tissue_labels
+from monitor.prediction.estimate import Estimate, assimilated, first_estimate
+from monitor.prediction.forecast import Job, advance_forecast, begin_forecast, finish_forecast
+from monitor.prediction.setup import driven, make_problem, tissue_labels
 from monitor.procedure import Procedure
 
 # How long the running phase is assumed to go on beyond its planned end.
@@ -126,7 +119,7 @@ class State:
     registration: Registration | None = None
     assessment: Assessment | None = None
     structures: tuple[StructureDistance, ...] = ()
-    anchor: Anchor | None = None
+    estimate: Estimate | None = None
     forecast: Forecast | None = None
     forecast_wanted: bool = False
     job: Job | None = None
@@ -257,7 +250,9 @@ def _take_baseline(
 ) -> tuple[State, list[Output]]:
     reference = make_reference(volume, procedure.analysis_grid, procedure.config)
     base_hu = reference.baseline.hu
-    label = tissue_labels(base_hu, procedure.analysis_grid, procedure.prediction_grid)
+    grid = procedure.prediction_grid
+    label = tissue_labels(base_hu, procedure.analysis_grid, grid)
+    config = replace(procedure.config, needles=reference.needles)
     expected = assembly.with_frame(state.assembly, volume.frame_of_reference_uid)
     reasons = (
         *volume.reasons,
@@ -275,7 +270,9 @@ def _take_baseline(
         ice=None,
         registration=None,
         assessment=assessment,
-        anchor=first_anchor(procedure.config, procedure.prediction_grid, label, engine),
+        estimate=first_estimate(
+            len(driven(config.needles)), lambda m: make_problem(config, grid, label, (), m), engine
+        ),
     )
     seen = float(np.isfinite(base_hu).mean())
     outputs.append(Line("baseline_set", {"volume_id": volume.volume_id, "seen_fraction": seen}))
@@ -331,7 +328,7 @@ def _moved_on(
         return state, []
     phase = protocol.phase(progress, procedure.config.protocol)
     fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
-    wanted = state.anchor is not None and phase.kind is not PhaseKind.ENDED
+    wanted = state.estimate is not None and phase.kind is not PhaseKind.ENDED
     state, outputs = _skipped(replace(state, progress=progress, forecast_wanted=wanted))
     return state, [*outputs, Line("phase", fields)]
 
@@ -389,42 +386,43 @@ def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State
 
 def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State:
     state = replace(state, forecast_wanted=False, job=None)
-    label_zyx = state.label_zyx
-    if state.anchor is None or label_zyx is None or not state.progress.started_utc_s:
+    if state.estimate is None or not state.progress.started_utc_s:
         return state
-    anchor = _anchored(state, state.anchor, label_zyx, procedure, engine)
-    grid = procedure.prediction_grid
-    problem = make_problem(procedure.config, grid, label_zyx, _intervals(state, procedure))
-    job = begin_forecast(problem, anchor, grid, procedure.target)
-    return replace(state, anchor=anchor, job=job)
+    estimate = _assimilated(state, state.estimate, procedure, engine)
+    problem = _problem(state, procedure, estimate.members)
+    job = begin_forecast(problem, estimate, procedure.prediction_grid, procedure.target)
+    return replace(state, estimate=estimate, job=job)
+
+
+def _problem(state: State, procedure: Procedure, members: Members) -> Problem:
+    """The case's, with the needles where the baseline shows them."""
+    assert state.reference is not None
+    assert state.label_zyx is not None
+    config = replace(procedure.config, needles=state.reference.needles)
+    intervals = protocol.intervals(state.progress, config.protocol, FORECAST_HORIZON_S)
+    return make_problem(config, procedure.prediction_grid, state.label_zyx, intervals, members)
 
 
 def _skipped(state: State) -> tuple[State, list[Output]]:
     """A forecast overtaken by a newer scan or phase is dropped, and that is said."""
     if state.job is None:
         return state, []
-    fields = {"from_volume_id": state.job.anchor.volume_id}
+    fields = {"from_volume_id": state.job.estimate.volume_id}
     return replace(state, job=None), [Line("forecast_skipped", fields)]
 
 
-def _anchored(
-    state: State,
-    anchor: Anchor,
-    label_zyx: npt.NDArray[np.uint8],
-    procedure: Procedure,
-    engine: Engine,
-) -> Anchor:
-    """The anchor at the latest measured scan; the one before when that scan is not newer."""
+def _assimilated(
+    state: State, estimate: Estimate, procedure: Procedure, engine: Engine
+) -> Estimate:
+    """The estimate at the latest measured scan; the one before when that scan is not newer."""
     ice = state.ice
-    if ice is None or ice.volume_id == anchor.volume_id:
-        return anchor
+    if ice is None or ice.volume_id == estimate.volume_id:
+        return estimate
     at_s = ice.acquired_utc_s - state.progress.started_utc_s[0]
-    if at_s < anchor.state.time_s:
-        return anchor
-    grid = procedure.prediction_grid
-    problem = make_problem(procedure.config, grid, label_zyx, _intervals(state, procedure))
-    return anchor_to_scan(anchor, ice, at_s, problem, grid, engine)
+    if at_s < estimate.state.time_s:
+        return estimate
 
+    def make(members: Members) -> Problem:
+        return _problem(state, procedure, members)
 
-def _intervals(state: State, procedure: Procedure) -> tuple[tuple[PhaseKind, float, float], ...]:
-    return protocol.intervals(state.progress, procedure.config.protocol, FORECAST_HORIZON_S)
+    return assimilated(estimate, ice, at_s, make, procedure.prediction_grid, engine)

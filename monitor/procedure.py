@@ -73,7 +73,11 @@ def prepare(
         grid,
         prediction_grid(grid),
         plan,
-        Target(plan.lesion.points_lps_mm, plan.lesion_and_margin.points_lps_mm),
+        Target(
+            plan.lesion.points_lps_mm,
+            plan.lesion_and_margin.points_lps_mm,
+            tuple((s.name, s.points_lps_mm) for s in plan.structures),
+        ),
         lesion_sdf,
     )
 

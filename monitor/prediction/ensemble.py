@@ -36,7 +36,7 @@ class Prior:
     members: int = 24
 
 
-def drawn(needles: int, prior: Prior = Prior(), seed: int = 1) -> FloatArray:
+def drawn(needles: int, prior: Prior, seed: int = 1) -> FloatArray:
     """The ensemble before any scan: its mean and spread are the prior's exactly."""
     z = np.random.default_rng(seed).normal(size=(prior.members, TISSUE_PARAMETERS + 1 + needles))
     z = (z - z.mean(0)) / z.std(0)

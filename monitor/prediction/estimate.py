@@ -2,15 +2,16 @@
 first freeze began, mm, arrays (member, z, y, x).
 
 Each scan's surface is compared with what every member predicts there; an ensemble smoother corrects
-the parameters by all scans so far (``smoother``), and the members run again from the start. What
-the parameters cannot explain (a vessel, another tissue) moves the state onto the measured surface (``anchor``).
+the parameters by all scans so far (``smoother``), and the members run again from the start. What the
+parameters cannot explain (a vessel, another tissue) moves the state onto the measured surface
+(``anchor``).
 Invariant: the parameters come from measured surfaces only, and the same scans give the same estimate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,7 +35,7 @@ MakeProblem = Callable[[Members], Problem]
 class Settings:
     """Every number of the assimilation, with its reason."""
 
-    prior: Prior = Prior()
+    prior: Prior = field(default_factory=Prior)
     # Two steps: the model bends enough over the prior's width for one to overshoot; four gained 0.01 mm.
     alphas: tuple[float, ...] = (2.0, 2.0)
     # Points of a surface. Their errors go together over some 10 mm, so each counts for less.
@@ -48,6 +49,9 @@ class Settings:
     least_points: int = 20
     # Each member starts from a surface of its own, off by its share of the measurement's error.
     start_share: float = 1.0
+
+
+_SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Estimate:
 
 
 def first_estimate(
-    needles: int, make: MakeProblem, engine: Engine, s: Settings = Settings()
+    needles: int, make: MakeProblem, engine: Engine, s: Settings = _SETTINGS
 ) -> Estimate:
     """Body temperature everywhere, the parameters as they are before any scan."""
     theta = ensemble.drawn(needles, s.prior)
@@ -94,7 +98,7 @@ def assimilated(
     make: MakeProblem,
     grid: Grid,
     engine: Engine,
-    s: Settings = Settings(),
+    s: Settings = _SETTINGS,
 ) -> Estimate:
     """The estimate after a scan. One without a measurement only moves time on."""
     problem = make(e.members)

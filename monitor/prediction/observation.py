@@ -40,7 +40,8 @@ def edge_points(ice: IceSegmentation, count: int, seed: int) -> EdgePoints:
     area_mm2 = len(near) * grid.voxel_ml * 1000.0 / (2.0 * half_mm)
     keep = np.random.default_rng(seed).permutation(len(near))[:count]
     k, j, i = near[np.sort(keep)].T
-    slopes_zyx = [s[k, j, i] for s in np.gradient(sdf, *grid.spacing_mm[::-1])]
+    slopes: list[Float32Array] = list(np.gradient(sdf, *grid.spacing_mm[::-1]))
+    slopes_zyx = [s[k, j, i] for s in slopes]
     normals = np.stack(slopes_zyx[::-1], axis=-1).astype(float)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 0.3)
     points = grid.to_lps_mm(np.stack([k, j, i], -1)) - sdf[k, j, i, None] * normals

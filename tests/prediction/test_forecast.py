@@ -13,13 +13,13 @@ from monitor.config import Config
 from monitor.geometry import Grid
 from monitor.imaging.distance import sample
 from monitor.model import PhaseKind
+from monitor.prediction.estimate import first_estimate
 from monitor.prediction.forecast import (
     Target,
     advance_forecast,
     begin_forecast,
     finish_forecast,
-    first_anchor,
-    time_to_cover_s,
+    interval_s,
 )
 from monitor.prediction.setup import make_problem, surface_table
 
@@ -40,13 +40,16 @@ def config(tmp_path: Path) -> Config:
     return load_case(path)
 
 
-def test_time_to_cover() -> None:
+def test_times_hold_the_middle_of_the_members() -> None:
     elapsed = np.array([0.0, 30.0, 60.0])
     least = np.array([[0.0, 0.0, 0.0], [0.25, 0.0, 0.0], [0.75, 1.0, 0.1]])
-    assert time_to_cover_s(elapsed, least) == (45.0, np.inf)
-    assert time_to_cover_s(elapsed, least[:, :2]) == (45.0, 45.0)
-    assert time_to_cover_s(elapsed, least[:, 2:]) is None
-    assert time_to_cover_s(elapsed, np.ones((3, 1))) == (0.0, 0.0)
+    assert interval_s(elapsed, least) == (45.0, np.inf)
+    assert interval_s(elapsed, least[:, :2]) == (45.0, 45.0)
+    assert interval_s(elapsed, least[:, 2:]) is None
+    assert interval_s(elapsed, np.ones((3, 1))) == (0.0, 0.0)
+    eleven = np.stack([np.zeros(11), np.linspace(0.5, 1.0, 11), np.ones(11)])
+    crossing = 15.0 / np.linspace(0.5, 1.0, 11)
+    assert interval_s(elapsed, eleven) == pytest.approx((crossing[9], crossing[1]))
 
 
 def test_needles_are_driven_in_freezes_only(config: Config) -> None:
@@ -68,10 +71,12 @@ def test_needles_are_driven_in_freezes_only(config: Config) -> None:
 def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
     engine = CpuEngine()
     label = np.zeros(GRID.shape_zyx, np.uint8)
-    problem = make_problem(config, GRID, label, FREEZE)
+    estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, FREEZE, m), engine)
+    problem = make_problem(config, GRID, label, FREEZE, estimate.members)
     points = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [-6.0, 0.0, 0.0], [0.0, 0.0, 6.0]])
-    target = Target(points, points * 2.0)
-    job = begin_forecast(problem, first_anchor(config, GRID, label, engine), GRID, target)
+    near, far = np.array([[14.0, 0.0, 0.0]]), np.array([[30.0, 30.0, 30.0]])
+    target = Target(points, points * 2.0, (("bowel", near), ("bone", far)))
+    job = begin_forecast(problem, estimate, GRID, target)
     while not job.done:
         job = advance_forecast(job, engine, 5)
     forecast = finish_forecast(job, config, 1000.0, engine)
@@ -84,3 +89,27 @@ def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
     assert forecast.time_to_margin_s is None or forecast.time_to_margin_s[0] > low
     centre = sample(forecast.temperature_degc[20], GRID, points, np.nan)
     assert (centre < forecast.edge_degc).all()
+    assert forecast.probability.shape == forecast.temperature_degc.shape
+    share = [float(p.sum()) for p in forecast.probability]
+    assert share == sorted(share)
+    assert (forecast.probability.min(), forecast.probability.max()) == (0.0, 1.0)
+    bowel, bone = forecast.structures
+    assert bowel.time_to_contact_s is not None
+    assert low < bowel.time_to_contact_s[0] < bowel.time_to_contact_s[1]
+    assert bone.time_to_contact_s is None
+    assert bowel.coldest_degc[0] < bowel.coldest_degc[1] < bone.coldest_degc[0]
+
+
+def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:
+    engine = CpuEngine()
+    label = np.zeros(GRID.shape_zyx, np.uint8)
+    estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, FREEZE, m), engine)
+    problem = make_problem(config, GRID, label, FREEZE, estimate.members)
+    target = Target(np.zeros((1, 3)), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 31.0]]))
+    job = begin_forecast(problem, estimate, GRID, target)
+    while not job.done:
+        job = advance_forecast(job, engine, 31)
+    forecast = finish_forecast(job, config, 0.0, engine)
+    assert [r.code for r in forecast.reasons] == ["will_not_be_covered"]
+    assert forecast.time_to_margin_s is None
+    assert forecast.time_to_lesion_s is not None

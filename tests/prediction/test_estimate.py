@@ -1,0 +1,129 @@
+"""The ensemble learns from scans of ice that another member of its own family grew. mm, s."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gpu_kernels.cpu import CpuEngine
+from gpu_kernels.engine import Members, Needle, Problem, Tissue
+from monitor.geometry import Grid
+from monitor.imaging.distance import signed_distance_mm
+from monitor.model import IceSegmentation, Status
+from monitor.prediction import ensemble
+from monitor.prediction.estimate import Estimate, Settings, assimilated, first_estimate
+
+GRID = Grid((-30.0, -30.0, -30.0), (3.0, 3.0, 3.0), (21, 21, 21))
+TISSUE = Tissue("soft", 1050.0, 3600.0, 1900.0, 0.5, 2.0, 250e3, -8.0, -1.0, 1e-3, 500.0)
+ENGINE = CpuEngine()
+SCANS_S = (180.0, 360.0, 540.0)
+FEW = Settings(prior=ensemble.Prior(members=16))
+
+
+def problem(members: Members) -> Problem:
+    table = ((0.0, 37.0), (30.0, -140.0))
+    needles = tuple(Needle((x, 0.0, -10.0), (0.0, 0.0, 1.0), 1.5, 20.0, table) for x in (-7.0, 7.0))
+    return Problem(
+        np.zeros(GRID.shape_zyx, np.uint8), (TISSUE,), GRID.origin_lps_mm, GRID.spacing_mm,
+        needles, members=members,
+    )  # fmt: skip
+
+
+TRUTH = Members((1.8,), (1.0,), (1.0,), ((0.75, 0.4),))
+
+
+def true_ice(at_s: float, number: int) -> IceSegmentation:
+    p = problem(TRUTH)
+    state = ENGINE.advance(p, ENGINE.initial(p, 37.0), at_s)
+    fraction = np.asarray(ENGINE.frozen_fraction(p, state)[0], np.float32)
+    sdf = signed_distance_mm(0.5 - fraction, GRID)
+    known = np.ones(GRID.shape_zyx, bool)
+    return IceSegmentation(f"v{number}", at_s, GRID, sdf, known, 1.0, 0.4, 1.0)
+
+
+def ice_ml(members: Members, at_s: float) -> float:
+    p = problem(members)
+    state = ENGINE.advance(p, ENGINE.initial(p, 37.0), at_s)
+    return float(ENGINE.frozen_fraction(p, state)[0].sum()) * GRID.voxel_ml
+
+
+@pytest.fixture(scope="module")
+def learned() -> Estimate:
+    e = first_estimate(2, problem, ENGINE, FEW)
+    for number, at_s in enumerate(SCANS_S):
+        e = assimilated(e, true_ice(at_s, number), at_s, problem, GRID, ENGINE, FEW)
+    return e
+
+
+def mean_member(theta: np.ndarray) -> Members:
+    m = ensemble.members(theta)
+    return Members(*(v[:1] for v in (m.perfusion, m.latent_heat, m.k_frozen, m.cooling)))
+
+
+def test_the_prior_is_drawn_exactly() -> None:
+    prior = ensemble.Prior()
+    theta = ensemble.drawn(3, prior)
+    assert theta.shape == (prior.members, ensemble.TISSUE_PARAMETERS + 3)
+    np.testing.assert_allclose(theta[:, :3].mean(0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(theta[:, :3].std(0), (0.5, 0.12, 0.12))
+    members = ensemble.members(theta)
+    assert len(members) == prior.members + 1
+    np.testing.assert_allclose(np.log(members.cooling[0]), theta[:, 3:].mean(0))
+
+
+def test_parameters_that_grew_the_ice_are_approached(learned: Estimate) -> None:
+    before, after = ensemble.drawn(2, FEW.prior), learned.theta
+    cooling = np.exp(after.mean(0)[3:])
+    assert cooling[0] > 1.25 * cooling[1]  # the second needle is the weak one
+    assert (after.std(0)[3:] < 0.75 * before.std(0)[3:]).all()
+    later_s = 840.0
+    true_ml = ice_ml(TRUTH, later_s)
+    errors = [abs(ice_ml(mean_member(t), later_s) / true_ml - 1.0) for t in (before, after)]
+    assert errors[1] < 0.06
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_the_start_of_a_forecast_has_the_measured_surface(learned: Estimate) -> None:
+    p = problem(learned.members)
+    fraction = np.asarray(ENGINE.frozen_fraction(p, learned.state), np.float32)
+    measured = true_ice(SCANS_S[-1], 9).sdf_mm
+    mine = signed_distance_mm(0.5 - fraction[0], GRID)
+    near = np.abs(measured) < 2.0
+    assert np.abs(mine[near] - measured[near]).mean() < 0.35
+    sizes = (fraction > 0.5).sum((1, 2, 3))
+    assert sizes[1:].min() < sizes[0] < sizes[1:].max()
+    assert (learned.volume_id, learned.state.time_s) == ("v2", SCANS_S[-1])
+    assert learned.reasons == ()
+
+
+def test_the_same_scans_give_the_same_estimate(learned: Estimate) -> None:
+    again = first_estimate(2, problem, ENGINE, FEW)
+    for number, at_s in enumerate(SCANS_S):
+        again = assimilated(again, true_ice(at_s, number), at_s, problem, GRID, ENGINE, FEW)
+    np.testing.assert_array_equal(again.theta, learned.theta)
+    np.testing.assert_array_equal(again.state.enthalpy_j_m3, learned.state.enthalpy_j_m3)
+
+
+def test_a_scan_without_a_measurement_only_moves_time_on(learned: Estimate) -> None:
+    blind = replace(true_ice(600.0, 3), sdf_mm=None, status=Status.INVALID)
+    e = assimilated(learned, blind, 600.0, problem, GRID, ENGINE, FEW)
+    np.testing.assert_array_equal(e.theta, learned.theta)
+    assert (e.volume_id, e.state.time_s, len(e.seen)) == ("v2", 600.0, 3)
+
+
+def test_ice_that_no_parameters_explain_is_said() -> None:
+    e = first_estimate(2, problem, ENGINE, FEW)
+    far = np.linalg.norm(GRID.points_lps_mm() - np.array([0.0, 0.0, 0.0]), axis=-1) - 26.0
+    ice = replace(true_ice(180.0, 0), sdf_mm=far.astype(np.float32))
+    e = assimilated(e, ice, 180.0, problem, GRID, ENGINE, FEW)
+    assert [r.code for r in e.reasons] == ["forecast_disagrees"]
+
+
+def test_no_ice_measured_thaws_the_model() -> None:
+    e = first_estimate(2, problem, ENGINE, FEW)
+    none = replace(true_ice(180.0, 0), sdf_mm=np.full(GRID.shape_zyx, np.inf, np.float32))
+    e = assimilated(e, none, 180.0, problem, GRID, ENGINE, FEW)
+    fraction = ENGINE.frozen_fraction(problem(e.members), e.state)
+    assert not (fraction > 0.5).any()
