@@ -389,7 +389,7 @@ def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State
     if state.estimate is None or not state.progress.started_utc_s:
         return state
     estimate = _assimilated(state, state.estimate, procedure, engine)
-    problem = _problem(state, procedure, estimate.members)
+    problem = estimate.problem(lambda m: _problem(state, procedure, m))
     job = begin_forecast(problem, estimate, procedure.prediction_grid, procedure.target)
     return replace(state, estimate=estimate, job=job)
 

@@ -10,6 +10,7 @@ Invariant: the parameters come from measured surfaces only, and the same scans g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ from monitor.prediction.anchor import MAX_SHIFT_MM, anchored_temperature_degc
 from monitor.prediction.ensemble import Prior
 from monitor.prediction.observation import EdgePoints, beyond_mm, edge_points
 from monitor.prediction.smoother import updated
+from monitor.prediction.stopping import Stopped, halted, misfit_of, suspected
 
 BODY_DEGC = 37.0
 
@@ -47,6 +49,9 @@ class Settings:
     least_share: float = 0.25
     # Fewer points make no surface.
     least_points: int = 20
+    # A needle has stopped when that explains the surfaces so much better (χ², in points that count for
+    # themselves), with the parameters learned either way. Suspicion alone needs as much.
+    stopped_gain: float = 12.0
     # Each member starts from a surface of its own, off by its share of the measurement's error.
     start_share: float = 1.0
 
@@ -67,12 +72,14 @@ class Seen:
 class Estimate:
     """``theta`` is the ensemble; ``predicted`` (member, n) is what it says of each of ``seen``.
     ``free`` is its own course at the last scan, ``state`` the same with the measured surface: where a
-    forecast starts. Both hold the mean first, then the members."""
+    forecast starts. Both hold the mean first, then the members. ``stopped``: since when each needle no
+    longer cools."""
 
     volume_id: str | None
     theta: FloatArray
     free: State
     state: State
+    stopped: Stopped
     seen: tuple[Seen, ...] = ()
     predicted: tuple[FloatArray, ...] = ()
     reasons: tuple[Reason, ...] = ()
@@ -81,6 +88,10 @@ class Estimate:
     def members(self) -> Members:
         return ensemble.members(self.theta)
 
+    def problem(self, make: MakeProblem) -> Problem:
+        """With these members, and the needles that still cool."""
+        return halted(make(self.members), self.stopped)
+
 
 def first_estimate(
     needles: int, make: MakeProblem, engine: Engine, s: Settings = _SETTINGS
@@ -88,7 +99,7 @@ def first_estimate(
     """Body temperature everywhere, the parameters as they are before any scan."""
     theta = ensemble.drawn(needles, s.prior)
     state = engine.initial(make(ensemble.members(theta)), BODY_DEGC)
-    return Estimate(None, theta, state, state)
+    return Estimate(None, theta, state, state, (math.inf,) * needles)
 
 
 def assimilated(
@@ -101,7 +112,7 @@ def assimilated(
     s: Settings = _SETTINGS,
 ) -> Estimate:
     """The estimate after a scan. One without a measurement only moves time on."""
-    problem = make(e.members)
+    problem = e.problem(make)
     free = engine.advance(problem, e.free, max(at_s, e.free.time_s))
     if ice.sdf_mm is None:
         return replace(e, free=free, state=engine.advance(problem, e.state, free.time_s))
@@ -109,7 +120,7 @@ def assimilated(
     edge = edge_points(ice, s.points, seed=len(e.seen)) if np.isfinite(ice.sdf_mm).all() else None
     if edge is not None and len(edge.points_lps_mm) >= s.least_points:
         e = _learned(e, Seen(free.time_s, edge, _variance_mm2(edge, s)), make, grid, engine, s)
-        problem = make(e.members)
+        problem = e.problem(make)
     return _anchored(e, ice, problem, grid, engine, s)
 
 
@@ -126,8 +137,34 @@ def _learned(
     e: Estimate, scan: Seen, make: MakeProblem, grid: Grid, engine: Engine, s: Settings
 ) -> Estimate:
     """The parameters by all scans so far, and the ensemble's course with them."""
-    now = beyond_mm(_fraction(make(e.members), e.free, engine)[1:], grid, scan.edge)
-    e = replace(e, seen=(*e.seen, scan), predicted=(*e.predicted, now))
+    now = beyond_mm(_fraction(e.problem(make), e.free, engine)[1:], grid, scan.edge)
+    before = replace(e, seen=(*e.seen, scan), predicted=(*e.predicted, now))
+    running = _smoothed(before, make, grid, engine, s)
+    stopped = _suspected(before, make, grid, engine, s)
+    if stopped is None:
+        return running
+    other = _run(replace(before, stopped=stopped), make, grid, engine)
+    other = _smoothed(other, make, grid, engine, s)
+    return other if _misfit(other) < _misfit(running) - s.stopped_gain else running
+
+
+def _misfit(e: Estimate) -> float:
+    return misfit_of([p.mean(0) for p in e.predicted], [x.variance_mm2 for x in e.seen])
+
+
+def _suspected(
+    e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Settings
+) -> Stopped | None:
+    """By the nominal course alone, before this scan has taught anything."""
+    mean = replace(e, theta=np.repeat(e.theta.mean(0, keepdims=True), 2, axis=0))
+
+    def misfit(stopped: Stopped) -> float:
+        return _misfit(_run(replace(mean, stopped=stopped), make, grid, engine))
+
+    return suspected(e.stopped, [x.at_s for x in e.seen], misfit, s.stopped_gain)
+
+
+def _smoothed(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Settings) -> Estimate:
     rng = np.random.default_rng(len(e.seen))
     for alpha in s.alphas:
         predicted = np.concatenate(e.predicted, axis=1)
@@ -148,7 +185,7 @@ def _not_too_sure(theta: FloatArray, s: Settings) -> FloatArray:
 
 def _run(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine) -> Estimate:
     """The ensemble from the first freeze through all scans."""
-    problem = make(e.members)
+    problem = e.problem(make)
     state = engine.initial(problem, BODY_DEGC)
     predicted = []
     for scan in e.seen:
@@ -182,7 +219,7 @@ def _anchored(
         # Where the model has thawed and the scan shows no ice, blood stays off.
         still_off = np.maximum(e.free.perfused_from_s, state.perfused_from_s)
         state = replace(state, perfused_from_s=still_off)
-    return replace(e, state=state, reasons=_disagreement(moved[0][1]))
+    return replace(e, state=state, reasons=(*_disagreement(moved[0][1]), *_failing(e.stopped)))
 
 
 def _offsets_mm(count: int, sd_mm: float, seed: int) -> Float32Array:
@@ -200,6 +237,14 @@ def _measured_on(ice: IceSegmentation, grid: Grid) -> Float32Array:
         return np.full(grid.shape_zyx, np.inf, np.float32)
     rim_mm = float(np.nanmax(ice.sdf_mm))
     return np.asarray(resample(ice.sdf_mm, ice.grid, grid, outside=rim_mm), np.float32)
+
+
+def _failing(stopped: Stopped) -> tuple[Reason, ...]:
+    return tuple(
+        Reason("needle_failing", f"Needle {n + 1} of those driven seems to have stopped cooling.")
+        for n, at_s in enumerate(stopped)
+        if math.isfinite(at_s)
+    )
 
 
 def _disagreement(shift_mm: float) -> tuple[Reason, ...]:

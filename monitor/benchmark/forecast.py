@@ -1,0 +1,373 @@
+"""From each scan a forecast of the next one, scored against its truth beside the baselines: mm, s.
+
+The measurement is what a live procedure would have; the truth never enters it. Baselines: the last
+measured surface (persistence), the makers' planning ellipsoids (at ten minutes, whatever the time), and
+the same physics with textbook parameters (uncalibrated). Surfaces are compared in the plan's frame.
+Invariant: nothing of a scan is known to the forecast that is scored on it, but when it came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from gpu_kernels.engine import Engine, Members, Problem
+from monitor.benchmark import scores
+from monitor.benchmark.truth import ScanTruth, Scenario, open_scenarios, read_truth
+from monitor.config import Config, NeedleConfig, ProtocolConfig
+from monitor.geometry import FloatArray, Grid
+from monitor.imaging.distance import resample
+from monitor.imaging.measurement import make_reference, measure
+from monitor.imaging.needles import needle_direction
+from monitor.intake.folder import soft_volume, volumes_in
+from monitor.model import Float32Array, Interval
+from monitor.prediction.estimate import BODY_DEGC, Estimate, assimilated, first_estimate
+from monitor.prediction.forecast import (
+    HORIZON_S,
+    OUTPUT_EVERY_S,
+    Job,
+    advance_forecast,
+    begin_forecast,
+    interval_s,
+)
+from monitor.prediction.setup import driven, make_problem, tissue_labels
+from monitor.procedure import Procedure
+from monitor.runtime import open_case
+
+# The makers' planning ellipsoids at 0 °C after ten minutes in gel: width and length, mm, centred 5 mm
+# from the tip's end of the active zone where nothing else is known (ProstateCryoAblation, default.cfg;
+# Cryoablation-Dosimetry for the IceSphere). Others: the active length and a little more.
+_ELLIPSOID_MM = {
+    "icesphere_1_5": (32.0, 37.0),
+    "iceseed_1_5": (20.0, 25.0),
+    "icerod_1_5": (25.0, 35.0),
+}
+_OTHER_WIDTH_MM, _BEYOND_ACTIVE_MM = 30.0, 8.0
+METHODS = ("forecast", "persistence", "ellipsoid", "uncalibrated")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of one predicted surface with the true one; None: one of them is not there."""
+
+    mean_mm: float | None
+    largest_mm: float | None
+    dice: float
+
+
+@dataclass(frozen=True)
+class ForecastRow:
+    """A forecast of ``scan`` from the scan before it, ``ahead_s`` earlier and the ``seen``-th with a
+    surface. ``within_band``: the share of the true surface between the 10 and 90 % surfaces."""
+
+    scenario: str
+    organ: str
+    scan: int
+    minutes: float
+    ahead_s: float
+    seen: int
+    true_ml: float
+    methods: dict[str, Agreement]
+    within_band: float | None
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """When lesion or margin is covered in the running freeze, as forecast from ``scan`` (``seen`` scans
+    in) and as it came to be; s from the scan. ``low_s``, ``median_s`` and ``high_s``: of the members."""
+
+    scenario: str
+    scan: int
+    what: str
+    seen: int
+    true_s: float
+    low_s: float
+    median_s: float
+    high_s: float
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A scan: when (s since the first freeze began), its truth, and that on the analysis grid."""
+
+    truth: ScanTruth
+    at_s: float
+    level: FloatArray
+
+
+def run(
+    folders: list[Path], engine: Engine, say: Callable[[str], None]
+) -> Iterator[tuple[list[ForecastRow], list[EventRow]]]:
+    """Scenario by scenario."""
+    for scenario in open_scenarios(folders):
+        yield _scenario(scenario, engine, say)
+
+
+def _scenario(
+    scenario: Scenario, engine: Engine, say: Callable[[str], None]
+) -> tuple[list[ForecastRow], list[EventRow]]:
+    config, procedure = open_case(scenario.case)
+    first = soft_volume(
+        volumes_in(scenario.scan_folder(0), config.patient_id, config.frame_of_reference_uid)
+    )
+    reference = make_reference(first, procedure.analysis_grid, config)
+    case = _Case.of(replace(config, needles=reference.needles), procedure, reference.baseline.hu)
+    course = _Course(case, engine)
+    rows: list[ForecastRow] = []
+    events: list[EventRow] = []
+    known: list[_Known] = []
+    shifts_mm: tuple[FloatArray, ...] = ()
+    for entry in scenario.scans[1:]:
+        truth = read_truth(scenario, entry)
+        scan = case.known(truth)
+        known.append(scan)
+        volume = soft_volume(
+            volumes_in(
+                scenario.scan_folder(truth.number), config.patient_id, first.frame_of_reference_uid
+            )
+        )
+        if scan.at_s <= 0.0:
+            continue
+        rows += course.scored(scan, scenario.name)
+        found = measure(volume, reference, config, shifts_mm)
+        reference, shifts_mm = found.reference, (np.array(found.registration.shift_lps_mm),)
+        course.learn(
+            found.ice.sdf_mm, partial(_assimilate, case, found.ice, scan.at_s, engine), scan
+        )
+        if rows and rows[-1].scan == truth.number:
+            say(_line(rows[-1]))
+        events += course.events(scenario.name)
+    return rows, _with_truth(events, known, config)
+
+
+def _line(row: ForecastRow) -> str:
+    def said(method: str) -> str:
+        mean_mm = row.methods[method].mean_mm
+        return f"{method} {'-' if mean_mm is None else f'{mean_mm:.2f}'} mm"
+
+    named = ", ".join(said(m) for m in METHODS)
+    return f"{row.scenario} scan {row.scan}, {row.ahead_s:.0f} s ahead: {named}"
+
+
+def _assimilate(
+    case: _Case, ice: object, at_s: float, engine: Engine, estimate: Estimate
+) -> Estimate:
+    return assimilated(estimate, ice, at_s, case.problem, case.grid, engine)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ the case
+
+
+@dataclass(frozen=True)
+class _Case:
+    config: Config
+    procedure: Procedure
+    label_zyx: np.ndarray
+    intervals: tuple[Interval, ...]
+
+    @staticmethod
+    def of(config: Config, procedure: Procedure, baseline_hu: Float32Array) -> _Case:
+        grid = procedure.prediction_grid
+        label = tissue_labels(baseline_hu, procedure.analysis_grid, grid)
+        return _Case(config, procedure, label, protocol_intervals(config.protocol))
+
+    @property
+    def grid(self) -> Grid:
+        return self.procedure.prediction_grid
+
+    def problem(self, members: Members) -> Problem:
+        return make_problem(self.config, self.grid, self.label_zyx, self.intervals, members)
+
+    def going_on(self, at_s: float, members: Members) -> Problem:
+        """The problem when the phase that runs at a time is not ended: "what if we go on"."""
+        begun = [i for i in self.intervals if i[1] <= at_s]
+        kind, start_s, end_s = begun[-1]
+        running = (*begun[:-1], (kind, start_s, end_s + HORIZON_S))
+        return make_problem(self.config, self.grid, self.label_zyx, running, members)
+
+    def known(self, truth: ScanTruth) -> _Known:
+        """The truth where the tissue lay in the plan, on the analysis grid."""
+        points = truth.motion.to_scan(self.procedure.analysis_grid.points_lps_mm())
+        index = np.moveaxis(truth.grid.to_index_zyx(points), -1, 0)
+        level = ndimage.map_coordinates(truth.level, index, order=1, mode="constant", cval=0.5)
+        delay_s = self.config.protocol.start_after_baseline_s or 0.0
+        return _Known(truth, 60.0 * truth.minutes - delay_s, level)
+
+    def fine(self, fraction: Float32Array) -> Float32Array:
+        """½ − frozen fraction on the analysis grid: negative in ice."""
+        fine = resample(fraction, self.grid, self.procedure.analysis_grid, outside=0.0)
+        return np.asarray(0.5 - fine, np.float32)
+
+
+def protocol_intervals(protocol: ProtocolConfig) -> tuple[Interval, ...]:
+    """The phases as planned: rendered scenarios keep to them."""
+    at_s, found = 0.0, []
+    for phase in protocol.phases:
+        found.append((phase.kind, at_s, at_s + phase.duration_s))
+        at_s += phase.duration_s
+    return tuple(found)
+
+
+def ellipsoid_level(needles: Sequence[NeedleConfig], grid: Grid) -> FloatArray:
+    """Negative in the union of the makers' ellipsoids; mm, roughly."""
+    points = grid.points_lps_mm()
+    level = np.full(grid.shape_zyx, np.inf)
+    for needle in driven(needles):
+        active_mm = needle.type.active_length_mm
+        width_mm, length_mm = _ELLIPSOID_MM.get(
+            needle.type.name, (_OTHER_WIDTH_MM, active_mm + _BEYOND_ACTIVE_MM)
+        )
+        axis = needle_direction(needle)
+        offset = points - (np.array(needle.tip_lps_mm) + 0.5 * active_mm * axis)
+        along = offset @ axis
+        across = np.sqrt(np.maximum((offset**2).sum(-1) - along**2, 0.0))
+        share = np.hypot(2.0 * along / length_mm, 2.0 * across / width_mm)
+        level = np.minimum(level, 0.5 * width_mm * (share - 1.0))
+    return level
+
+
+# ------------------------------------------------------------------ the course of a procedure
+
+
+class _Course:
+    """The forecast and its baselines from scan to scan."""
+
+    def __init__(self, case: _Case, engine: Engine) -> None:
+        self.case, self.engine = case, engine
+        self.estimate = first_estimate(len(driven(case.config.needles)), case.problem, engine)
+        self.plain = case.problem(Members())
+        self.plain_state = engine.initial(self.plain, BODY_DEGC)
+        self.ellipsoid = ellipsoid_level(case.config.needles, case.procedure.analysis_grid)
+        self.last: _Known | None = None
+        self.last_sdf_mm: Float32Array | None = None
+        self.seen, self.wall_s = 0, 0.0
+
+    def scored(self, scan: _Known, name: str) -> list[ForecastRow]:
+        """The forecasts of a scan; none before the first surface was measured."""
+        case, engine = self.case, self.engine
+        self.plain_state = engine.advance(self.plain, self.plain_state, scan.at_s)
+        if self.last is None or self.last_sdf_mm is None:
+            return []
+        problem = self.estimate.problem(case.problem)
+        state = engine.advance(problem, self.estimate.state, scan.at_s)
+        fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
+        plain = np.asarray(engine.frozen_fraction(self.plain, self.plain_state)[0], np.float32)
+        levels = {
+            "forecast": case.fine(fraction[0]),
+            "persistence": self.last_sdf_mm,
+            "ellipsoid": self.ellipsoid,
+            "uncalibrated": case.fine(plain),
+        }
+        grid = case.procedure.analysis_grid
+        row = ForecastRow(
+            scenario=name,
+            organ=case.config.organ.name,
+            scan=scan.truth.number,
+            minutes=scan.truth.minutes,
+            ahead_s=scan.at_s - self.last.at_s,
+            seen=self.seen,
+            true_ml=float((scan.level < 0).sum() * grid.voxel_ml),
+            methods={m: agreement(levels[m], scan.level, grid) for m in METHODS},
+            within_band=_within_band([case.fine(f) < 0 for f in fraction[1:]], scan.level, grid),
+            wall_s=self.wall_s,
+        )
+        return [row]
+
+    def learn(
+        self,
+        sdf_mm: Float32Array | None,
+        assimilate: Callable[[Estimate], Estimate],
+        scan: _Known,
+    ) -> None:
+        """Takes in a measurement; ``wall_s`` is what that and the forecast to the horizon took."""
+        began = time.perf_counter()
+        self.estimate = assimilate(self.estimate)
+        self.job = self._forecast(scan.at_s)
+        self.wall_s = time.perf_counter() - began
+        self.fresh = sdf_mm is not None and bool(np.isfinite(sdf_mm).all())
+        if self.fresh:
+            self.last, self.last_sdf_mm, self.seen = scan, sdf_mm, self.seen + 1
+
+    def _forecast(self, at_s: float) -> Job:
+        problem = self.estimate.problem(partial(self.case.going_on, at_s))
+        job = begin_forecast(problem, self.estimate, self.case.grid, self.case.procedure.target)
+        return advance_forecast(job, self.engine, len(job.times_s))
+
+    def events(self, name: str) -> list[EventRow]:
+        """When the last forecast has lesion and margin covered; ``true_s`` is not known here."""
+        if self.last is None or not self.fresh:
+            return []
+        elapsed_s = np.array(self.job.times_s) - self.job.times_s[0]
+        found = []
+        for what in ("lesion", "margin"):
+            least = np.array([getattr(o, f"least_{what}") for o in self.job.outputs])
+            low_high = interval_s(elapsed_s, least)
+            if low_high is None or low_high[0] <= OUTPUT_EVERY_S / 30.0:
+                continue
+            median = interval_s(elapsed_s, np.median(least, axis=1, keepdims=True))
+            found.append(
+                EventRow(name, self.last.truth.number, what, self.seen, float("nan"),
+                         low_high[0], median[0] if median else float("inf"), low_high[1])
+            )  # fmt: skip
+        return found
+
+
+def agreement(level: FloatArray, true_level: FloatArray, grid: Grid) -> Agreement:
+    """Of a predicted with the true surface, all over; levels negative in ice."""
+    mine, true = scores.surface(level, grid), scores.surface(true_level, grid)
+    everywhere = np.ones(grid.shape_zyx, bool)
+    dice = scores.dice(level <= 0, true_level <= 0, everywhere)
+    if not len(mine.areas_mm2) or not len(true.areas_mm2):
+        return Agreement(None, None, dice)
+    there = scores.distance_mm(mine.points_lps_mm, true)
+    back = scores.distance_mm(true.points_lps_mm, mine)
+    mean_mm = 0.5 * (
+        np.average(there, weights=mine.areas_mm2) + np.average(back, weights=true.areas_mm2)
+    )
+    return Agreement(float(mean_mm), float(max(there.max(), back.max())), dice)
+
+
+def _within_band(frozen: list[np.ndarray], true_level: FloatArray, grid: Grid) -> float | None:
+    """The share of the true surface where between 10 and 90 % of the members are frozen."""
+    true = scores.surface(true_level, grid)
+    if not len(true.areas_mm2):
+        return None
+    probability = np.mean(frozen, axis=0, dtype=np.float32)
+    index = np.moveaxis(grid.to_index_zyx(true.points_lps_mm), -1, 0)
+    p = ndimage.map_coordinates(probability, index, order=1, mode="nearest")
+    inside = (p > 0.1) & (p < 0.9)
+    return float(true.areas_mm2[inside].sum() / true.areas_mm2.sum())
+
+
+# ------------------------------------------------------------------ events
+
+
+def _with_truth(events: list[EventRow], known: list[_Known], config: Config) -> list[EventRow]:
+    """The events that came true in the freeze they were forecast in: the minimal margin, linear
+    between scans, passes 0 (lesion) or its goal (margin)."""
+    goals = {"lesion": 0.0, "margin": config.margin_goal_mm}
+    ends = [(s, e) for kind, s, e in protocol_intervals(config.protocol) if kind.value == "freeze"]
+    found = []
+    for event in events:
+        at = next(i for i, k in enumerate(known) if k.truth.number == event.scan)
+        until_s = next((e for s, e in ends if s <= known[at].at_s < e), None)
+        if until_s is None:
+            continue
+        for a, b in zip(known[at:], known[at + 1 :], strict=False):
+            low, high = a.truth.min_margin_mm, b.truth.min_margin_mm
+            goal = goals[event.what]
+            if b.at_s > until_s or low is None or high is None or low >= goal:
+                break
+            if high >= goal:
+                part = (goal - low) / (high - low)
+                true_s = a.at_s + part * (b.at_s - a.at_s) - known[at].at_s
+                found.append(replace(event, true_s=float(true_s)))
+                break
+    return found
