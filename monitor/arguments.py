@@ -182,6 +182,21 @@ def _add_benchmark(commands: Any) -> None:
         "--plots", action="store_true", help="and a picture of each scenario over time; with --out"
     )
     p.set_defaults(run=measuring.benchmark_imaging)
+    p = kinds.add_parser(
+        "forecast",
+        help="the ice at the next scan, and when lesion and margin are covered",
+        epilog=NOTICE,
+        description="From every scan of scenario folders that `scanner-sim render` wrote, forecasts the "
+        "next one and prints agreement with its truth as Markdown, beside the last scan, the makers' "
+        "ellipsoids and physics without calibration. Exit status 0 whether or not the requirements "
+        "are met.",
+    )
+    p.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a rendered scenario")
+    p.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write forecast.md and forecast.json there"
+    )
+    _add_engine(p)
+    p.set_defaults(run=measuring.benchmark_forecast)
 
 
 def _add_simulate(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""``iceball benchmark imaging``: scenarios in, a Markdown table out, files where wanted.
+"""``iceball benchmark``: scenarios in, a Markdown table out, files where wanted.
 
 Invariant: what was measured before a folder fails is said, and nothing is written of it.
 """
@@ -9,7 +9,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitor.benchmark import report
+from gpu_kernels.select import open_engine, warm_up
+from monitor.benchmark import forecast_report, report
+from monitor.benchmark.forecast import EventRow, ForecastRow
+from monitor.benchmark.forecast import run as run_forecast
 from monitor.benchmark.imaging import Row, run
 from monitor.benchmark.truth import BenchmarkError
 
@@ -31,6 +34,30 @@ def benchmark_imaging(
                 from monitor.benchmark.plots import save_plots
 
                 save_plots(out, rows)
+        except OSError as error:
+            raise BenchmarkError(f"--out {out}: {error}") from None
+    return text
+
+
+def benchmark_forecast(
+    folders: Sequence[Path], out: Path | None, engine_name: str, say: Callable[[str], None]
+) -> str:
+    """The report as Markdown; with ``out`` also forecast.md and forecast.json there."""
+    if out is not None:
+        _make(out)
+    engine = open_engine(engine_name)
+    warm_up(engine)
+    rows: list[ForecastRow] = []
+    events: list[EventRow] = []
+    for more_rows, more_events in run_forecast(list(folders), engine, say):
+        rows += more_rows
+        events += more_events
+    text = forecast_report.as_markdown(rows, events)
+    if out is not None:
+        try:
+            (out / "forecast.md").write_text(text, encoding="utf-8")
+            found = json.dumps(forecast_report.as_json(rows, events), indent=1, allow_nan=False)
+            (out / "forecast.json").write_text(found + "\n", encoding="utf-8")
         except OSError as error:
             raise BenchmarkError(f"--out {out}: {error}") from None
     return text

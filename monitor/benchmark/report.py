@@ -193,12 +193,12 @@ def as_markdown(rows: Sequence[Row]) -> str:
     parts = [
         "# Imaging benchmark",
         f"Scans from {FROM_MINUTES:g} minutes of freezing on: {len(counted(rows))} of {len(rows)}.",
-        _table(
+        table(
             ("requirement", "wanted", "found", "", "scans", "remark"),
-            [_verdict_cells(v) for v in verdicts(rows)],
+            [verdict_cells(v) for v in verdicts(rows)],
         ),
         "## Scenarios: median (5th-95th percentile)",
-        _table(
+        table(
             ("scenario", "scans", "OK/DEGRADED/INVALID", *(m[1] for m in METRICS)),
             [
                 *(_summary_cells(n, summary(g)) for n, g in by_scenario(rows).items()),
@@ -206,18 +206,18 @@ def as_markdown(rows: Sequence[Row]) -> str:
             ],
         ),
         "## Scans",
-        _table([c[0] for c in _COLUMNS], [[c[1](r) for c in _COLUMNS] for r in rows]),
+        table([c[0] for c in _COLUMNS], [[c[1](r) for c in _COLUMNS] for r in rows]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *lines)
     )
 
 
-def _verdict_cells(v: Verdict) -> list[str]:
+def verdict_cells(v: Verdict) -> list[str]:
     found = "-" if v.found is None else f"{v.found:.3f}"
     what = v.what.replace("|", "\\|")
     return [what, v.wanted, found, "pass" if v.passed else "**FAIL**", str(v.scans), v.remark]

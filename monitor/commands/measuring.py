@@ -32,6 +32,13 @@ def benchmark_imaging(args: argparse.Namespace) -> int:
     return 0
 
 
+def benchmark_forecast(args: argparse.Namespace) -> int:
+    from monitor.benchmark.command import benchmark_forecast as run
+
+    print(run(args.folders, args.out, args.engine, _tell), end="")
+    return 0
+
+
 def _tell(text: str) -> None:
     """Progress, out of the way of what other programs read."""
     print(text, file=sys.stderr, flush=True)
