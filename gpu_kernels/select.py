@@ -8,24 +8,27 @@ from gpu_kernels.cpu import CpuEngine
 from gpu_kernels.engine import Engine, EngineUnavailable, Needle, Problem, Tissue
 from gpu_kernels.gpu import GpuEngine
 from gpu_kernels.reference import ReferenceEngine
+from gpu_kernels.stepping import MOST_LATENT
 
 CHOICES = ("auto", "cpu", "reference", "gpu")
 
 
-def open_engine(choice: str) -> Engine:
+def open_engine(choice: str, most_latent: float = MOST_LATENT) -> Engine:
     """The engine by name; ``engine.why`` says why this one. ``auto`` takes the GPU where there is
-    one, else the CPU. Raises ``EngineUnavailable`` when the one asked for cannot run here."""
+    one, else the CPU. ``most_latent`` is the error target of all but the reference. Raises
+    ``EngineUnavailable`` when the one asked for cannot run here."""
     if choice == "auto":
         try:
-            return GpuEngine(why="auto: a CUDA device is there")
+            return GpuEngine(why="auto: a CUDA device is there", most_latent=most_latent)
         except EngineUnavailable as error:
-            return CpuEngine(why=f"auto: {error}, so the CPU engine runs")
+            why = f"auto: {error}, so the CPU engine runs"
+            return CpuEngine(why=why, most_latent=most_latent)
     if choice == "cpu":
-        return CpuEngine()
+        return CpuEngine(most_latent=most_latent)
     if choice == "reference":
         return ReferenceEngine()
     if choice == "gpu":
-        return GpuEngine()
+        return GpuEngine(most_latent=most_latent)
     raise EngineUnavailable(f"engine {choice!r}: expected one of {', '.join(CHOICES)}")
 
 

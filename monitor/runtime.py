@@ -31,6 +31,7 @@ from monitor.intake.listener import check_port, run_listener
 from monitor.intake.structures import StructureError, load_structure
 from monitor.model import Alarm, Structure
 from monitor.pipeline import OperatorAct
+from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure, prepare
 from monitor.publish import snapshot
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError
@@ -93,7 +94,7 @@ class Live:
     def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
         self.options = options
         self.config, procedure = open_case(options.case)
-        self._engine = open_engine(options.engine)
+        self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
         # Made last: what cannot begin leaves no folder behind.

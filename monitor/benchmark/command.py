@@ -15,6 +15,7 @@ from monitor.benchmark.forecast import EventRow, ForecastRow
 from monitor.benchmark.forecast import run as run_forecast
 from monitor.benchmark.imaging import Row, run
 from monitor.benchmark.truth import BenchmarkError
+from monitor.prediction.ensemble import MOST_LATENT
 
 
 def benchmark_imaging(
@@ -45,7 +46,7 @@ def benchmark_forecast(
     """The report as Markdown; with ``out`` also forecast.md and forecast.json there."""
     if out is not None:
         _make(out)
-    engine = open_engine(engine_name)
+    engine = open_engine(engine_name, MOST_LATENT)
     warm_up(engine)
     rows: list[ForecastRow] = []
     events: list[EventRow] = []

@@ -38,8 +38,11 @@ class Settings:
     """Every number of the assimilation, with its reason."""
 
     prior: Prior = field(default_factory=Prior)
-    # Two steps: the model bends enough over the prior's width for one to overshoot; four gained 0.01 mm.
+    # Two steps while the ensemble is wide: the model bends enough over the prior's width for one to
+    # overshoot; four gained 0.01 mm. Later scans change little, and each step costs a run through all.
     alphas: tuple[float, ...] = (2.0, 2.0)
+    later_alphas: tuple[float, ...] = (1.0,)
+    wide_scans: int = 2
     # Points of a surface. Their errors go together over some 10 mm, so each counts for less.
     points: int = 150
     together_mm: float = 10.0
@@ -156,17 +159,18 @@ def _suspected(
     e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Settings
 ) -> Stopped | None:
     """By the nominal course alone, before this scan has taught anything."""
-    mean = replace(e, theta=np.repeat(e.theta.mean(0, keepdims=True), 2, axis=0))
+    mean = make(ensemble.mean(e.theta))
 
     def misfit(stopped: Stopped) -> float:
-        return _misfit(_run(replace(mean, stopped=stopped), make, grid, engine))
+        _, predicted = _course(halted(mean, stopped), e.seen, grid, engine)
+        return misfit_of([p[0] for p in predicted], [x.variance_mm2 for x in e.seen])
 
     return suspected(e.stopped, [x.at_s for x in e.seen], misfit, s.stopped_gain)
 
 
 def _smoothed(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Settings) -> Estimate:
     rng = np.random.default_rng(len(e.seen))
-    for alpha in s.alphas:
+    for alpha in s.alphas if len(e.seen) <= s.wide_scans else s.later_alphas:
         predicted = np.concatenate(e.predicted, axis=1)
         variance = np.concatenate([x.variance_mm2 for x in e.seen])
         nothing = np.zeros(predicted.shape[1])
@@ -185,13 +189,21 @@ def _not_too_sure(theta: FloatArray, s: Settings) -> FloatArray:
 
 def _run(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine) -> Estimate:
     """The ensemble from the first freeze through all scans."""
-    problem = e.problem(make)
+    state, predicted = _course(e.problem(make), e.seen, grid, engine)
+    return replace(e, free=state, predicted=tuple(p[1:] for p in predicted))
+
+
+def _course(
+    problem: Problem, seen: tuple[Seen, ...], grid: Grid, engine: Engine
+) -> tuple[State, list[FloatArray]]:
+    """All members of a problem from body temperature through the scans: the state at the last, and how
+    far beyond each surface they lie."""
     state = engine.initial(problem, BODY_DEGC)
     predicted = []
-    for scan in e.seen:
+    for scan in seen:
         state = engine.advance(problem, state, scan.at_s)
-        predicted.append(beyond_mm(_fraction(problem, state, engine)[1:], grid, scan.edge))
-    return replace(e, free=state, predicted=tuple(predicted))
+        predicted.append(beyond_mm(_fraction(problem, state, engine), grid, scan.edge))
+    return state, predicted
 
 
 def _fraction(problem: Problem, state: State, engine: Engine) -> Float32Array:

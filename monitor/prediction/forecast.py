@@ -19,7 +19,8 @@ from monitor.model import Float32Array, Forecast, Reason, Status, StructureForec
 from monitor.prediction.estimate import Estimate
 
 HORIZON_S = 900.0
-OUTPUT_EVERY_S = 30.0
+# Outputs as far as the next scan, and half as many beyond.
+OUTPUT_EVERY_S, NEAR_S = 30.0, 300.0
 # Intervals hold the middle 80 % of the members.
 _LOW, _HIGH = 0.1, 0.9
 # What fewer members than this reach within the horizon is said not to be reached.
@@ -70,10 +71,10 @@ class Job:
 
 
 def begin_forecast(problem: Problem, estimate: Estimate, grid: Grid, target: Target) -> Job:
-    """Outputs every ``OUTPUT_EVERY_S`` from the estimate's time to ``HORIZON_S`` past it. ``problem``
-    has the estimate's members."""
-    times = estimate.state.time_s + np.arange(0.0, HORIZON_S + 1.0, OUTPUT_EVERY_S)
-    times_s = tuple(float(t) for t in times)
+    """Outputs from the estimate's time to ``HORIZON_S`` past it. ``problem`` has its members."""
+    near = np.arange(0.0, NEAR_S, OUTPUT_EVERY_S)
+    far = np.arange(NEAR_S, HORIZON_S + 1.0, 2.0 * OUTPUT_EVERY_S)
+    times_s = tuple(float(estimate.state.time_s + t) for t in (*near, *far))
     return Job(problem, grid, _thinned(target), estimate, estimate.state, times_s)
 
 
