@@ -244,6 +244,8 @@ class Live:
             record_ok=self.core.record_ok,
             clock_offset_s=state.clock_offset_s,
             fault=self.core.fault,
+            forecast=state.forecast,
+            organ=config.organ.name,
         )
 
     def _check(self) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from monitor.model import (
     Alarm,
     Assessment,
+    Forecast,
     Phase,
     PhaseKind,
     Priority,
@@ -26,6 +27,12 @@ from monitor.model import (
 SILENT_AFTER_S = 3.0
 # A scan may be stamped this far ahead by a clock that is not quite ours.
 _CLOCK_SLACK_S = 5.0
+# Ice that may reach a structure before the next scan has been looked at is said now.
+AHEAD_S = 300.0
+# So long before a phase ends by itself.
+_ENDING_S = 30.0
+# Thawing an adrenal lets its hormones into the blood (clinical.md): the pressure may surge.
+_SURGING_ORGAN = "adrenal"
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Facts:
     record_ok: bool
     clock_offset_s: float | None
     fault: str | None = None
+    forecast: Forecast | None = None
+    organ: str = ""
 
 
 # Scanner and monitor clocks further apart than this are said to differ.
@@ -179,6 +188,44 @@ def _margin(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str
         yield "margin_reached", Priority.LOW, {"margin_mm": f"{a.margin_goal_mm:g}"}
 
 
+def _ahead(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    """What the forecast has coming while the needles freeze. Without one nothing is said here: that
+    the CT is old, or poor, is said elsewhere."""
+    forecast = f.forecast
+    if forecast is None or f.phase.kind is not PhaseKind.FREEZE:
+        return
+    for s in forecast.structures:
+        if s.time_to_contact_s is None:
+            continue
+        left_s = s.time_to_contact_s[0] - (now - forecast.start_utc_s)
+        if not left_s > AHEAD_S:
+            yield "structure_ahead", Priority.MEDIUM, {"name": s.name, "minutes": _minutes(left_s)}
+    for reason in forecast.reasons:
+        if reason.code in _FORECAST_ALARMS:
+            yield reason.code, _FORECAST_ALARMS[reason.code], {}
+
+
+_FORECAST_ALARMS = {
+    "needle_failing": Priority.HIGH,
+    "will_not_be_covered": Priority.MEDIUM,
+    "forecast_disagrees": Priority.LOW,
+}
+
+
+def _minutes(left_s: float) -> str:
+    """Whole minutes, rounded down; never more than there are."""
+    return f"{max(math.floor(left_s / 60.0), 0)}" if math.isfinite(left_s) else "?"
+
+
+def _protocol(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+    """A step that is due, and what to watch in this one."""
+    ends_utc_s = f.phase.ends_utc_s
+    if _active(f) and ends_utc_s is not None and not ends_utc_s - now > _ENDING_S:
+        yield "phase_ending", Priority.LOW, {"seconds": f"{max(ends_utc_s - now, 0.0):.0f}"}
+    if f.phase.kind is PhaseKind.THAW and f.organ == _SURGING_ORGAN:
+        yield "adrenal_thaw", Priority.MEDIUM, {}
+
+
 def _measured(f: Facts) -> Assessment | None:
     """The assessment, unless it is the baseline's, in which there is nothing to measure."""
     baseline = f.assessment is None or f.assessment.volume_id == f.baseline_id
@@ -189,4 +236,14 @@ def _active(f: Facts) -> bool:
     return f.phase.kind in (PhaseKind.FREEZE, PhaseKind.THAW)
 
 
-_RULES: tuple[_Rule, ...] = (_blocked, _core, _set_up, _stale, _measurement, _structures, _margin)
+_RULES: tuple[_Rule, ...] = (
+    _blocked,
+    _core,
+    _set_up,
+    _stale,
+    _measurement,
+    _structures,
+    _ahead,
+    _protocol,
+    _margin,
+)

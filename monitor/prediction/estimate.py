@@ -231,7 +231,7 @@ def _anchored(
         # Where the model has thawed and the scan shows no ice, blood stays off.
         still_off = np.maximum(e.free.perfused_from_s, state.perfused_from_s)
         state = replace(state, perfused_from_s=still_off)
-    return replace(e, state=state, reasons=(*_disagreement(moved[0][1]), *_failing(e.stopped)))
+    return replace(e, state=state, reasons=_disagreement(moved[0][1]))
 
 
 def _offsets_mm(count: int, sd_mm: float, seed: int) -> Float32Array:
@@ -249,14 +249,6 @@ def _measured_on(ice: IceSegmentation, grid: Grid) -> Float32Array:
         return np.full(grid.shape_zyx, np.inf, np.float32)
     rim_mm = float(np.nanmax(ice.sdf_mm))
     return np.asarray(resample(ice.sdf_mm, ice.grid, grid, outside=rim_mm), np.float32)
-
-
-def _failing(stopped: Stopped) -> tuple[Reason, ...]:
-    return tuple(
-        Reason("needle_failing", f"Needle {n + 1} of those driven seems to have stopped cooling.")
-        for n, at_s in enumerate(stopped)
-        if math.isfinite(at_s)
-    )
 
 
 def _disagreement(shift_mm: float) -> tuple[Reason, ...]:

@@ -17,6 +17,8 @@ from monitor.config import Config
 from monitor.geometry import FloatArray, Grid
 from monitor.model import Float32Array, Forecast, Reason, Status, StructureForecast
 from monitor.prediction.estimate import Estimate
+from monitor.prediction.setup import driven
+from monitor.prediction.stopping import Stopped
 
 HORIZON_S = 900.0
 # Outputs as far as the next scan, and half as many beyond.
@@ -118,7 +120,7 @@ def finish_forecast(
 ) -> Forecast:
     """The forecast of a job that is done."""
     elapsed_s = np.array(job.times_s) - job.times_s[0]
-    doubts = job.estimate.reasons
+    doubts = (*job.estimate.reasons, *_failing(job.estimate.stopped, config))
     margin = np.array([o.least_margin for o in job.outputs])
     return Forecast(
         from_volume_id=job.estimate.volume_id,
@@ -145,6 +147,15 @@ def _structure(job: Job, number: int, name: str, elapsed_s: FloatArray) -> Struc
     last_degc = job.outputs[-1].coldest_degc[number]
     low, high = (float(np.quantile(last_degc, q)) for q in (_LOW, _HIGH))
     return StructureForecast(name, interval_s(elapsed_s, most), (low, high))
+
+
+def _failing(stopped: Stopped, config: Config) -> tuple[Reason, ...]:
+    numbers = [n.number for n in driven(config.needles)]
+    failing = [str(k) for k, at_s in zip(numbers, stopped, strict=True) if np.isfinite(at_s)]
+    if not failing:
+        return ()
+    text = f"Needle {', '.join(failing)} seems to have stopped cooling."
+    return (Reason("needle_failing", text),)
 
 
 def _never(least_margin: FloatArray) -> tuple[Reason, ...]:

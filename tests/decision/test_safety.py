@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from monitor.decision.safety import Block, Facts, alarm_key, last_known, standing_alarms
+from monitor.geometry import Grid
 from monitor.model import (
     Assessment,
+    Forecast,
     Phase,
     PhaseKind,
     Priority,
     Reason,
     Status,
     StructureDistance,
+    StructureForecast,
 )
 
 NAN = float("nan")
@@ -44,6 +48,8 @@ FINE = Facts(
     record_ok=True,
     clock_offset_s=0.0,
 )
+
+LONG_FREEZE = Phase(PhaseKind.FREEZE, 1, 900.0, 5000.0)
 
 
 def codes(facts: Facts, now: float = 1010.0) -> set[str]:
@@ -162,3 +168,63 @@ def test_baseline_alone_raises_no_structure_alarm() -> None:
     )
     assert last_known((), nothing) == ()
     assert codes(replace(FINE, assessment=nothing, structures=())) == set()
+
+
+def forecast(**changes: object) -> Forecast:
+    """Begun at 1000 s; the ice reaches the bowel after 400 to 500 s."""
+    grid = Grid((0.0, 0.0, 0.0), (3.0, 3.0, 3.0), (1, 1, 1))
+    field = np.zeros((1, 1, 1, 1), np.float32)
+    bowel = StructureForecast("bowel", (400.0, 500.0), (-20.0, 5.0))
+    plain = Forecast(
+        "v002", 1000.0, grid, (1000.0,), field, -4.5, None, (60.0, 120.0), "cpu",
+        structures=(bowel,),
+    )  # fmt: skip
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("now", "sounds", "minutes"),
+    [(1050.0, False, ""), (1101.0, True, "4"), (1390.0, True, "0"), (1500.0, True, "0")],
+)
+def test_a_structure_that_the_ice_will_reach(now: float, sounds: bool, minutes: str) -> None:
+    alarms = standing_alarms(replace(FINE, forecast=forecast(), phase=LONG_FREEZE), now)
+    ahead = [a.params for a in alarms if a.code == "structure_ahead"]
+    assert ahead == ([{"name": "bowel", "minutes": minutes}] if sounds else [])
+
+
+def test_what_is_never_reached_and_what_is_not_known() -> None:
+    never = StructureForecast("bowel", None, (10.0, 20.0))
+    assert codes(replace(FINE, forecast=forecast(structures=(never,)))) == set()
+    unknown = StructureForecast("bowel", (NAN, NAN), (NAN, NAN))
+    found = codes(replace(FINE, forecast=forecast(structures=(unknown,))))
+    assert found == {"structure_ahead"}
+
+
+@pytest.mark.parametrize("code", ["needle_failing", "will_not_be_covered", "forecast_disagrees"])
+def test_what_the_forecast_says(code: str) -> None:
+    told = forecast(structures=(), reasons=(Reason(code, "why"),))
+    assert codes(replace(FINE, forecast=told)) == {code}
+    thaw = Phase(PhaseKind.THAW, 1, 900.0, 1500.0)
+    assert codes(replace(FINE, forecast=told, phase=thaw)) == set()
+
+
+@pytest.mark.parametrize(
+    ("ends", "sounds"), [(1100.0, False), (1035.0, True), (1005.0, True), (NAN, True)]
+)
+def test_a_phase_that_is_about_to_end(ends: float, sounds: bool) -> None:
+    phase = Phase(PhaseKind.FREEZE, 1, 900.0, ends)
+    assert ("phase_ending" in codes(replace(FINE, phase=phase))) == sounds
+    assert "phase_ending" not in codes(replace(FINE, phase=Phase(PhaseKind.ENDED, 1, 900.0, None)))
+
+
+@pytest.mark.parametrize(
+    ("organ", "kind", "sounds"),
+    [
+        ("adrenal", PhaseKind.THAW, True),
+        ("adrenal", PhaseKind.FREEZE, False),
+        ("liver", PhaseKind.THAW, False),
+    ],
+)
+def test_an_adrenal_that_thaws(organ: str, kind: PhaseKind, sounds: bool) -> None:
+    phase = Phase(kind, 1, 900.0, 1500.0)
+    assert ("adrenal_thaw" in codes(replace(FINE, organ=organ, phase=phase))) == sounds

@@ -7,40 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpu_kernels.cpu import CpuEngine
-from gpu_kernels.engine import Members, Needle, Problem, Tissue
-from monitor.geometry import Grid
+from gpu_kernels.engine import Members
 from monitor.imaging.distance import signed_distance_mm
-from monitor.model import IceSegmentation, Status
+from monitor.model import Status
 from monitor.prediction import ensemble
-from monitor.prediction.estimate import Estimate, Settings, assimilated, first_estimate
+from monitor.prediction.estimate import Estimate, assimilated, first_estimate
+from tests.prediction.ice_of_two_needles import ENGINE, FEW, GRID, TRUTH, problem, true_ice
 
-GRID = Grid((-30.0, -30.0, -30.0), (3.0, 3.0, 3.0), (21, 21, 21))
-TISSUE = Tissue("soft", 1050.0, 3600.0, 1900.0, 0.5, 2.0, 250e3, -8.0, -1.0, 1e-3, 500.0)
-ENGINE = CpuEngine()
 SCANS_S = (180.0, 360.0, 540.0)
-FEW = Settings(prior=ensemble.Prior(members=16))
-
-
-def problem(members: Members) -> Problem:
-    table = ((0.0, 37.0), (30.0, -140.0))
-    needles = tuple(Needle((x, 0.0, -10.0), (0.0, 0.0, 1.0), 1.5, 20.0, table) for x in (-7.0, 7.0))
-    return Problem(
-        np.zeros(GRID.shape_zyx, np.uint8), (TISSUE,), GRID.origin_lps_mm, GRID.spacing_mm,
-        needles, members=members,
-    )  # fmt: skip
-
-
-TRUTH = Members((1.8,), (1.0,), (1.0,), ((0.75, 0.4),))
-
-
-def true_ice(at_s: float, number: int) -> IceSegmentation:
-    p = problem(TRUTH)
-    state = ENGINE.advance(p, ENGINE.initial(p, 37.0), at_s)
-    fraction = np.asarray(ENGINE.frozen_fraction(p, state)[0], np.float32)
-    sdf = signed_distance_mm(0.5 - fraction, GRID)
-    known = np.ones(GRID.shape_zyx, bool)
-    return IceSegmentation(f"v{number}", at_s, GRID, sdf, known, 1.0, 0.4, 1.0)
 
 
 def ice_ml(members: Members, at_s: float) -> float:
