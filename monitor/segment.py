@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from monitor.config import Config, ShapeFile
 from monitor.geometry import SliceGeometry
 from monitor.imaging.mask import is_upright, mask_on, upright
 from monitor.imaging.measurement import Measurement, make_reference, measure
@@ -63,9 +64,8 @@ class _Result:
 
 def run_segment(job: SegmentJob) -> dict[str, Any]:
     """Measures, writes the files, returns what is printed as JSON."""
-    if not job.out.name.lower().endswith(NIFTI_SUFFIXES):
-        raise MaskError(f"--out {job.out}: expected a name ending in {' or '.join(NIFTI_SUFFIXES)}")
     config, procedure = open_case(job.case)
+    _check_outputs(job, config)
     first = soft_volume(volumes_in(job.baseline, config.patient_id, config.frame_of_reference_uid))
     frame = first.frame_of_reference_uid
     *earlier, volume = (
@@ -75,6 +75,8 @@ def run_segment(job: SegmentJob) -> dict[str, Any]:
     _check_order(job, [first, *earlier, volume])
     result = _measured(_doubted(volume, procedure), first, earlier, procedure)
     if result.status is Status.INVALID:
+        for old in filter(None, (job.out, job.seg)):
+            old.unlink(missing_ok=True)  # a mask of an earlier scan must not pass for this one's
         return _as_json(result, None, None)
     write_nifti(job.out, result.mask, result.geometry)
     if job.seg is not None:
@@ -83,13 +85,35 @@ def run_segment(job: SegmentJob) -> dict[str, Any]:
     return _as_json(result, job.out, job.seg)
 
 
+def _check_outputs(job: SegmentJob, config: Config) -> None:
+    """Before anything is measured: names that fit, and nothing overwritten that is read."""
+    if not job.out.name.lower().endswith(NIFTI_SUFFIXES):
+        raise MaskError(f"--out {job.out}: expected a name ending in {' or '.join(NIFTI_SUFFIXES)}")
+    if job.seg is not None and job.seg.suffix.lower() != ".dcm":
+        raise MaskError(f"--seg {job.seg}: expected a name ending in .dcm")
+    scans = [f.resolve() for f in (job.baseline, *job.earlier, job.scan)]
+    shapes = [
+        s.shape.path for s in (config.lesion, *config.structures) if isinstance(s.shape, ShapeFile)
+    ]
+    read = {p.resolve() for p in (job.case, *shapes)}
+    for name, path in (("--out", job.out), ("--seg", job.seg)):
+        if path is None:
+            continue
+        where = path.resolve()
+        if where in read or any(scan in where.parents for scan in scans):
+            raise MaskError(
+                f"{name} {path}: would overwrite or join what is read; choose another place"
+            )
+
+
 def _check_order(job: SegmentJob, volumes: Sequence[CtVolume]) -> None:
     named = [("--baseline", job.baseline), *(("--earlier", f) for f in job.earlier)]
     named.append(("--scan", job.scan))
     for (before, after), (a, b) in zip(pairwise(named), pairwise(volumes), strict=True):
-        if b.acquired_utc_s < a.acquired_utc_s:
+        if not b.acquired_utc_s > a.acquired_utc_s:
             raise SegmentError(
-                f"{after[0]} {after[1]}: was acquired before {before[0]} {before[1]}; are they swapped?"
+                f"{after[0]} {after[1]}: was not acquired after {before[0]} {before[1]}; "
+                "are they swapped, or the same?"
             )
 
 

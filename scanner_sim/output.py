@@ -20,6 +20,7 @@ from scanner_sim.console import Console, writer_of
 from scanner_sim.frame import FloatArray, Frame
 from scanner_sim.freezing.heat import BODY_DEGC
 from scanner_sim.plan import save, write_plan
+from scanner_sim.scenario import ScenarioError
 from scanner_sim.simulation import Simulation
 from scanner_sim.truth import as_seen, seen_frame
 
@@ -29,7 +30,9 @@ _TRUTH_STEP_MM = 1.0
 
 
 def write_all(simulation: Simulation, out: Path, count: int, say: Callable[[str], None]) -> None:
-    """The first ``count`` scans, the plan and the truth; an earlier rendering's files go."""
+    """The first ``count`` scans, the plan and the truth; an earlier rendering's files go, another
+    scenario's are an error."""
+    _check_folder(out, simulation.scenario.name)
     _clear(out)
     writer = writer_of(simulation.scenario, EPOCH_UTC_S)
     console = Console(simulation, writer)
@@ -50,6 +53,17 @@ def write_all(simulation: Simulation, out: Path, count: int, say: Callable[[str]
             f"written with their truth in {time.monotonic() - imaged_s:.1f} s"
         )
     write_truth(simulation, count, truth)
+
+
+def _check_folder(out: Path, scenario: str) -> None:
+    """Raises ``ScenarioError`` where another scenario has been rendered: it would be lost."""
+    try:
+        text = (out / "truth" / "truth.json").read_text(encoding="utf-8")
+        there = json.loads(text).get("scenario")
+    except (OSError, ValueError, AttributeError):
+        return
+    if there != scenario:
+        raise ScenarioError(f"--out {out}: holds {there}; give a folder of its own, or empty it")
 
 
 def _clear(out: Path) -> None:

@@ -118,7 +118,7 @@ def test_the_seg_refers_to_the_scans_slices_and_holds_the_same_ice(
     assert (held == mask).all()
 
 
-def test_invalid_says_why_writes_nothing_and_ends_with_3(
+def test_invalid_says_why_leaves_no_mask_and_ends_with_3(
     rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     text = (rendered / "case.toml").read_text()
@@ -135,7 +135,7 @@ def test_invalid_says_why_writes_nothing_and_ends_with_3(
     assert said["status"] == "INVALID"
     assert said["reasons"][0]["code"]
     assert (said["volume_ml"], said["mask"], said["seg"]) == (None, None, None)
-    assert kept.read_bytes() == b"of an earlier scan"
+    assert not kept.exists()
     assert not (tmp_path / "ice.dcm").exists()
 
 
@@ -144,9 +144,15 @@ def test_invalid_says_why_writes_nothing_and_ends_with_3(
     [
         ({"scan": "truth"}, "ice.nii.gz", "truth: holds no CT volume"),
         ({"case": "nothing.toml"}, "ice.nii.gz", "nothing.toml"),
-        ({"baseline": "scan_001", "scan": "scan_000"}, "ice.nii.gz", "are they swapped?"),
+        (
+            {"baseline": "scan_001", "scan": "scan_000"},
+            "ice.nii.gz",
+            "are they swapped, or the same?",
+        ),
+        ({"scan": "scan_000"}, "ice.nii.gz", "are they swapped, or the same?"),
         ({}, "ice.png", "expected a name ending in .nii"),
         ({}, "../case.toml/ice.nii.gz", "cannot be written"),
+        ({}, "../scan_001/ice.nii.gz", "would overwrite or join what is read"),
     ],
 )
 def test_errors_are_one_message_and_2(
@@ -159,6 +165,28 @@ def test_errors_are_one_message_and_2(
     assert told.err.startswith("iceball: ")
     assert words in told.err
     assert len(told.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("seg", "words"),
+    [
+        ("ice.nii.gz", "ending in .dcm"),
+        ("seg.dcm", "would overwrite"),
+        ("scan_001/0003.dcm", "would"),
+    ],
+)
+def test_what_is_read_is_never_overwritten(
+    rendered: Path, tmp_path: Path, capfd: pytest.CaptureFixture, seg: str, words: str
+) -> None:
+    before = {p: p.read_bytes() for p in rendered.rglob("*.dcm")}
+    case = (rendered / "case.toml").read_text().replace('"rtstruct.dcm"', '"seg.dcm"')
+    (rendered / "by_seg.toml").write_text(case)
+    code = segment(rendered, tmp_path / "ice.nii.gz", "--seg", str(rendered / seg),
+                   case=rendered / "by_seg.toml")  # fmt: skip
+    assert code == 2
+    assert words in capfd.readouterr().err
+    assert {p: p.read_bytes() for p in rendered.rglob("*.dcm")} == before
+    assert not (tmp_path / "ice.nii.gz").exists()
 
 
 # ------------------------------------------------------------------ the benchmark

@@ -94,6 +94,9 @@ class Scenario:
 
 def open_scenarios(folders: Sequence[Path]) -> list[Scenario]:
     """All of them, each under a name of its own."""
+    resolved = [folder.resolve() for folder in folders]
+    for folder in folders:
+        _need(folder, "given more than once", resolved.count(folder.resolve()) == 1)
     found = [open_scenario(folder) for folder in folders]
     names = [s.name for s in found]
     return [s if names.count(s.name) == 1 else replace(s, name=str(s.folder)) for s in found]

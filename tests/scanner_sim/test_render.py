@@ -15,15 +15,15 @@ import pydicom
 import pytest
 import SimpleITK
 
+from scanner_sim import output, truth
 from scanner_sim import scenario as scenarios
-from scanner_sim import truth
 from scanner_sim.bodies import ellipsoid
 from scanner_sim.cache import Cache, folder
 from scanner_sim.cli import main
 from scanner_sim.frame import even
 from scanner_sim.freezing.ice import State
 from scanner_sim.patient.motion import displacement
-from scanner_sim.scenario import Scan
+from scanner_sim.scenario import Scan, ScenarioError
 from tests.scanner_sim.blocks import AWE, block
 from tests.scanner_sim.samples import Receiver
 
@@ -382,3 +382,14 @@ def test_an_unknown_scenario_and_a_bad_address_are_told() -> None:
         )
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_another_scenarios_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "truth").mkdir()
+    told = tmp_path / "truth" / "truth.json"
+    told.write_text('{"scenario": "adrenal", "scans": []}')
+    with pytest.raises(ScenarioError, match="holds adrenal; give a folder of its own"):
+        output._check_folder(tmp_path, "lung_metastasis")
+    output._check_folder(tmp_path, "adrenal")
+    told.write_text("[]")
+    output._check_folder(tmp_path, "lung_metastasis")
