@@ -390,7 +390,8 @@ def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State
         return state
     estimate = _assimilated(state, state.estimate, procedure, engine)
     problem = estimate.problem(lambda m: _problem(state, procedure, m))
-    job = begin_forecast(problem, estimate, procedure.prediction_grid, procedure.target)
+    kind = protocol.phase(state.progress, procedure.config.protocol).kind
+    job = begin_forecast(problem, estimate, procedure.prediction_grid, procedure.target, kind)
     return replace(state, estimate=estimate, job=job)
 
 
@@ -425,4 +426,5 @@ def _assimilated(
     def make(members: Members) -> Problem:
         return _problem(state, procedure, members)
 
-    return assimilated(estimate, ice, at_s, make, procedure.prediction_grid, engine)
+    kind = protocol.kind_at(state.progress, procedure.config.protocol, ice.acquired_utc_s)
+    return assimilated(estimate, ice, at_s, kind, make, procedure.prediction_grid, engine)

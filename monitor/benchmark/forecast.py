@@ -26,7 +26,8 @@ from monitor.imaging.distance import resample
 from monitor.imaging.measurement import make_reference, measure
 from monitor.imaging.needles import needle_direction
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.model import Float32Array, Interval
+from monitor.model import Float32Array, IceSegmentation, Interval, PhaseKind
+from monitor.prediction.drift import moved
 from monitor.prediction.estimate import BODY_DEGC, Estimate, assimilated, first_estimate
 from monitor.prediction.forecast import (
     HORIZON_S,
@@ -157,9 +158,10 @@ def _line(row: ForecastRow) -> str:
 
 
 def _assimilate(
-    case: _Case, ice: object, at_s: float, engine: Engine, estimate: Estimate
+    case: _Case, ice: IceSegmentation, at_s: float, engine: Engine, estimate: Estimate
 ) -> Estimate:
-    return assimilated(estimate, ice, at_s, case.problem, case.grid, engine)  # type: ignore[arg-type]
+    kind = case.kind_at(at_s)
+    return assimilated(estimate, ice, at_s, kind, case.problem, case.grid, engine)
 
 
 # ------------------------------------------------------------------ the case
@@ -181,6 +183,11 @@ class _Case:
     @property
     def grid(self) -> Grid:
         return self.procedure.prediction_grid
+
+    def kind_at(self, at_s: float) -> PhaseKind:
+        """The phase that leads up to a time."""
+        return next((k for k, start_s, end_s in self.intervals if start_s < at_s <= end_s),
+                    PhaseKind.ENDED)  # fmt: skip
 
     def problem(self, members: Members) -> Problem:
         return make_problem(self.config, self.grid, self.label_zyx, self.intervals, members)
@@ -257,7 +264,10 @@ class _Course:
             return []
         problem = self.estimate.problem(case.problem)
         state = engine.advance(problem, self.estimate.state, scan.at_s)
+        drift = self.estimate.drifts.get(case.kind_at(scan.at_s))
+        elapsed_s = scan.at_s - self.estimate.state.time_s
         fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
+        fraction = np.stack([moved(f, drift, elapsed_s, case.grid) for f in fraction])
         plain = np.asarray(engine.frozen_fraction(self.plain, self.plain_state)[0], np.float32)
         levels = {
             "forecast": case.fine(fraction[0]),
@@ -297,7 +307,13 @@ class _Course:
 
     def _forecast(self, at_s: float) -> Job:
         problem = self.estimate.problem(partial(self.case.going_on, at_s))
-        job = begin_forecast(problem, self.estimate, self.case.grid, self.case.procedure.target)
+        job = begin_forecast(
+            problem,
+            self.estimate,
+            self.case.grid,
+            self.case.procedure.target,
+            self.case.kind_at(at_s),
+        )
         return advance_forecast(job, self.engine, len(job.times_s))
 
     def events(self, name: str) -> list[EventRow]:

@@ -52,6 +52,12 @@ def phase(progress: Progress, protocol: ProtocolConfig) -> Phase:
     return Phase(begun[-1].kind, cycle, started, started + begun[-1].duration_s)
 
 
+def kind_at(progress: Progress, protocol: ProtocolConfig, at_utc_s: float) -> PhaseKind:
+    """What ran at a time up to now."""
+    begun = [i for i, start in enumerate(progress.started_utc_s) if start <= at_utc_s]
+    return protocol.phases[begun[-1]].kind if begun else PhaseKind.WAITING
+
+
 def intervals(
     progress: Progress, protocol: ProtocolConfig, horizon_s: float
 ) -> tuple[Interval, ...]:

@@ -11,17 +11,18 @@ Invariant: the parameters come from measured surfaces only, and the same scans g
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gpu_kernels.engine import Engine, Members, Problem, State
 from monitor.geometry import Grid
-from monitor.imaging.distance import resample
-from monitor.model import Float32Array, FloatArray, IceSegmentation, Reason
+from monitor.imaging.distance import resample, signed_distance_mm
+from monitor.model import Float32Array, FloatArray, IceSegmentation, PhaseKind, Reason
 from monitor.prediction import ensemble
 from monitor.prediction.anchor import MAX_SHIFT_MM, anchored_temperature_degc
+from monitor.prediction.drift import Drift, observed
 from monitor.prediction.ensemble import Prior
 from monitor.prediction.observation import EdgePoints, beyond_mm, edge_points
 from monitor.prediction.smoother import updated
@@ -53,8 +54,10 @@ class Settings:
     # Fewer points make no surface.
     least_points: int = 20
     # A needle has stopped when that explains the surfaces so much better (χ², in points that count for
-    # themselves), with the parameters learned either way. Suspicion alone needs as much.
-    stopped_gain: float = 12.0
+    # themselves; and by this share), with the parameters learned either way. True failures of the tuning
+    # scenarios: 118 and 89, three quarters; others at most 20, a tenth. Suspicion alone needs the former.
+    stopped_gain: float = 30.0
+    stopped_share: float = 0.3
     # Each member starts from a surface of its own, off by its share of the measurement's error.
     start_share: float = 1.0
 
@@ -76,7 +79,7 @@ class Estimate:
     """``theta`` is the ensemble; ``predicted`` (member, n) is what it says of each of ``seen``.
     ``free`` is its own course at the last scan, ``state`` the same with the measured surface: where a
     forecast starts. Both hold the mean first, then the members. ``stopped``: since when each needle no
-    longer cools."""
+    longer cools. ``drifts``: what no parameter explained, in freezes and in thaws."""
 
     volume_id: str | None
     theta: FloatArray
@@ -85,6 +88,7 @@ class Estimate:
     stopped: Stopped
     seen: tuple[Seen, ...] = ()
     predicted: tuple[FloatArray, ...] = ()
+    drifts: Mapping[PhaseKind, Drift] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
 
     @property
@@ -109,22 +113,43 @@ def assimilated(
     e: Estimate,
     ice: IceSegmentation,
     at_s: float,
+    kind: PhaseKind,
     make: MakeProblem,
     grid: Grid,
     engine: Engine,
     s: Settings = _SETTINGS,
 ) -> Estimate:
-    """The estimate after a scan. One without a measurement only moves time on."""
+    """The estimate after a scan in a phase of that kind. One without a measurement only moves time on."""
     problem = e.problem(make)
     free = engine.advance(problem, e.free, max(at_s, e.free.time_s))
     if ice.sdf_mm is None:
         return replace(e, free=free, state=engine.advance(problem, e.state, free.time_s))
-    e = replace(e, volume_id=ice.volume_id, free=free)
+    e = replace(_with_drift(e, ice, free.time_s, kind, problem, grid, engine), free=free)
+    e = replace(e, volume_id=ice.volume_id)
     edge = edge_points(ice, s.points, seed=len(e.seen)) if np.isfinite(ice.sdf_mm).all() else None
     if edge is not None and len(edge.points_lps_mm) >= s.least_points:
         e = _learned(e, Seen(free.time_s, edge, _variance_mm2(edge, s)), make, grid, engine, s)
         problem = e.problem(make)
     return _anchored(e, ice, problem, grid, engine, s)
+
+
+def _with_drift(
+    e: Estimate,
+    ice: IceSegmentation,
+    at_s: float,
+    kind: PhaseKind,
+    problem: Problem,
+    grid: Grid,
+    engine: Engine,
+) -> Estimate:
+    """How the forecast from the scan before missed this one; nothing before the second."""
+    if e.volume_id is None:
+        return e
+    state = engine.advance(problem, e.state, max(at_s, e.state.time_s))
+    nominal = _fraction(problem, state, engine)[0]
+    forecast_mm = signed_distance_mm(0.5 - nominal, grid)
+    drift = observed(_measured_on(ice, grid), forecast_mm, at_s - e.state.time_s, grid)
+    return e if drift is None else replace(e, drifts={**e.drifts, kind: drift})
 
 
 def _variance_mm2(edge: EdgePoints, s: Settings) -> FloatArray:
@@ -148,7 +173,8 @@ def _learned(
         return running
     other = _run(replace(before, stopped=stopped), make, grid, engine)
     other = _smoothed(other, make, grid, engine, s)
-    return other if _misfit(other) < _misfit(running) - s.stopped_gain else running
+    least = max(s.stopped_gain, s.stopped_share * _misfit(running))
+    return other if _misfit(running) - _misfit(other) > least else running
 
 
 def _misfit(e: Estimate) -> float:

@@ -15,7 +15,8 @@ from scipy import ndimage
 from gpu_kernels.engine import Engine, Problem, State
 from monitor.config import Config
 from monitor.geometry import FloatArray, Grid
-from monitor.model import Float32Array, Forecast, Reason, Status, StructureForecast
+from monitor.model import Float32Array, Forecast, PhaseKind, Reason, Status, StructureForecast
+from monitor.prediction.drift import Drift, asked_at, moved
 from monitor.prediction.estimate import Estimate
 from monitor.prediction.setup import driven
 from monitor.prediction.stopping import Stopped
@@ -65,6 +66,7 @@ class Job:
     estimate: Estimate
     state: State
     times_s: tuple[float, ...]
+    drift: Drift | None = None
     outputs: tuple[Output, ...] = ()
 
     @property
@@ -72,12 +74,16 @@ class Job:
         return len(self.outputs) == len(self.times_s)
 
 
-def begin_forecast(problem: Problem, estimate: Estimate, grid: Grid, target: Target) -> Job:
-    """Outputs from the estimate's time to ``HORIZON_S`` past it. ``problem`` has its members."""
+def begin_forecast(
+    problem: Problem, estimate: Estimate, grid: Grid, target: Target, kind: PhaseKind
+) -> Job:
+    """Outputs from the estimate's time to ``HORIZON_S`` past it. ``problem`` has its members; ``kind`` is
+    the phase that runs."""
     near = np.arange(0.0, NEAR_S, OUTPUT_EVERY_S)
     far = np.arange(NEAR_S, HORIZON_S + 1.0, 2.0 * OUTPUT_EVERY_S)
     times_s = tuple(float(estimate.state.time_s + t) for t in (*near, *far))
-    return Job(problem, grid, _thinned(target), estimate, estimate.state, times_s)
+    drift = estimate.drifts.get(kind)
+    return Job(problem, grid, _thinned(target), estimate, estimate.state, times_s, drift)
 
 
 def _thinned(target: Target) -> Target:
@@ -101,17 +107,20 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     degc = np.asarray(engine.temperature_degc(job.problem, state), np.float32)
     fraction = np.asarray(engine.frozen_fraction(job.problem, state), np.float32)
     members = slice(1, None) if len(fraction) > 1 else slice(None)
-    most, coldest = [], []
-    for _, points in job.target.structures_lps_mm:
-        most.append(_at(fraction[members], job.grid, points).max(axis=1, initial=0.0))
-        coldest.append(_at(degc[members], job.grid, points).min(axis=1, initial=np.inf))
+    elapsed_s = state.time_s - job.times_s[0]
+
+    def at(field: Float32Array, points: FloatArray) -> FloatArray:
+        return _at(field[members], job.grid, asked_at(points, job.drift, elapsed_s, job.grid))
+
+    structures = [points for _, points in job.target.structures_lps_mm]
+    probability = (fraction[members] >= 0.5).mean(0, dtype=np.float32)
     return Output(
-        nominal_degc=degc[0],
-        probability=(fraction[members] >= 0.5).mean(0, dtype=np.float32),
-        least_lesion=_at(fraction[members], job.grid, job.target.lesion_lps_mm).min(axis=1),
-        least_margin=_at(fraction[members], job.grid, job.target.margin_lps_mm).min(axis=1),
-        most_structure=tuple(most),
-        coldest_degc=tuple(coldest),
+        nominal_degc=moved(degc[0], job.drift, elapsed_s, job.grid),
+        probability=moved(probability, job.drift, elapsed_s, job.grid),
+        least_lesion=at(fraction, job.target.lesion_lps_mm).min(axis=1),
+        least_margin=at(fraction, job.target.margin_lps_mm).min(axis=1),
+        most_structure=tuple(at(fraction, p).max(axis=1, initial=0.0) for p in structures),
+        coldest_degc=tuple(at(degc, p).min(axis=1, initial=np.inf) for p in structures),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_kernels.engine import Members
 from monitor.imaging.distance import signed_distance_mm
-from monitor.model import Status
+from monitor.model import PhaseKind, Status
 from monitor.prediction import ensemble
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate
 from tests.prediction.ice_of_two_needles import ENGINE, FEW, GRID, TRUTH, problem, true_ice
@@ -27,7 +27,9 @@ def ice_ml(members: Members, at_s: float) -> float:
 def learned() -> Estimate:
     e = first_estimate(2, problem, ENGINE, FEW)
     for number, at_s in enumerate(SCANS_S):
-        e = assimilated(e, true_ice(at_s, number), at_s, problem, GRID, ENGINE, FEW)
+        e = assimilated(
+            e, true_ice(at_s, number), at_s, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW
+        )
     return e
 
 
@@ -75,14 +77,16 @@ def test_the_start_of_a_forecast_has_the_measured_surface(learned: Estimate) -> 
 def test_the_same_scans_give_the_same_estimate(learned: Estimate) -> None:
     again = first_estimate(2, problem, ENGINE, FEW)
     for number, at_s in enumerate(SCANS_S):
-        again = assimilated(again, true_ice(at_s, number), at_s, problem, GRID, ENGINE, FEW)
+        again = assimilated(
+            again, true_ice(at_s, number), at_s, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW
+        )
     np.testing.assert_array_equal(again.theta, learned.theta)
     np.testing.assert_array_equal(again.state.enthalpy_j_m3, learned.state.enthalpy_j_m3)
 
 
 def test_a_scan_without_a_measurement_only_moves_time_on(learned: Estimate) -> None:
     blind = replace(true_ice(600.0, 3), sdf_mm=None, status=Status.INVALID)
-    e = assimilated(learned, blind, 600.0, problem, GRID, ENGINE, FEW)
+    e = assimilated(learned, blind, 600.0, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW)
     np.testing.assert_array_equal(e.theta, learned.theta)
     assert (e.volume_id, e.state.time_s, len(e.seen)) == ("v2", 600.0, 3)
 
@@ -91,13 +95,13 @@ def test_ice_that_no_parameters_explain_is_said() -> None:
     e = first_estimate(2, problem, ENGINE, FEW)
     far = np.linalg.norm(GRID.points_lps_mm() - np.array([0.0, 0.0, 0.0]), axis=-1) - 26.0
     ice = replace(true_ice(180.0, 0), sdf_mm=far.astype(np.float32))
-    e = assimilated(e, ice, 180.0, problem, GRID, ENGINE, FEW)
+    e = assimilated(e, ice, 180.0, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW)
     assert [r.code for r in e.reasons] == ["forecast_disagrees"]
 
 
 def test_no_ice_measured_thaws_the_model() -> None:
     e = first_estimate(2, problem, ENGINE, FEW)
     none = replace(true_ice(180.0, 0), sdf_mm=np.full(GRID.shape_zyx, np.inf, np.float32))
-    e = assimilated(e, none, 180.0, problem, GRID, ENGINE, FEW)
+    e = assimilated(e, none, 180.0, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW)
     fraction = ENGINE.frozen_fraction(problem(e.members), e.state)
     assert not (fraction > 0.5).any()

@@ -76,7 +76,7 @@ def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
     points = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [-6.0, 0.0, 0.0], [0.0, 0.0, 6.0]])
     near, far = np.array([[14.0, 0.0, 0.0]]), np.array([[30.0, 30.0, 30.0]])
     target = Target(points, points * 2.0, (("bowel", near), ("bone", far)))
-    job = begin_forecast(problem, estimate, GRID, target)
+    job = begin_forecast(problem, estimate, GRID, target, PhaseKind.FREEZE)
     while not job.done:
         job = advance_forecast(job, engine, 5)
     forecast = finish_forecast(job, config, 1000.0, engine)
@@ -106,7 +106,7 @@ def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:
     estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, FREEZE, m), engine)
     problem = make_problem(config, GRID, label, FREEZE, estimate.members)
     target = Target(np.zeros((1, 3)), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 31.0]]))
-    job = begin_forecast(problem, estimate, GRID, target)
+    job = begin_forecast(problem, estimate, GRID, target, PhaseKind.FREEZE)
     while not job.done:
         job = advance_forecast(job, engine, 31)
     forecast = finish_forecast(job, config, 0.0, engine)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gpu_kernels.engine import Members
+from monitor.model import PhaseKind
 from monitor.prediction.estimate import assimilated, first_estimate
 from monitor.prediction.stopping import candidates, halted, misfit_of, suspected
 from tests.prediction.ice_of_two_needles import ENGINE, FEW, GRID, problem, true_ice
@@ -55,7 +56,14 @@ def test_the_ice_tells(fails_at_s: float) -> None:
     e = first_estimate(2, problem, ENGINE, FEW)
     for number, at_s in enumerate((150.0, 270.0, 420.0)):
         e = assimilated(
-            e, true_ice(at_s, number, stopped=(INF, fails_at_s)), at_s, problem, GRID, ENGINE, FEW
+            e,
+            true_ice(at_s, number, stopped=(INF, fails_at_s)),
+            at_s,
+            PhaseKind.FREEZE,
+            problem,
+            GRID,
+            ENGINE,
+            FEW,
         )
         if at_s <= fails_at_s:
             assert e.stopped == (INF, INF)

@@ -1,0 +1,78 @@
+"""Where the ice grows otherwise than the model says: beside a vessel, in another tissue. mm, s, (z, y, x).
+
+What no parameter explains at one scan is mostly there at the next. The distance by which a measured
+surface missed its forecast, less what it missed by everywhere, is a local rate; the next forecast of
+the same kind of phase moves on with half of it. Invariant: a forecast that came true has no drift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from monitor.geometry import Grid
+from monitor.model import Float32Array, FloatArray
+
+# Half: the rest is the measurement's error and change (tuning scenarios: 0.3 to 0.7 are alike).
+_SHARE = 0.5
+# Wider than the noise of a surface, narrower than a lesion.
+_SMOOTH_MM = 4.0
+_FARTHEST_MM = 3.0
+# It was seen over so much time and not more.
+_LONGEST = 1.5
+
+
+@dataclass(frozen=True)
+class Drift:
+    """``offset_mm`` (z, y, x): how much farther in (positive) the surface lay than forecast, where, after
+    ``seconds``; ``normal_zyx`` (3, z, y, x) points out of the ice."""
+
+    offset_mm: Float32Array
+    normal_zyx: Float32Array
+    seconds: float
+
+
+def observed(
+    measured_mm: Float32Array, forecast_mm: Float32Array, seconds: float, grid: Grid
+) -> Drift | None:
+    """From signed distances to a surface as measured and as forecast ``seconds`` before; None where one
+    of them is not there."""
+    near = np.abs(measured_mm) < max(grid.spacing_mm)
+    if seconds <= 0.0 or not (near.any() and np.isfinite(forecast_mm).all()):
+        return None
+    miss = np.clip(measured_mm - forecast_mm, -2 * _FARTHEST_MM, 2 * _FARTHEST_MM)
+    sigma = _SMOOTH_MM / np.array(grid.spacing_mm[::-1])
+    offset = ndimage.gaussian_filter(miss - np.median(miss[near]), sigma)
+    slopes = np.array(np.gradient(measured_mm, *grid.spacing_mm[::-1]))
+    normal = slopes / np.maximum(np.sqrt((slopes**2).sum(0)), 0.3)
+    return Drift(offset.astype(np.float32), normal.astype(np.float32), seconds)
+
+
+def moved(field: Float32Array, drift: Drift | None, elapsed_s: float, grid: Grid) -> Float32Array:
+    """A field of the forecast ``elapsed_s`` on, (z, y, x), where the drift takes it."""
+    if drift is None:
+        return field
+    step = _offset_mm(drift, elapsed_s) * drift.normal_zyx
+    index = np.indices(field.shape, dtype=np.float32)
+    index += step / np.array(grid.spacing_mm[::-1])[:, None, None, None]
+    out = ndimage.map_coordinates(field, index, order=1, mode="nearest")
+    return np.asarray(out, np.float32)
+
+
+def asked_at(
+    points_lps_mm: FloatArray, drift: Drift | None, elapsed_s: float, grid: Grid
+) -> FloatArray:
+    """Where the forecast without drift has what it has at these points with it."""
+    if drift is None or not len(points_lps_mm):
+        return points_lps_mm
+    step = _offset_mm(drift, elapsed_s) * drift.normal_zyx
+    index = np.moveaxis(grid.to_index_zyx(points_lps_mm), -1, 0)
+    zyx = [ndimage.map_coordinates(s, index, order=1, mode="nearest") for s in step]
+    return np.asarray(points_lps_mm + np.stack(zyx[::-1], -1))
+
+
+def _offset_mm(drift: Drift, elapsed_s: float) -> Float32Array:
+    share = _SHARE * min(max(elapsed_s / drift.seconds, 0.0), _LONGEST)
+    return np.clip(share * drift.offset_mm, -_FARTHEST_MM, _FARTHEST_MM).astype(np.float32)
