@@ -212,7 +212,7 @@ class Forecast:
     ``from_volume_id`` is the scan it runs on from, None before the first.
     ``time_to_lesion_s`` and ``time_to_margin_s`` are [earliest, latest] from ``start_utc_s``, of the
     middle 80 % of the members; None when fewer than one in ten reach it within the horizon; the
-    upper bound is inf when only some members reach it.
+    upper bound is inf when only some members reach it. ``kind`` is the phase that it lets go on.
     """
 
     from_volume_id: str | None
@@ -228,6 +228,7 @@ class Forecast:
     reasons: tuple[Reason, ...] = ()
     probability: Float32Array | None = None
     structures: tuple[StructureForecast, ...] = ()
+    kind: PhaseKind | None = None
 
 
 # --------------------------------------------------------------------------- decision

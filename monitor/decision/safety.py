@@ -189,10 +189,10 @@ def _margin(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str
 
 
 def _ahead(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
-    """What the forecast has coming while the needles freeze. Without one nothing is said here: that
-    the CT is old, or poor, is said elsewhere."""
+    """What the forecast of a freeze has coming while the needles freeze. Without one nothing is said
+    here: that the CT is old, or poor, is said elsewhere."""
     forecast = f.forecast
-    if forecast is None or f.phase.kind is not PhaseKind.FREEZE:
+    if forecast is None or not forecast.kind is f.phase.kind is PhaseKind.FREEZE:
         return
     for s in forecast.structures:
         if s.time_to_contact_s is None:

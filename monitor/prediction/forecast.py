@@ -66,6 +66,7 @@ class Job:
     estimate: Estimate
     state: State
     times_s: tuple[float, ...]
+    kind: PhaseKind
     drift: Drift | None = None
     outputs: tuple[Output, ...] = ()
 
@@ -83,7 +84,7 @@ def begin_forecast(
     far = np.arange(NEAR_S, HORIZON_S + 1.0, 2.0 * OUTPUT_EVERY_S)
     times_s = tuple(float(estimate.state.time_s + t) for t in (*near, *far))
     drift = estimate.drifts.get(kind)
-    return Job(problem, grid, _thinned(target), estimate, estimate.state, times_s, drift)
+    return Job(problem, grid, _thinned(target), estimate, estimate.state, times_s, kind, drift)
 
 
 def _thinned(target: Target) -> Target:
@@ -148,6 +149,7 @@ def finish_forecast(
             _structure(job, i, name, elapsed_s)
             for i, (name, _) in enumerate(job.target.structures_lps_mm)
         ),
+        kind=job.kind,
     )
 
 

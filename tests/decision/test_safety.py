@@ -177,7 +177,7 @@ def forecast(**changes: object) -> Forecast:
     bowel = StructureForecast("bowel", (400.0, 500.0), (-20.0, 5.0))
     plain = Forecast(
         "v002", 1000.0, grid, (1000.0,), field, -4.5, None, (60.0, 120.0), "cpu",
-        structures=(bowel,),
+        structures=(bowel,), kind=PhaseKind.FREEZE,
     )  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -206,6 +206,10 @@ def test_what_the_forecast_says(code: str) -> None:
     assert codes(replace(FINE, forecast=told)) == {code}
     thaw = Phase(PhaseKind.THAW, 1, 900.0, 1500.0)
     assert codes(replace(FINE, forecast=told, phase=thaw)) == set()
+    of_the_thaw = replace(
+        told, kind=PhaseKind.THAW
+    )  # a freeze has begun, its forecast is not there yet
+    assert codes(replace(FINE, forecast=of_the_thaw)) == set()
 
 
 @pytest.mark.parametrize(
