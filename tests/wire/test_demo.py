@@ -33,7 +33,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "demo",
             "--headless",
             "--speed",
-            "30",
+            "12",
             "--out",
             str(out),
         ],
