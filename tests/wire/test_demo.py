@@ -33,7 +33,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "demo",
             "--headless",
             "--speed",
-            "12",
+            "16",
             "--out",
             str(out),
         ],
