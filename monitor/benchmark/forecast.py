@@ -31,7 +31,6 @@ from monitor.prediction.drift import moved
 from monitor.prediction.estimate import BODY_DEGC, Estimate, assimilated, first_estimate
 from monitor.prediction.forecast import (
     HORIZON_S,
-    OUTPUT_EVERY_S,
     Job,
     advance_forecast,
     begin_forecast,
@@ -41,15 +40,17 @@ from monitor.prediction.setup import driven, make_problem, tissue_labels
 from monitor.procedure import Procedure
 from monitor.runtime import open_case
 
-# The makers' planning ellipsoids at 0 °C after ten minutes in gel: width and length, mm, centred 5 mm
-# from the tip's end of the active zone where nothing else is known (ProstateCryoAblation, default.cfg;
-# Cryoablation-Dosimetry for the IceSphere). Others: the active length and a little more.
+# The makers' planning ellipsoids at 0 °C after ten minutes in gel: width and length, mm (IceSeed and
+# IceRod: ProstateCryoAblation, default.cfg; IceSphere: Cryoablation-Dosimetry), here centred on the active
+# zone. For the others no figure was found: the active length and a little more is an assumption.
 _ELLIPSOID_MM = {
     "icesphere_1_5": (32.0, 37.0),
     "iceseed_1_5": (20.0, 25.0),
     "icerod_1_5": (25.0, 35.0),
 }
 _OTHER_WIDTH_MM, _BEYOND_ACTIVE_MM = 30.0, 8.0
+# What members have covered by then was covered at the scan: nothing to forecast.
+_ALREADY_S = 1.0
 METHODS = ("forecast", "persistence", "ellipsoid", "uncalibrated")
 
 
@@ -325,7 +326,7 @@ class _Course:
         for what in ("lesion", "margin"):
             least = np.array([getattr(o, f"least_{what}") for o in self.job.outputs])
             low_high = interval_s(elapsed_s, least)
-            if low_high is None or low_high[0] <= OUTPUT_EVERY_S / 30.0:
+            if low_high is None or low_high[0] <= _ALREADY_S:
                 continue
             median = interval_s(elapsed_s, np.median(least, axis=1, keepdims=True))
             found.append(

@@ -39,14 +39,14 @@ class Settings:
     soft_hu: float = -10.0
     fat_contrast: float = 0.15
     air_hu: float = -250.0
+    bone_hu: tuple[float, float] = (110.0, 200.0)
+    solid_hu: float = 150.0
+    beside_bone_mm: float = 2.0
     # Lung that fills holds water as its CT number rises from that of air to that of blood. It fills while
     # ice thaws, and is then still partly frozen itself: it falls by this share of the whole.
     air_only_hu: float = -1000.0
     blood_hu: float = 40.0
     filled_share: float = 0.7
-    bone_hu: tuple[float, float] = (110.0, 200.0)
-    solid_hu: float = 150.0
-    beside_bone_mm: float = 2.0
     # Metal and its blooming say nothing about ice; solid_hu this near to a shaft is metal, not bone.
     metal_hu: float = 400.0
     metal_reach_mm: float = 2.0

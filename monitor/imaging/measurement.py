@@ -34,8 +34,8 @@ _SETTINGS = Settings()
 _MOVED_MM = 3.0
 # A scan has looked at a needle when it knows so much of what lies so near to its active zone.
 _LOOKED_SHARE, _BESIDE_MM = 0.6, 6.0
-# Ice within reach of the needles, beside their metal, makes soft tissue this dark, and this much darker than
-# what lies around (scans of all scenarios: none at most 36; two thirds of those with ice are told).
+# Ice within reach of the needles, beside their metal, makes soft tissue this dark, and this much darker
+# than what lies around. 25 baselines without ice (tuning seeds): none is; of 188 scans with ice 106 are.
 _NEAR_MM, _AROUND_MM, _CLEAR_OF_METAL_MM = 7.0, (14.0, 24.0), 3.0
 _ICE_HU, _DARKER_HU = 25.0, 37.0
 _FAT_HU, _BONE_HU, _ENOUGH = -75.0, 150.0, 300

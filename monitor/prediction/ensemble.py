@@ -31,11 +31,11 @@ class Prior:
     latent_heat: tuple[float, float] = (0.0, 0.12)
     # 1.6-2.2 W/m/K in print.
     k_frozen: tuple[float, float] = (0.0, 0.12)
-    # The shaft is modelled at the cryogen's temperature; a real one draws less (tuning scenarios: 0.45-0.9).
+    # The shaft is modelled at the cryogen's temperature; a real one draws less (tuning scenarios: 0.2-0.9).
     cooling: tuple[float, float] = (-0.3, 0.3)
     # From needle to needle.
     each_needle_sd: float = 0.12
-    # 32 gave the same forecasts as 24 to 0.02 mm, 12 worse by 0.1 mm (tuning scenarios).
+    # Three to four for each parameter that a case with four needles has; as many as the time allows.
     members: int = 24
 
 

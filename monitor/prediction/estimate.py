@@ -40,7 +40,7 @@ class Settings:
 
     prior: Prior = field(default_factory=Prior)
     # Two steps while the ensemble is wide: the model bends enough over the prior's width for one to
-    # overshoot; four gained 0.01 mm. Later scans change little, and each step costs a run through all.
+    # overshoot. Later scans change little, and each step costs a run through all.
     alphas: tuple[float, ...] = (2.0, 2.0)
     later_alphas: tuple[float, ...] = (1.0,)
     wide_scans: int = 2
@@ -55,7 +55,7 @@ class Settings:
     least_points: int = 20
     # A needle has stopped when that explains the surfaces so much better (χ², in points that count for
     # themselves; and by this share), with the parameters learned either way. True failures of the tuning
-    # scenarios: 118 and 89, three quarters; others at most 20, a tenth. Suspicion alone needs the former.
+    # scenarios: 118 and 89, three quarters; others at most 21, a tenth. Suspicion alone needs the former.
     stopped_gain: float = 30.0
     stopped_share: float = 0.3
     # Each member starts from a surface of its own, off by its share of the measurement's error.

@@ -49,7 +49,8 @@ def test_nothing_to_compare_is_no_drift() -> None:
     assert observed(BALL, none, 180.0, GRID) is None
     assert observed(BALL, BALL, 0.0, GRID) is None
     assert moved(BALL, None, 60.0, GRID) is BALL
-    assert asked_at(POINTS[0, 0], None, 60.0, GRID) is not None
+    points = POINTS[0, 0]
+    assert asked_at(points, None, 60.0, GRID) is points
 
 
 def test_points_ask_where_the_field_was_moved_from() -> None:
