@@ -43,12 +43,16 @@ from monitor.model import (
     worst,
 )
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate
-from monitor.prediction.forecast import Job, advance_forecast, begin_forecast, finish_forecast
+from monitor.prediction.forecast import (
+    HORIZON_S,
+    Job,
+    advance_forecast,
+    begin_forecast,
+    finish_forecast,
+)
 from monitor.prediction.setup import driven, make_problem, tissue_labels
 from monitor.procedure import Procedure
 
-# How long the running phase is assumed to go on beyond its planned end.
-FORECAST_HORIZON_S = 900.0
 # Forecast times computed before the queue is looked at again.
 _OUTPUTS_AT_ONCE = 4
 
@@ -400,7 +404,7 @@ def _problem(state: State, procedure: Procedure, members: Members) -> Problem:
     assert state.reference is not None
     assert state.label_zyx is not None
     config = replace(procedure.config, needles=state.reference.needles)
-    intervals = protocol.intervals(state.progress, config.protocol, FORECAST_HORIZON_S)
+    intervals = protocol.intervals(state.progress, config.protocol, HORIZON_S)
     return make_problem(config, procedure.prediction_grid, state.label_zyx, intervals, members)
 
 

@@ -6,8 +6,10 @@ Invariant: what was measured before a folder fails is said, and nothing is writt
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
 from monitor.benchmark import forecast_report, report
@@ -27,16 +29,12 @@ def benchmark_imaging(
     rows: list[Row] = [row for _, found in run(list(folders), say) for row in found]
     text = report.as_markdown(rows)
     if out is not None:
-        try:
-            (out / "imaging.md").write_text(text, encoding="utf-8")
-            found = json.dumps(report.as_json(rows), indent=1, allow_nan=False)
-            (out / "imaging.json").write_text(found + "\n", encoding="utf-8")
+        with _writing(out):
+            _write(out, "imaging", text, report.as_json(rows))
             if plots:
                 from monitor.benchmark.plots import save_plots
 
                 save_plots(out, rows)
-        except OSError as error:
-            raise BenchmarkError(f"--out {out}: {error}") from None
     return text
 
 
@@ -55,18 +53,26 @@ def benchmark_forecast(
         events += more_events
     text = forecast_report.as_markdown(rows, events)
     if out is not None:
-        try:
-            (out / "forecast.md").write_text(text, encoding="utf-8")
-            found = json.dumps(forecast_report.as_json(rows, events), indent=1, allow_nan=False)
-            (out / "forecast.json").write_text(found + "\n", encoding="utf-8")
-        except OSError as error:
-            raise BenchmarkError(f"--out {out}: {error}") from None
+        with _writing(out):
+            _write(out, "forecast", text, forecast_report.as_json(rows, events))
     return text
 
 
 def _make(out: Path) -> None:
     """Before anything is measured: an hour's work must not end at a folder that cannot be made."""
-    try:
+    with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
+
+
+def _write(out: Path, name: str, text: str, found: Mapping[str, Any]) -> None:
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
+    numbers = json.dumps(found, indent=1, allow_nan=False)
+    (out / f"{name}.json").write_text(numbers + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise BenchmarkError(f"--out {out}: {error}") from None

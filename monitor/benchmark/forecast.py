@@ -8,6 +8,7 @@ Invariant: nothing of a scan is known to the forecast that is scored on it, but 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,15 +21,16 @@ from scipy import ndimage
 from gpu_kernels.engine import Engine, Members, Problem
 from monitor.benchmark import scores
 from monitor.benchmark.truth import ScanTruth, Scenario, open_scenarios, read_truth
-from monitor.config import Config, NeedleConfig, ProtocolConfig
+from monitor.config import Config, NeedleConfig
+from monitor.decision import protocol
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import resample
 from monitor.imaging.measurement import make_reference, measure
 from monitor.imaging.needles import needle_direction
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.model import Float32Array, IceSegmentation, Interval, PhaseKind
+from monitor.model import Float32Array, IceSegmentation, PhaseKind
 from monitor.prediction.drift import moved
-from monitor.prediction.estimate import BODY_DEGC, Estimate, assimilated, first_estimate
+from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate
 from monitor.prediction.forecast import (
     HORIZON_S,
     Job,
@@ -49,8 +51,6 @@ _ELLIPSOID_MM = {
     "icerod_1_5": (25.0, 35.0),
 }
 _OTHER_WIDTH_MM, _BEYOND_ACTIVE_MM = 30.0, 8.0
-# What members have covered by then was covered at the scan: nothing to forecast.
-_ALREADY_S = 1.0
 METHODS = ("forecast", "persistence", "ellipsoid", "uncalibrated")
 
 
@@ -83,7 +83,8 @@ class ForecastRow:
 @dataclass(frozen=True)
 class EventRow:
     """When lesion or margin is covered in the running freeze, as forecast from ``scan`` (``seen`` scans
-    in) and as it came to be; s from the scan. ``low_s``, ``median_s`` and ``high_s``: of the members."""
+    in) and as it came to be; s from the scan. ``low_s``, ``median_s`` and ``high_s``: of the members, inf
+    where they say never."""
 
     scenario: str
     scan: int
@@ -140,13 +141,11 @@ def _scenario(
         rows += course.scored(scan, scenario.name)
         found = measure(volume, reference, config, shifts_mm)
         reference, shifts_mm = found.reference, (np.array(found.registration.shift_lps_mm),)
-        course.learn(
-            found.ice.sdf_mm, partial(_assimilate, case, found.ice, scan.at_s, engine), scan
-        )
+        course.learn(found.ice, scan)
         if rows and rows[-1].scan == truth.number:
             say(_line(rows[-1]))
         events += course.events(scenario.name)
-    return rows, _with_truth(events, known, config)
+    return rows, _with_truth(events, known, case)
 
 
 def _line(row: ForecastRow) -> str:
@@ -158,13 +157,6 @@ def _line(row: ForecastRow) -> str:
     return f"{row.scenario} scan {row.scan}, {row.ahead_s:.0f} s ahead: {named}"
 
 
-def _assimilate(
-    case: _Case, ice: IceSegmentation, at_s: float, engine: Engine, estimate: Estimate
-) -> Estimate:
-    kind = case.kind_at(at_s)
-    return assimilated(estimate, ice, at_s, kind, case.problem, case.grid, engine)
-
-
 # ------------------------------------------------------------------ the case
 
 
@@ -173,32 +165,37 @@ class _Case:
     config: Config
     procedure: Procedure
     label_zyx: np.ndarray
-    intervals: tuple[Interval, ...]
 
     @staticmethod
     def of(config: Config, procedure: Procedure, baseline_hu: Float32Array) -> _Case:
         grid = procedure.prediction_grid
         label = tissue_labels(baseline_hu, procedure.analysis_grid, grid)
-        return _Case(config, procedure, label, protocol_intervals(config.protocol))
+        return _Case(config, procedure, label)
 
     @property
     def grid(self) -> Grid:
         return self.procedure.prediction_grid
 
     def kind_at(self, at_s: float) -> PhaseKind:
-        """The phase that leads up to a time."""
-        return next((k for k, start_s, end_s in self.intervals if start_s < at_s <= end_s),
-                    PhaseKind.ENDED)  # fmt: skip
+        return protocol.kind_at(self.progress(at_s), self.config.protocol, at_s)
+
+    def progress(self, at_s: float) -> protocol.Progress:
+        """What has begun by then: rendered scenarios keep to the protocol."""
+        rules = self.config.protocol
+        return protocol.advanced(protocol.next_phase(protocol.Progress(), rules, 0.0), rules, at_s)
 
     def problem(self, members: Members) -> Problem:
-        return make_problem(self.config, self.grid, self.label_zyx, self.intervals, members)
+        """Of the whole procedure, as it came to be."""
+        return self._problem(math.inf, members)
 
     def going_on(self, at_s: float, members: Members) -> Problem:
-        """The problem when the phase that runs at a time is not ended: "what if we go on"."""
-        begun = [i for i in self.intervals if i[1] <= at_s]
-        kind, start_s, end_s = begun[-1]
-        running = (*begun[:-1], (kind, start_s, end_s + HORIZON_S))
-        return make_problem(self.config, self.grid, self.label_zyx, running, members)
+        """When the phase that runs at a time is not ended, as a live forecast has it."""
+        return self._problem(at_s, members)
+
+    def _problem(self, at_s: float, members: Members) -> Problem:
+        rules = self.config.protocol
+        intervals = protocol.intervals(self.progress(at_s), rules, HORIZON_S)
+        return make_problem(self.config, self.grid, self.label_zyx, intervals, members)
 
     def known(self, truth: ScanTruth) -> _Known:
         """The truth where the tissue lay in the plan, on the analysis grid."""
@@ -212,15 +209,6 @@ class _Case:
         """½ − frozen fraction on the analysis grid: negative in ice."""
         fine = resample(fraction, self.grid, self.procedure.analysis_grid, outside=0.0)
         return np.asarray(0.5 - fine, np.float32)
-
-
-def protocol_intervals(protocol: ProtocolConfig) -> tuple[Interval, ...]:
-    """The phases as planned: rendered scenarios keep to them."""
-    at_s, found = 0.0, []
-    for phase in protocol.phases:
-        found.append((phase.kind, at_s, at_s + phase.duration_s))
-        at_s += phase.duration_s
-    return tuple(found)
 
 
 def ellipsoid_level(needles: Sequence[NeedleConfig], grid: Grid) -> FloatArray:
@@ -255,7 +243,7 @@ class _Course:
         self.ellipsoid = ellipsoid_level(case.config.needles, case.procedure.analysis_grid)
         self.last: _Known | None = None
         self.last_sdf_mm: Float32Array | None = None
-        self.seen, self.wall_s = 0, 0.0
+        self.seen, self.wall_s, self.fresh = 0, 0.0, False
 
     def scored(self, scan: _Known, name: str) -> list[ForecastRow]:
         """The forecasts of a scan; none before the first surface was measured."""
@@ -291,20 +279,18 @@ class _Course:
         )
         return [row]
 
-    def learn(
-        self,
-        sdf_mm: Float32Array | None,
-        assimilate: Callable[[Estimate], Estimate],
-        scan: _Known,
-    ) -> None:
+    def learn(self, ice: IceSegmentation, scan: _Known) -> None:
         """Takes in a measurement; ``wall_s`` is what that and the forecast to the horizon took."""
-        began = time.perf_counter()
-        self.estimate = assimilate(self.estimate)
+        case, began = self.case, time.perf_counter()
+        kind = case.kind_at(scan.at_s)
+        self.estimate = assimilated(
+            self.estimate, ice, scan.at_s, kind, case.problem, case.grid, self.engine
+        )
         self.job = self._forecast(scan.at_s)
         self.wall_s = time.perf_counter() - began
-        self.fresh = sdf_mm is not None and bool(np.isfinite(sdf_mm).all())
+        self.fresh = ice.sdf_mm is not None and bool(np.isfinite(ice.sdf_mm).all())
         if self.fresh:
-            self.last, self.last_sdf_mm, self.seen = scan, sdf_mm, self.seen + 1
+            self.last, self.last_sdf_mm, self.seen = scan, ice.sdf_mm, self.seen + 1
 
     def _forecast(self, at_s: float) -> Job:
         problem = self.estimate.problem(partial(self.case.going_on, at_s))
@@ -325,14 +311,11 @@ class _Course:
         found = []
         for what in ("lesion", "margin"):
             least = np.array([getattr(o, f"least_{what}") for o in self.job.outputs])
-            low_high = interval_s(elapsed_s, least)
-            if low_high is None or low_high[0] <= _ALREADY_S:
-                continue
+            low_s, high_s = interval_s(elapsed_s, least) or (math.inf, math.inf)
             median = interval_s(elapsed_s, np.median(least, axis=1, keepdims=True))
-            found.append(
-                EventRow(name, self.last.truth.number, what, self.seen, float("nan"),
-                         low_high[0], median[0] if median else float("inf"), low_high[1])
-            )  # fmt: skip
+            median_s = median[0] if median else math.inf
+            scan = self.last.truth.number
+            found.append(EventRow(name, scan, what, self.seen, math.nan, low_s, median_s, high_s))
         return found
 
 
@@ -366,11 +349,13 @@ def _within_band(frozen: list[np.ndarray], true_level: FloatArray, grid: Grid) -
 # ------------------------------------------------------------------ events
 
 
-def _with_truth(events: list[EventRow], known: list[_Known], config: Config) -> list[EventRow]:
-    """The events that came true in the freeze they were forecast in: the minimal margin, linear
-    between scans, passes 0 (lesion) or its goal (margin)."""
-    goals = {"lesion": 0.0, "margin": config.margin_goal_mm}
-    ends = [(s, e) for kind, s, e in protocol_intervals(config.protocol) if kind.value == "freeze"]
+def _with_truth(events: list[EventRow], known: list[_Known], case: _Case) -> list[EventRow]:
+    """The events that came true in the freeze they were forecast in, whatever the forecast said: the
+    minimal margin, linear between scans, passes 0 (lesion) or its goal (margin)."""
+    goals = {"lesion": 0.0, "margin": case.config.margin_goal_mm}
+    whole = case.progress(math.inf)
+    phases = protocol.intervals(whole, case.config.protocol, 0.0)
+    ends = [(s, e) for kind, s, e in phases if kind is PhaseKind.FREEZE]
     found = []
     for event in events:
         at = next(i for i, k in enumerate(known) if k.truth.number == event.scan)
