@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 SIZE = (1280, 900)
+_NUMBERS_PX = 60
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def _draw(axes: Any, plot: Series) -> None:
     axes.addLegend(offset=(-10, -10))
     axes.showGrid(x=True, y=True, alpha=0.3)
     axes.setLabel("bottom", "minutes since the baseline")
+    axes.getAxis("left").setWidth(_NUMBERS_PX)  # grown by itself it would be too late for the picture
     if plot.reference is not None:
         dashed = pyqtgraph.mkPen("#E69F00", width=2, style=2)
         axes.plot(
