@@ -32,7 +32,7 @@ _AIR_HU = -250.0
 
 def prediction_grid(analysis: Grid, spacing_mm: float = 3.0, pad_mm: float = 8.0) -> Grid:
     """The grid heat is computed on: the analysis grid's box and a rim for the outer boundary. With
-    3 mm an ensemble takes a third of the time it takes with 2 mm, and its forecasts are as good to
+    3 mm an ensemble takes a quarter of the time it takes with 2 mm, and its forecasts are as good to
     0.1 mm (decision 9)."""
     x, y, z = analysis.axes_lps_mm()
     low = np.array([x[0], y[0], z[0]]) - pad_mm
