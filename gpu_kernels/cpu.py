@@ -15,18 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpu_kernels import law
 from gpu_kernels.cpu_kernels import SLACK
+from gpu_kernels.cpu_readings import CURVE, fractions, temperatures
 from gpu_kernels.cpu_solver import Arrays, Constants, advance, rate_only
-from gpu_kernels.cpu_tables import constants_of, layout_of, pitch_of, scratch_of
+from gpu_kernels.cpu_tables import Layout, constants_of, layout_of, pitch_of, scratch_of
 from gpu_kernels.engine import FloatArray, History, Problem, State, Work
-from gpu_kernels.fields import (
-    fraction_of,
-    initial_state,
-    own_companions,
-    start_enthalpy,
-    temperature_of,
-)
+from gpu_kernels.fields import initial_state, own_companions, start_enthalpy
 from gpu_kernels.stepping import MOST_LATENT
+from gpu_kernels.validation import check_state
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -52,6 +49,7 @@ class CpuEngine:
         self.whole, self.most_latent = whole, most_latent
         self.workers = workers or len(os.sched_getaffinity(0))
         self.work = Work(0, 0, 0)
+        self._known: tuple[Problem, Layout, tuple[Constants, ...]] | None = None
         # Workers of one member wait for each other, so all of them have to run: one run at a time.
         self._pool = ThreadPoolExecutor(self.workers)
         self._one_at_a_time = threading.Lock()
@@ -69,10 +67,9 @@ class CpuEngine:
         """The state at ``until_s``; what it cost is then in ``work``."""
         start = start_enthalpy(problem, state, until_s, np.float32)
         back_s, past = own_companions(problem, state)
-        run = _Run(
-            problem, start, back_s, past, state.time_s, until_s, self.whole, self.most_latent
-        )
         with self._one_at_a_time:
+            layout, constants = self._tables(problem)
+            run = _Run(layout, constants, start, back_s, past, state.time_s, until_s, self.whole)
             members = len(start)
             if members == 1:
                 work = _gang(self._pool, self.workers, run.member(0, self.workers))
@@ -84,18 +81,42 @@ class CpuEngine:
             raise FloatingPointError("cpu engine: the enthalpy is no longer finite")
         return State(until_s, run.h, back_s, past)
 
+    def _tables(self, problem: Problem) -> tuple[Layout, tuple[Constants, ...]]:
+        """Those of the last problem are kept: a forecast goes on in short stretches."""
+        if self._known is None or self._known[0] is not problem:
+            layout = layout_of(problem)
+            self._known = problem, layout, constants_of(problem, layout, self.most_latent)
+        return self._known[1:]
+
     def temperature_degc(self, problem: Problem, state: State) -> FloatArray:
-        return temperature_of(problem, state, np.float32)
+        check_state(problem, state, state.time_s)
+        return self._each(problem, state, temperatures)
 
     def frozen_fraction(self, problem: Problem, state: State) -> FloatArray:
-        return fraction_of(problem, state, np.float32)
+        check_state(problem, state, state.time_s)
+        return self._each(problem, state, fractions)
+
+    def _each(self, problem: Problem, state: State, loop: Callable[..., None]) -> Float32Array:
+        """A compiled law over the voxels of every member."""
+        table, label = law.table(problem), problem.label_zyx.ravel()
+        curves = np.stack([getattr(table, n) for n in CURVE], axis=-1).astype(np.float32)
+        h = np.ascontiguousarray(state.enthalpy_j_m3, np.float32)
+        out = np.empty_like(h)
+
+        def member(m: int) -> None:
+            loop(h[m].ravel(), label, curves[m], out[m].reshape(-1))
+
+        list(self._pool.map(member, range(len(h))))
+        return out
 
 
 def rate_of(problem: Problem, state: State, time_s: float) -> Float32Array:
     """∂H/∂t of a state at a time, W/m³: what parity tests compare."""
     start = start_enthalpy(problem, state, state.time_s, np.float32)
     back_s, past = own_companions(problem, state)
-    run = _Run(problem, start, back_s, past, time_s, time_s, True, MOST_LATENT)
+    layout = layout_of(problem)
+    constants = constants_of(problem, layout)
+    run = _Run(layout, constants, start, back_s, past, time_s, time_s, True)
     return np.stack([run.rate(m) for m in range(len(start))])
 
 
@@ -124,25 +145,23 @@ class _Run:
 
     def __init__(
         self,
-        problem: Problem,
+        layout: Layout,
+        constants: tuple[Constants, ...],
         start: Float32Array,
         back_s: Float32Array | None,
         past: History | None,
         from_s: float,
         until_s: float,
         whole: bool,
-        most_latent: float,
     ) -> None:
-        self.problem, self.back_s, self.past = problem, back_s, past
+        self.layout, self.constants, self.back_s, self.past = layout, constants, back_s, past
         self.from_s, self.until_s, self.whole = from_s, until_s, whole
-        self.most_latent = most_latent
-        self.layout = layout_of(problem)
         # ``start`` is this run's own; each member writes its result over its start.
         self.h = start
 
     def member(self, m: int, workers: int) -> Callable[[int], FloatArray]:
         """What each worker has to do for a member."""
-        k = constants_of(self.problem, self.layout, m, self.most_latent)
+        k = self.constants[m]
         w = self._arrays(m, k, workers)
         h = _padded(self.h[m])
         a, b = h.copy(), h.copy()
@@ -163,7 +182,7 @@ class _Run:
 
     def rate(self, m: int) -> Float32Array:
         """∂H/∂t of a member at the run's start."""
-        k = constants_of(self.problem, self.layout, m)
+        k = self.constants[m]
         h = _padded(self.h[m])
         field = (h, h.copy(), h.copy(), np.zeros_like(h))
         rate_only(k, self._arrays(m, k, 1), field, self.from_s, scratch_of(self.layout))

@@ -83,59 +83,70 @@ def scratch_of(layout: Layout) -> tuple[Any, Any, Any]:
 
 
 def constants_of(
-    problem: Problem, layout: Layout, member: int, most_latent: float = MOST_LATENT
-) -> Constants:
-    """The constants of one member's run."""
-    table, s, m = layout.table, layout.shafts, member
-    columns = ("solidus", "width", "latent", "per_cf", "per_cu", "k_frozen", "k_unfrozen")
-    curves = np.stack([getattr(table, n)[m] for n in columns], axis=-1)
-    per_c = 1.0 / np.array([t.rho_kg_m3 * t.c_unfrozen_j_kg_k for t in problem.tissues])
-    euler_s = 0.95 * law.stable_step_s(problem, table, sink_per_s(problem, table, s))
+    problem: Problem, layout: Layout, most_latent: float = MOST_LATENT
+) -> tuple[Constants, ...]:
+    """The constants of every member's run."""
+    table, s = layout.table, layout.shafts
     duties = [n.duty if isinstance(n.duty, tuple) else ((0.0, n.duty),) for n in problem.needles]
     table_s, table_value, ranges = _flattened(
         [t.held_degc for t in problem.tissues], [drive(n).table for n in problem.needles], duties
     )
     cell_m3 = float(np.prod(problem.spacing_mm)) / 1e9
-    cooling = problem.members.cooling_by_needle(len(problem.needles))[m]
-    kinds = np.array([drive(n).kind for n in problem.needles], np.int64)
+    stages, firsts, reach = _schemes()
+    shared = {
+        "grid": layout.grid,
+        "rows": layout.rows,
+        "faces": layout.faces,
+        "sinks": _sinks(problem, s),
+        "table_s": table_s,
+        "held": ranges[0],
+        "drives": ranges[1],
+        "duties": ranges[2],
+        "kind": np.array([drive(n).kind for n in problem.needles], np.int64),
+        "needle": s.needle,
+        "shape": s.shape,
+        "strength": s.metre / cell_m3,
+        "contact": s.contact_w_m_k,
+        "breakpoints_s": np.array(breakpoints_s(problem), float),
+        "euler_s": 0.95 * law.stable_step_s(problem, table, sink_per_s(problem, table, s)),
+        "stages": stages,
+        "firsts": firsts,
+        "reach": reach,
+        "stasis_s": problem.stasis_s,
+        "still_degc": STILL_DEGC,
+        "most_latent": most_latent,
+        "diffusivity": diffusivities_m2_s(table),
+    }
+    return tuple(
+        Constants(**shared, **_of_member(problem, layout, m, table_value, ranges[2]))
+        for m in range(len(problem.members))
+    )
+
+
+def _of_member(
+    problem: Problem, layout: Layout, m: int, table_value: FloatArray, duty_ranges: FloatArray
+) -> dict[str, Any]:
+    """What members do not share."""
+    table, s = layout.table, layout.shafts
+    columns = ("solidus", "width", "latent", "per_cf", "per_cu", "k_frozen", "k_unfrozen")
+    curves = np.stack([getattr(table, n)[m] for n in columns], axis=-1)
+    per_c = 1.0 / np.array([t.rho_kg_m3 * t.c_unfrozen_j_kg_k for t in problem.tissues])
     # A member's cooling scales the duty.
-    for (first, last), share in zip(ranges[2].astype(int), cooling, strict=True):
-        table_value[first:last] *= share
+    values, cooling = table_value.copy(), problem.members.cooling_by_needle(len(problem.needles))[m]
+    for (first, last), share in zip(duty_ranges.astype(int), cooling, strict=True):
+        values[first:last] *= share
     at_piece = np.stack([curves[:, i] for i in (0, 1, 5, 6)], axis=-1)
     share = np.concatenate(
         [s.tissue[..., None], np.broadcast_to(at_piece, (len(s.needle), *at_piece.shape))], axis=-1
     )
-    stages, firsts, reach = _schemes()
-    return Constants(
-        grid=layout.grid,
-        rows=layout.rows,
-        faces=layout.faces,
-        sinks=_sinks(problem, s),
-        curves=_float32(curves),
-        folds=_float32(layout.folds[m]),
-        sides=_sides(problem, layout.pairs, curves),
-        rates=_float32(np.stack([per_latent(table)[m], per_c], axis=-1)),
-        table_s=table_s,
-        table_value=table_value,
-        held=ranges[0],
-        drives=ranges[1],
-        duties=ranges[2],
-        kind=kinds,
-        needle=s.needle,
-        shape=s.shape,
-        strength=s.metre / cell_m3,
-        contact=s.contact_w_m_k,
-        share=np.ascontiguousarray(share),
-        breakpoints_s=np.array(breakpoints_s(problem), float),
-        euler_s=euler_s,
-        stages=stages,
-        firsts=firsts,
-        reach=reach,
-        stasis_s=problem.stasis_s,
-        still_degc=STILL_DEGC,
-        most_latent=most_latent,
-        diffusivity=diffusivities_m2_s(table),
-    )
+    return {
+        "curves": _float32(curves),
+        "folds": _float32(layout.folds[m]),
+        "sides": _sides(problem, layout.pairs, curves),
+        "rates": _float32(np.stack([per_latent(table)[m], per_c], axis=-1)),
+        "table_value": values,
+        "share": np.ascontiguousarray(share),
+    }
 
 
 def _float32(values: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -17,6 +17,7 @@ from gpu_kernels.engine import FloatArray, History, Problem, State
 from gpu_kernels.validation import check, check_state, check_temperature
 
 _CURVE = ("solidus", "width", "latent", "per_cf", "per_cu")
+_SLAB_VOXELS = 2**16
 
 
 def spread(
@@ -85,14 +86,13 @@ def initial_enthalpy(
     shape = (len(problem.members), *problem.label_zyx.shape)
     held, h = law.held_degc(problem, time_s), np.empty(shape, dtype)
     edge, table = rim(problem)[1], law.table(problem)
-    # Plane by plane: the parameters at every voxel would take ten times the field's own memory.
-    for m, z in np.ndindex(shape[:2]):
-        degc, label_yx = np.array(np.broadcast_to(given, shape)[m, z], float), problem.label_zyx[z]
+    for m, z in _slabs(shape):
+        degc, label = np.array(np.broadcast_to(given, shape)[m, z], float), problem.label_zyx[z]
         if problem.boundary == "fixed":
             degc[edge[z]] = problem.edge_degc
-        for label, value in held.items():
-            degc[label_yx == label] = value
-        h[m, z] = law.enthalpy(degc, *(getattr(table, n)[m][label_yx] for n in _CURVE))
+        for number, value in held.items():
+            degc[label == number] = value
+        h[m, z] = law.enthalpy(degc, *(getattr(table, n)[m][label] for n in _CURVE))
     return h
 
 
@@ -156,9 +156,18 @@ def _by_member(
     function: Callable[..., FloatArray],
     names: tuple[str, ...],
 ) -> FloatArray:
-    """A function of enthalpy and parameters, plane by plane."""
+    """A function of enthalpy and parameters."""
     table, out = law.table(problem), np.empty(state.enthalpy_j_m3.shape, dtype)
-    for m, z in np.ndindex(out.shape[:2]):
+    for m, z in _slabs(out.shape):
         at = (getattr(table, n)[m].astype(dtype)[problem.label_zyx[z]] for n in names)
         out[m, z] = function(state.enthalpy_j_m3[m, z], *at)
     return out
+
+
+def _slabs(shape: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
+    """Members by a few planes at a time: the parameters at every voxel of a large field would take ten
+    times its own memory."""
+    planes = max(1, _SLAB_VOXELS // (shape[2] * shape[3]))
+    for m in range(shape[0]):
+        for z in range(0, shape[1], planes):
+            yield m, slice(z, z + planes)
