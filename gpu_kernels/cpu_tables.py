@@ -93,7 +93,7 @@ def constants_of(
     )
     cell_m3 = float(np.prod(problem.spacing_mm)) / 1e9
     stages, firsts, reach = _schemes()
-    shared = {
+    shared: dict[str, Any] = {
         "grid": layout.grid,
         "rows": layout.rows,
         "faces": layout.faces,
@@ -124,7 +124,7 @@ def constants_of(
 
 
 def _of_member(
-    problem: Problem, layout: Layout, m: int, table_value: FloatArray, duty_ranges: FloatArray
+    problem: Problem, layout: Layout, m: int, table_value: FloatArray, duty_ranges: UIntArray
 ) -> dict[str, Any]:
     """What members do not share."""
     table, s = layout.table, layout.shafts

@@ -77,12 +77,14 @@ class Needle:
 @dataclass(frozen=True)
 class Members:
     """Ensemble members: multipliers of the nominal parameters, one entry per member. A member's
-    ``cooling`` is one number for all needles, or one for each."""
+    ``cooling`` is one number for all needles, or one for each. ``blood_shift_degc`` is added to the
+    blood's temperature in tissue, not at the rim; empty: 0 for all."""
 
     perfusion: tuple[float, ...] = (1.0,)
     latent_heat: tuple[float, ...] = (1.0,)
     k_frozen: tuple[float, ...] = (1.0,)
     cooling: tuple[float | tuple[float, ...], ...] = (1.0,)
+    blood_shift_degc: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.perfusion)

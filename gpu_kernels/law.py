@@ -143,6 +143,9 @@ def table(problem: Problem) -> Table:
         np.array([t.rho_kg_m3 * 0.5 * (t.c_frozen_j_kg_k + t.c_unfrozen_j_kg_k) for t in ts])
         * width
     )
+    perfusion = column([t.perfusion_per_s * blood for t in ts], m.perfusion)
+    # w·ρ·c·(T_b + δ − T) + q = w·ρ·c·(T_b − T) + (q + w·ρ·c·δ).
+    shift = np.array(m.blood_shift_degc or (0.0,) * len(m))
     return Table(
         solidus=column([t.solidus_degc for t in ts]),
         width=column(list(width)),
@@ -151,8 +154,8 @@ def table(problem: Problem) -> Table:
         per_cu=column([1.0 / (t.rho_kg_m3 * t.c_unfrozen_j_kg_k) for t in ts]),
         k_frozen=column([t.k_frozen_w_m_k for t in ts], m.k_frozen),
         k_unfrozen=column([t.k_unfrozen_w_m_k for t in ts]),
-        perfusion=column([t.perfusion_per_s * blood for t in ts], m.perfusion),
-        metabolic=column([t.metabolic_w_m3 for t in ts]),
+        perfusion=perfusion,
+        metabolic=column([t.metabolic_w_m3 for t in ts]) + perfusion * shift[:, None],
     )
 
 

@@ -119,6 +119,8 @@ def _check_members(members: Members, needles: int) -> None:
         each = cooling if isinstance(cooling, tuple) else (cooling,) * needles
         _check_numbers(f"members.cooling[{m}]", each, needles, least=0.0)
     _check_numbers("members.k_frozen", members.k_frozen, len(members), above=0.0)
+    if members.blood_shift_degc:
+        _check_numbers("members.blood_shift_degc", members.blood_shift_degc, len(members))
 
 
 def _check_needle(where: str, needle: Needle, problem: Problem) -> None:

@@ -16,6 +16,7 @@ from monitor.config import (
     Config,
     ConfigError,
     Ellipsoid,
+    Factor,
     ListenerConfig,
     NeedleConfig,
     NeedleType,
@@ -169,6 +170,7 @@ def _needle_type(name: str, types: dict[str, Any]) -> NeedleType:
         t.number("active_length_mm", 5.0, 80.0, "mm"),
         t.number("freeze_surface_degc", -200.0, -20.0, "°C"),
         t.number("ramp_s", 1.0, 300.0, "s"),
+        _factor(t.table("cooling")),
     )
     return _checked(t, found, errors)
 
@@ -288,8 +290,17 @@ def organ_preset(name: str) -> OrganPreset:
         expected_ice_drop_hu=t.number("expected_ice_drop_hu", 20.0, 120.0, "HU"),
         window_level_hu=t.number("window_level_hu", -1000.0, 2000.0, "HU"),
         window_width_hu=t.number("window_width_hu", 10.0, 4000.0, "HU"),
+        perfusion=_factor(t.table("perfusion")),
+        latent_heat=_factor(t.table("latent_heat")),
+        k_frozen=_factor(t.table("k_frozen")),
     )
     return _checked(t, organ, errors)
+
+
+def _factor(table: Table) -> Factor:
+    factor = Factor(table.number("median", 0.05, 20.0), table.number("spread", 1.01, 10.0))
+    table.done()
+    return factor
 
 
 def tissue_preset(name: str) -> TissueConfig:

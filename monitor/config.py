@@ -42,14 +42,25 @@ class StructureConfig:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """What multiplies a value, before it is known: lognormal, its ``median`` and the factor ``spread`` > 1
+    that one standard deviation is."""
+
+    median: float = 1.0
+    spread: float = 1.13
+
+
+@dataclass(frozen=True)
 class NeedleType:
-    """A cryoprobe as the engine needs it. ``active_length_mm`` starts at the tip."""
+    """A cryoprobe as the engine needs it. ``active_length_mm`` starts at the tip; ``cooling``: what share of
+    the modelled cooling it delivers."""
 
     name: str
     diameter_mm: float
     active_length_mm: float
     freeze_surface_degc: float
     ramp_s: float
+    cooling: Factor = Factor(0.74, 1.35)
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,8 @@ class TissueConfig:
 @dataclass(frozen=True)
 class OrganPreset:
     """What an organ brings: the tissue around the lesion, what fat and gas-filled voxels are made
-    of, the ice contrast to expect, the usual protocol, the display window."""
+    of, the ice contrast to expect, the usual protocol, the display window, and how unsure the tissue's
+    values are."""
 
     name: str
     tissue: TissueConfig
@@ -109,6 +121,9 @@ class OrganPreset:
     expected_ice_drop_hu: float
     window_level_hu: float
     window_width_hu: float
+    perfusion: Factor = Factor(1.0, 1.65)
+    latent_heat: Factor = Factor()
+    k_frozen: Factor = Factor()
 
 
 @dataclass(frozen=True)

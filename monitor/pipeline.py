@@ -42,6 +42,7 @@ from monitor.model import (
     StructureDistance,
     worst,
 )
+from monitor.prediction.ensemble import prior_of
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate
 from monitor.prediction.forecast import (
     HORIZON_S,
@@ -50,7 +51,7 @@ from monitor.prediction.forecast import (
     begin_forecast,
     finish_forecast,
 )
-from monitor.prediction.setup import driven, make_problem, tissue_labels
+from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.procedure import Procedure
 
 # Forecast times computed before the queue is looked at again.
@@ -275,7 +276,7 @@ def _take_baseline(
         registration=None,
         assessment=assessment,
         estimate=first_estimate(
-            len(driven(config.needles)), lambda m: make_problem(config, grid, label, (), m), engine
+            prior_of(config), lambda m: make_problem(config, grid, label, (), m), engine
         ),
     )
     seen = float(np.isfinite(base_hu).mean())

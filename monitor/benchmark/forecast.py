@@ -30,6 +30,7 @@ from monitor.imaging.needles import needle_direction
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import Float32Array, IceSegmentation, PhaseKind
 from monitor.prediction.drift import moved
+from monitor.prediction.ensemble import prior_of
 from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate
 from monitor.prediction.forecast import (
     HORIZON_S,
@@ -237,7 +238,7 @@ class _Course:
 
     def __init__(self, case: _Case, engine: Engine) -> None:
         self.case, self.engine = case, engine
-        self.estimate = first_estimate(len(driven(case.config.needles)), case.problem, engine)
+        self.estimate = first_estimate(prior_of(case.config), case.problem, engine)
         self.plain = case.problem(Members())
         self.plain_state = engine.initial(self.plain, BODY_DEGC)
         self.ellipsoid = ellipsoid_level(case.config.needles, case.procedure.analysis_grid)

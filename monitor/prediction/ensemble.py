@@ -1,55 +1,76 @@
-"""What the forecast is unsure of: an ensemble of parameters, as logarithms of multipliers.
+"""What the forecast is unsure of: an ensemble of parameters.
 
-``theta`` is (member, parameter): perfusion, latent heat, frozen conductivity, then the cooling of each
+``theta`` is (member, parameter): logarithms of what multiplies perfusion, latent heat and frozen
+conductivity, °C that shift the blood's temperature, then logarithms again for the cooling of each
 needle. Invariant: the first member of a problem is the ensemble's mean, the nominal course; the
 others are the ensemble.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from gpu_kernels.engine import Members
+from monitor.config import Config, Factor
 from monitor.model import FloatArray
+from monitor.prediction.setup import driven
 
 # The engine's error target for an ensemble: its edges move by 0.07 mm at most, in half the time.
 MOST_LATENT = 4.0
 
-# Perfusion, latent heat, frozen conductivity come before the needles.
-TISSUE_PARAMETERS = 3
+# Perfusion, latent heat, frozen conductivity and the blood's temperature come before the needles.
+TISSUE_PARAMETERS = 4
+_BLOOD = 3
 
 
 @dataclass(frozen=True)
 class Prior:
-    """(mean, SD) of each logarithm before any scan, and how many members there are."""
+    """(mean, SD) of each parameter before any scan, ``cooling`` for each driven needle, and how many
+    members there are. Logarithms of multipliers; ``blood_degc``: a shift of the blood's temperature."""
 
-    # Within a factor of what tables give; tumours and inflamed tissue more, treated tissue less.
+    cooling: tuple[tuple[float, float], ...]
     perfusion: tuple[float, float] = (0.0, 0.5)
-    # 140-250 kJ/kg in print for soft tissue.
     latent_heat: tuple[float, float] = (0.0, 0.12)
-    # 1.6-2.2 W/m/K in print.
     k_frozen: tuple[float, float] = (0.0, 0.12)
-    # The shaft is modelled at the cryogen's temperature; a real one draws less (tuning scenarios: 0.2-0.9).
-    cooling: tuple[float, float] = (-0.3, 0.3)
+    # Patients cool under sedation, and the tissue at hand more than their core.
+    blood_degc: tuple[float, float] = (0.0, 1.0)
     # From needle to needle.
     each_needle_sd: float = 0.12
     # Three to four for each parameter that a case with four needles has; as many as the time allows.
     members: int = 24
 
 
-def drawn(needles: int, prior: Prior, seed: int = 1) -> FloatArray:
+def prior_of(config: Config) -> Prior:
+    """What the presets of organ and needles say."""
+    organ = config.organ
+    return Prior(
+        cooling=tuple(_log(n.type.cooling) for n in driven(config.needles)),
+        perfusion=_log(organ.perfusion),
+        latent_heat=_log(organ.latent_heat),
+        k_frozen=_log(organ.k_frozen),
+    )
+
+
+def _log(factor: Factor) -> tuple[float, float]:
+    return math.log(factor.median), math.log(factor.spread)
+
+
+def drawn(prior: Prior, seed: int = 1) -> FloatArray:
     """The ensemble before any scan: its mean and spread are the prior's exactly."""
+    needles = len(prior.cooling)
     z = np.random.default_rng(seed).normal(size=(prior.members, TISSUE_PARAMETERS + 1 + needles))
     z = (z - z.mean(0)) / z.std(0)
-    tissue = [prior.perfusion, prior.latent_heat, prior.k_frozen]
+    tissue = (prior.perfusion, prior.latent_heat, prior.k_frozen, prior.blood_degc)
     theta = np.empty((prior.members, TISSUE_PARAMETERS + needles))
     for column, (mean, sd) in enumerate(tissue):
         theta[:, column] = mean + sd * z[:, column]
-    common = prior.cooling[0] + prior.cooling[1] * z[:, TISSUE_PARAMETERS]
-    own = prior.each_needle_sd * z[:, TISSUE_PARAMETERS + 1 :]
-    theta[:, TISSUE_PARAMETERS:] = common[:, None] + own
+    common = z[:, TISSUE_PARAMETERS]
+    for n, (mean, sd) in enumerate(prior.cooling):
+        own = prior.each_needle_sd * z[:, TISSUE_PARAMETERS + 1 + n]
+        theta[:, TISSUE_PARAMETERS + n] = mean + sd * common + own
     return theta
 
 
@@ -65,6 +86,6 @@ def mean(theta: FloatArray) -> Members:
 
 def _as_members(rows: FloatArray) -> Members:
     factors = np.exp(rows)
-    perfusion, latent, frozen = (tuple(map(float, factors[:, i])) for i in range(3))
+    perfusion, latent, frozen = (tuple(map(float, factors[:, i])) for i in range(_BLOOD))
     cooling = tuple(tuple(map(float, row)) for row in factors[:, TISSUE_PARAMETERS:])
-    return Members(perfusion, latent, frozen, cooling)
+    return Members(perfusion, latent, frozen, cooling, tuple(map(float, rows[:, _BLOOD])))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from gpu_kernels.engine import Engine, Members, Problem, State
 from monitor.geometry import Grid
@@ -24,9 +25,17 @@ from monitor.prediction import ensemble
 from monitor.prediction.anchor import MAX_SHIFT_MM, anchored_temperature_degc
 from monitor.prediction.drift import Drift, observed
 from monitor.prediction.ensemble import Prior
-from monitor.prediction.observation import EdgePoints, beyond_mm, edge_points
+from monitor.prediction.observation import EdgePoints, Seen, beyond_mm, edge_points
 from monitor.prediction.smoother import updated
-from monitor.prediction.stopping import Stopped, halted, misfit_of, suspected
+from monitor.prediction.stopping import (
+    Stopped,
+    candidates,
+    first_difference_s,
+    first_of,
+    halted,
+    misfit_of,
+    misfits,
+)
 
 BODY_DEGC = 37.0
 
@@ -38,7 +47,6 @@ MakeProblem = Callable[[Members], Problem]
 class Settings:
     """Every number of the assimilation, with its reason."""
 
-    prior: Prior = field(default_factory=Prior)
     # Two steps while the ensemble is wide: the model bends enough over the prior's width for one to
     # overshoot. Later scans change little, and each step costs a run through all.
     alphas: tuple[float, ...] = (2.0, 2.0)
@@ -49,8 +57,13 @@ class Settings:
     together_mm: float = 10.0
     # What the model gets wrong whatever its parameters: vessels, tissue borders, the needles' profile.
     model_mm: float = 0.8
+    # All points of a scan err together by what its registration leaves (docs/imaging.md: 0.2 mm in the
+    # median, more with the breath).
+    registration_mm: float = 0.5
     # The spread never falls below this share of the prior's: a model that is wrong must not be sure.
     least_share: float = 0.25
+    # An ensemble draws lines on without end: ice that no parameter explains is said, not explained.
+    farthest_sds: float = 4.0
     # Fewer points make no surface.
     least_points: int = 20
     # A needle has stopped when that explains the surfaces so much better (χ², in points that count for
@@ -66,28 +79,23 @@ _SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One scan's surface, when, and the variance that each of its points counts with (mm²)."""
-
-    at_s: float
-    edge: EdgePoints
-    variance_mm2: FloatArray
-
-
-@dataclass(frozen=True)
 class Estimate:
-    """``theta`` is the ensemble; ``predicted`` (member, n) is what it says of each of ``seen``.
+    """``theta`` is the ensemble, ``prior`` what it began as; ``predicted`` (member, n) is what it says of
+    each of ``seen``.
     ``free`` is its own course at the last scan, ``state`` the same with the measured surface: where a
-    forecast starts. Both hold the mean first, then the members. ``stopped``: since when each needle no
-    longer cools. ``drifts``: what no parameter explained, in freezes and in thaws."""
+    forecast starts. Both hold the mean first, then the members. ``nominal``: the mean's own course at each
+    of ``seen``. ``stopped``: since when each needle no longer cools. ``drifts``: what no parameter
+    explained, in freezes and in thaws."""
 
     volume_id: str | None
+    prior: Prior
     theta: FloatArray
     free: State
     state: State
     stopped: Stopped
     seen: tuple[Seen, ...] = ()
     predicted: tuple[FloatArray, ...] = ()
+    nominal: tuple[State, ...] = ()
     drifts: Mapping[PhaseKind, Drift] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
 
@@ -100,13 +108,11 @@ class Estimate:
         return halted(make(self.members), self.stopped)
 
 
-def first_estimate(
-    needles: int, make: MakeProblem, engine: Engine, s: Settings = _SETTINGS
-) -> Estimate:
+def first_estimate(prior: Prior, make: MakeProblem, engine: Engine) -> Estimate:
     """Body temperature everywhere, the parameters as they are before any scan."""
-    theta = ensemble.drawn(needles, s.prior)
+    theta = ensemble.drawn(prior)
     state = engine.initial(make(ensemble.members(theta)), BODY_DEGC)
-    return Estimate(None, theta, state, state, (math.inf,) * needles)
+    return Estimate(None, prior, theta, state, state, (math.inf,) * len(prior.cooling))
 
 
 def assimilated(
@@ -124,32 +130,40 @@ def assimilated(
     free = engine.advance(problem, e.free, max(at_s, e.free.time_s))
     if ice.sdf_mm is None:
         return replace(e, free=free, state=engine.advance(problem, e.state, free.time_s))
-    e = replace(_with_drift(e, ice, free.time_s, kind, problem, grid, engine), free=free)
-    e = replace(e, volume_id=ice.volume_id)
+    before, e = e, replace(e, free=free, volume_id=ice.volume_id)
     edge = edge_points(ice, s.points, seed=len(e.seen)) if np.isfinite(ice.sdf_mm).all() else None
     if edge is not None and len(edge.points_lps_mm) >= s.least_points:
         e = _learned(e, Seen(free.time_s, edge, _variance_mm2(edge, s)), make, grid, engine, s)
-        problem = e.problem(make)
-    return _anchored(e, ice, problem, grid, engine, s)
+    e = _with_drift(e, before, ice, kind, make, grid, engine)
+    return _anchored(e, ice, e.problem(make), grid, engine, s)
 
 
 def _with_drift(
     e: Estimate,
+    before: Estimate,
     ice: IceSegmentation,
-    at_s: float,
     kind: PhaseKind,
-    problem: Problem,
+    make: MakeProblem,
     grid: Grid,
     engine: Engine,
 ) -> Estimate:
-    """How the forecast from the scan before missed this one; nothing before the second."""
-    if e.volume_id is None:
+    """How the nominal course from the scan before would have missed this one, with the parameters that
+    this one taught; nothing before the second."""
+    if before.volume_id is None:
         return e
-    state = engine.advance(problem, e.state, max(at_s, e.state.time_s))
-    nominal = _fraction(problem, state, engine)[0]
-    forecast_mm = signed_distance_mm(0.5 - nominal, grid)
-    drift = observed(_measured_on(ice, grid), forecast_mm, at_s - e.state.time_s, grid)
+    old, new = (halted(make(ensemble.mean(x.theta)), x.stopped) for x in (before, e))
+    start = _taken_over(first_of(before.state), old, new, engine)
+    state = engine.advance(new, start, max(e.free.time_s, start.time_s))
+    forecast_mm = signed_distance_mm(0.5 - _fraction(new, state, engine)[0], grid)
+    elapsed_s = state.time_s - start.time_s
+    drift = observed(_measured_on(ice, grid), forecast_mm, elapsed_s, grid, before.drifts.get(kind))
     return e if drift is None else replace(e, drifts={**e.drifts, kind: drift})
+
+
+def _taken_over(state: State, old: Problem, new: Problem, engine: Engine) -> State:
+    """The same temperatures and stasis with other parameters: an enthalpy means another temperature."""
+    taken = engine.initial(new, engine.temperature_degc(old, state), state.time_s)
+    return replace(taken, perfused_from_s=state.perfused_from_s)
 
 
 def _variance_mm2(edge: EdgePoints, s: Settings) -> FloatArray:
@@ -184,14 +198,15 @@ def _misfit(e: Estimate) -> float:
 def _suspected(
     e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Settings
 ) -> Stopped | None:
-    """By the nominal course alone, before this scan has taught anything."""
-    mean = make(ensemble.mean(e.theta))
-
-    def misfit(stopped: Stopped) -> float:
-        _, predicted = _course(halted(mean, stopped), e.seen, grid, engine)
-        return misfit_of([p[0] for p in predicted], [x.variance_mm2 for x in e.seen])
-
-    return suspected(e.stopped, [x.at_s for x in e.seen], misfit, s.stopped_gain)
+    """By nominal courses alone, before this scan has taught anything."""
+    options = [e.stopped, *candidates(e.stopped, [x.at_s for x in e.seen])]
+    since_s = first_difference_s(options)
+    known = [state for state in e.nominal if state.time_s <= since_s]
+    nominal = halted(make(ensemble.mean(e.theta)), e.stopped)
+    start = known[-1] if known else engine.initial(nominal, BODY_DEGC)
+    found = misfits(options, nominal.members, make, start, e.seen[len(known) :], grid, engine)
+    best = int(np.argmin(found))
+    return options[best] if found[0] - found[best] > s.stopped_gain else None
 
 
 def _smoothed(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Settings) -> Estimate:
@@ -199,37 +214,38 @@ def _smoothed(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Set
     for alpha in s.alphas if len(e.seen) <= s.wide_scans else s.later_alphas:
         predicted = np.concatenate(e.predicted, axis=1)
         variance = np.concatenate([x.variance_mm2 for x in e.seen])
-        nothing = np.zeros(predicted.shape[1])
-        theta = updated(e.theta, predicted, nothing, variance, alpha, rng)
-        e = _run(replace(e, theta=_not_too_sure(theta, s)), make, grid, engine)
+        theta = updated(e.theta, predicted, variance, alpha, rng, _shifts(e.seen, s))
+        e = _run(replace(e, theta=_plausible(theta, e.prior, s)), make, grid, engine)
     return e
 
 
-def _not_too_sure(theta: FloatArray, s: Settings) -> FloatArray:
-    first = ensemble.drawn(theta.shape[1] - ensemble.TISSUE_PARAMETERS, s.prior)
+def _shifts(seen: tuple[Seen, ...], s: Settings) -> FloatArray:
+    """(n, 3 per scan): by how much each distance grows if a scan's registration is off by one standard
+    deviation along each axis."""
+    blocks = [s.registration_mm * x.edge.normals for x in seen]
+    return np.asarray(block_diag(*blocks))
+
+
+def _plausible(theta: FloatArray, prior: Prior, s: Settings) -> FloatArray:
+    """Not surer than a model may be that is wrong, and not where no patient is."""
+    first = ensemble.drawn(prior)
     mean, sd = theta.mean(0), theta.std(0)
-    least = s.least_share * first.std(0)
-    stretch = np.maximum(least / np.maximum(sd, 1e-9), 1.0)
-    return np.asarray(mean + (theta - mean) * stretch)
+    stretch = np.maximum(s.least_share * first.std(0) / np.maximum(sd, 1e-9), 1.0)
+    farthest = s.farthest_sds * first.std(0)
+    wide = mean + (theta - mean) * stretch
+    return np.asarray(np.clip(wide, first.mean(0) - farthest, first.mean(0) + farthest))
 
 
 def _run(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine) -> Estimate:
     """The ensemble from the first freeze through all scans."""
-    state, predicted = _course(e.problem(make), e.seen, grid, engine)
-    return replace(e, free=state, predicted=tuple(p[1:] for p in predicted))
-
-
-def _course(
-    problem: Problem, seen: tuple[Seen, ...], grid: Grid, engine: Engine
-) -> tuple[State, list[FloatArray]]:
-    """All members of a problem from body temperature through the scans: the state at the last, and how
-    far beyond each surface they lie."""
+    problem = e.problem(make)
     state = engine.initial(problem, BODY_DEGC)
-    predicted = []
-    for scan in seen:
+    nominal, predicted = [], []
+    for scan in e.seen:
         state = engine.advance(problem, state, scan.at_s)
-        predicted.append(beyond_mm(_fraction(problem, state, engine), grid, scan.edge))
-    return state, predicted
+        nominal.append(first_of(state))
+        predicted.append(beyond_mm(_fraction(problem, state, engine)[1:], grid, scan.edge))
+    return replace(e, free=state, nominal=tuple(nominal), predicted=tuple(predicted))
 
 
 def _fraction(problem: Problem, state: State, engine: Engine) -> Float32Array:

@@ -31,6 +31,15 @@ class EdgePoints:
     area_mm2: float
 
 
+@dataclass(frozen=True)
+class Seen:
+    """One scan's surface, when, and the variance that each of its points counts with (mm²)."""
+
+    at_s: float
+    edge: EdgePoints
+    variance_mm2: FloatArray
+
+
 def edge_points(ice: IceSegmentation, count: int, seed: int) -> EdgePoints:
     """Up to ``count`` points of the surface, evenly by chance. ``ice`` must hold a finite surface."""
     assert ice.sdf_mm is not None

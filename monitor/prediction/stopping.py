@@ -13,9 +13,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from gpu_kernels.engine import Problem
+from gpu_kernels.engine import Engine, Members, Problem, State
+from monitor.geometry import Grid
 from monitor.model import FloatArray
+from monitor.prediction.observation import Seen, beyond_mm
 
 Stopped = tuple[float, ...]
 
@@ -46,19 +49,64 @@ def candidates(stopped: Stopped, times_s: Sequence[float]) -> Iterator[Stopped]:
                     yield (*others[0], when_s, *others[1])
 
 
-def suspected(
-    stopped: Stopped,
-    times_s: Sequence[float],
-    misfit: Callable[[Stopped], float],
-    least_gain: float,
-) -> Stopped | None:
-    """The candidate that fits best, if it fits better than ``stopped`` by ``least_gain``."""
-    best, least = None, misfit(stopped) - least_gain
-    for candidate in candidates(stopped, times_s):
-        value = misfit(candidate)
-        if value < least:
-            best, least = candidate, value
-    return best
+def first_difference_s(options: Sequence[Stopped]) -> float:
+    """The first time at which they are not all the same; inf where there is but one."""
+    columns = zip(*options, strict=True)
+    return min((min(at) for at in columns if len(set(at)) > 1), default=math.inf)
+
+
+def misfits(
+    options: Sequence[Stopped],
+    nominal: Members,
+    make: Callable[[Members], Problem],
+    start: State,
+    scans: Sequence[Seen],
+    grid: Grid,
+    engine: Engine,
+) -> FloatArray:
+    """(option,): how badly the nominal course fits the scans since ``start`` (one member) with needles
+    stopped as in each option: members of one run, whose needles draw nothing from their time on."""
+    state = _repeated(start, len(options))
+    stops_s = np.array(options)
+    turns_s = {float(at) for at in stops_s.ravel() if state.time_s < at < scans[-1].at_s}
+    seen = {scan.at_s: scan for scan in scans}
+    total = np.zeros(len(options))
+    for until_s in sorted(turns_s | seen.keys()):
+        problem = make(_cooling_still(nominal, stops_s > state.time_s))
+        state = engine.advance(problem, state, until_s)
+        if until_s in seen:
+            fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
+            beyond = beyond_mm(fraction, grid, seen[until_s].edge)
+            total += (beyond**2 / seen[until_s].variance_mm2).sum(axis=1)
+    return total
+
+
+def _cooling_still(nominal: Members, cools: npt.NDArray[np.bool_]) -> Members:
+    """The nominal member once for each option (rows of ``cools``: option, needle)."""
+    count, needles = cools.shape
+    cooling = nominal.cooling_by_needle(needles)[0] * cools
+    return Members(
+        nominal.perfusion * count,
+        nominal.latent_heat * count,
+        nominal.k_frozen * count,
+        tuple(tuple(map(float, row)) for row in cooling),
+        nominal.blood_shift_degc * count,
+    )
+
+
+def first_of(state: State) -> State:
+    """The first member's."""
+    back = state.perfused_from_s
+    return State(state.time_s, state.enthalpy_j_m3[:1], None if back is None else back[:1])
+
+
+def _repeated(state: State, count: int) -> State:
+    back = state.perfused_from_s
+    return State(
+        state.time_s,
+        np.repeat(state.enthalpy_j_m3, count, axis=0),
+        None if back is None else np.repeat(back, count, axis=0),
+    )
 
 
 def misfit_of(beyond: Sequence[FloatArray], variances: Sequence[FloatArray]) -> float:

@@ -60,7 +60,9 @@ def _draw(axes: Any, plot: Series) -> None:
     axes.addLegend(offset=(-10, -10))
     axes.showGrid(x=True, y=True, alpha=0.3)
     axes.setLabel("bottom", "minutes since the baseline")
-    axes.getAxis("left").setWidth(_NUMBERS_PX)  # grown by itself it would be too late for the picture
+    axes.getAxis("left").setWidth(
+        _NUMBERS_PX
+    )  # grown by itself it would be too late for the picture
     if plot.reference is not None:
         dashed = pyqtgraph.mkPen("#E69F00", width=2, style=2)
         axes.plot(

@@ -40,7 +40,22 @@ def test_a_forecast_that_came_true_or_missed_evenly_has_no_drift() -> None:
     for measured in (BALL, BALL + np.float32(2.0)):
         drift = observed(measured, BALL, 180.0, GRID)
         assert drift is not None
-        assert np.abs(drift.offset_mm[np.abs(measured) < 3.0]).max() < 0.1
+        assert np.abs(drift.local_mm[np.abs(measured) < 3.0]).max() < 0.1
+        assert drift.lasting_mm == 0.0
+
+
+@pytest.mark.parametrize(
+    ("first_mm", "then_mm", "lasting_mm"), [(1.0, 2.0, 1.0), (-2.0, -0.5, -0.5), (1.0, -2.0, 0.0)]
+)
+def test_a_miss_on_all_sides_is_carried_on_when_it_came_twice(
+    first_mm: float, then_mm: float, lasting_mm: float
+) -> None:
+    first = observed(BALL + np.float32(first_mm), BALL, 180.0, GRID)
+    then = observed(BALL + np.float32(then_mm), BALL, 180.0, GRID, first)
+    assert then is not None
+    assert then.lasting_mm == pytest.approx(lasting_mm, abs=0.05)
+    later = moved(BALL, then, 180.0, GRID)
+    assert radius_mm(later, (1.0, 0.0, 0.0)) == pytest.approx(15.0 - lasting_mm, abs=0.3)
 
 
 def test_nothing_to_compare_is_no_drift() -> None:

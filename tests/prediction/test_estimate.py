@@ -12,7 +12,7 @@ from monitor.imaging.distance import signed_distance_mm
 from monitor.model import PhaseKind, Status
 from monitor.prediction import ensemble
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate
-from tests.prediction.ice_of_two_needles import ENGINE, FEW, GRID, TRUTH, problem, true_ice
+from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, TRUTH, problem, true_ice
 
 SCANS_S = (180.0, 360.0, 540.0)
 
@@ -25,35 +25,35 @@ def ice_ml(members: Members, at_s: float) -> float:
 
 @pytest.fixture(scope="module")
 def learned() -> Estimate:
-    e = first_estimate(2, problem, ENGINE, FEW)
+    e = first_estimate(PRIOR, problem, ENGINE)
     for number, at_s in enumerate(SCANS_S):
-        e = assimilated(
-            e, true_ice(at_s, number), at_s, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW
-        )
+        e = assimilated(e, true_ice(at_s, number), at_s, PhaseKind.FREEZE, problem, GRID, ENGINE)
     return e
 
 
 def mean_member(theta: np.ndarray) -> Members:
     m = ensemble.members(theta)
-    return Members(*(v[:1] for v in (m.perfusion, m.latent_heat, m.k_frozen, m.cooling)))
+    return Members(*(v[:1] for v in vars(m).values()))
 
 
 def test_the_prior_is_drawn_exactly() -> None:
-    prior = ensemble.Prior()
-    theta = ensemble.drawn(3, prior)
+    prior = ensemble.Prior(cooling=((-0.3, 0.3), (0.0, 0.4), (0.0, 0.0)))
+    theta = ensemble.drawn(prior)
     assert theta.shape == (prior.members, ensemble.TISSUE_PARAMETERS + 3)
-    np.testing.assert_allclose(theta[:, :3].mean(0), 0.0, atol=1e-12)
-    np.testing.assert_allclose(theta[:, :3].std(0), (0.5, 0.12, 0.12))
+    np.testing.assert_allclose(theta.mean(0), (0.0, 0.0, 0.0, 0.0, -0.3, 0.0, 0.0), atol=1e-12)
+    np.testing.assert_allclose(theta[:, :4].std(0), (0.5, 0.12, 0.12, 1.0))
+    assert theta[:, -1].std() == pytest.approx(prior.each_needle_sd)
     members = ensemble.members(theta)
     assert len(members) == prior.members + 1
-    np.testing.assert_allclose(np.log(members.cooling[0]), theta[:, 3:].mean(0))
+    np.testing.assert_allclose(np.log(members.cooling[0]), theta[:, 4:].mean(0), atol=1e-12)
+    np.testing.assert_allclose(members.blood_shift_degc[1:], theta[:, 3])
 
 
 def test_parameters_that_grew_the_ice_are_approached(learned: Estimate) -> None:
-    before, after = ensemble.drawn(2, FEW.prior), learned.theta
-    cooling = np.exp(after.mean(0)[3:])
+    before, after = ensemble.drawn(PRIOR), learned.theta
+    cooling = np.exp(after.mean(0)[4:])
     assert cooling[0] > 1.25 * cooling[1]  # the second needle is the weak one
-    assert (after.std(0)[3:] < 0.75 * before.std(0)[3:]).all()
+    assert (after.std(0)[4:] < 0.75 * before.std(0)[4:]).all()
     later_s = 840.0
     true_ml = ice_ml(TRUTH, later_s)
     errors = [abs(ice_ml(mean_member(t), later_s) / true_ml - 1.0) for t in (before, after)]
@@ -75,10 +75,10 @@ def test_the_start_of_a_forecast_has_the_measured_surface(learned: Estimate) -> 
 
 
 def test_the_same_scans_give_the_same_estimate(learned: Estimate) -> None:
-    again = first_estimate(2, problem, ENGINE, FEW)
+    again = first_estimate(PRIOR, problem, ENGINE)
     for number, at_s in enumerate(SCANS_S):
         again = assimilated(
-            again, true_ice(at_s, number), at_s, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW
+            again, true_ice(at_s, number), at_s, PhaseKind.FREEZE, problem, GRID, ENGINE
         )
     np.testing.assert_array_equal(again.theta, learned.theta)
     np.testing.assert_array_equal(again.state.enthalpy_j_m3, learned.state.enthalpy_j_m3)
@@ -86,22 +86,22 @@ def test_the_same_scans_give_the_same_estimate(learned: Estimate) -> None:
 
 def test_a_scan_without_a_measurement_only_moves_time_on(learned: Estimate) -> None:
     blind = replace(true_ice(600.0, 3), sdf_mm=None, status=Status.INVALID)
-    e = assimilated(learned, blind, 600.0, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW)
+    e = assimilated(learned, blind, 600.0, PhaseKind.FREEZE, problem, GRID, ENGINE)
     np.testing.assert_array_equal(e.theta, learned.theta)
     assert (e.volume_id, e.state.time_s, len(e.seen)) == ("v2", 600.0, 3)
 
 
 def test_ice_that_no_parameters_explain_is_said() -> None:
-    e = first_estimate(2, problem, ENGINE, FEW)
+    e = first_estimate(PRIOR, problem, ENGINE)
     far = np.linalg.norm(GRID.points_lps_mm() - np.array([0.0, 0.0, 0.0]), axis=-1) - 26.0
     ice = replace(true_ice(180.0, 0), sdf_mm=far.astype(np.float32))
-    e = assimilated(e, ice, 180.0, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW)
+    e = assimilated(e, ice, 180.0, PhaseKind.FREEZE, problem, GRID, ENGINE)
     assert [r.code for r in e.reasons] == ["forecast_disagrees"]
 
 
 def test_no_ice_measured_thaws_the_model() -> None:
-    e = first_estimate(2, problem, ENGINE, FEW)
+    e = first_estimate(PRIOR, problem, ENGINE)
     none = replace(true_ice(180.0, 0), sdf_mm=np.full(GRID.shape_zyx, np.inf, np.float32))
-    e = assimilated(e, none, 180.0, PhaseKind.FREEZE, problem, GRID, ENGINE, FEW)
+    e = assimilated(e, none, 180.0, PhaseKind.FREEZE, problem, GRID, ENGINE)
     fraction = ENGINE.frozen_fraction(problem(e.members), e.state)
     assert not (fraction > 0.5).any()

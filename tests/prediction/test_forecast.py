@@ -13,6 +13,7 @@ from monitor.config import Config
 from monitor.geometry import Grid
 from monitor.imaging.distance import sample
 from monitor.model import PhaseKind
+from monitor.prediction.ensemble import prior_of
 from monitor.prediction.estimate import first_estimate
 from monitor.prediction.forecast import (
     Target,
@@ -71,7 +72,9 @@ def test_needles_are_driven_in_freezes_only(config: Config) -> None:
 def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
     engine = CpuEngine()
     label = np.zeros(GRID.shape_zyx, np.uint8)
-    estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, FREEZE, m), engine)
+    estimate = first_estimate(
+        prior_of(config), lambda m: make_problem(config, GRID, label, FREEZE, m), engine
+    )
     problem = make_problem(config, GRID, label, FREEZE, estimate.members)
     points = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [-6.0, 0.0, 0.0], [0.0, 0.0, 6.0]])
     near, far = np.array([[14.0, 0.0, 0.0]]), np.array([[30.0, 30.0, 30.0]])
@@ -103,7 +106,9 @@ def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
 def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:
     engine = CpuEngine()
     label = np.zeros(GRID.shape_zyx, np.uint8)
-    estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, FREEZE, m), engine)
+    estimate = first_estimate(
+        prior_of(config), lambda m: make_problem(config, GRID, label, FREEZE, m), engine
+    )
     problem = make_problem(config, GRID, label, FREEZE, estimate.members)
     target = Target(np.zeros((1, 3)), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 31.0]]))
     job = begin_forecast(problem, estimate, GRID, target, PhaseKind.FREEZE)

@@ -10,8 +10,15 @@ import pytest
 from gpu_kernels.engine import Members
 from monitor.model import PhaseKind
 from monitor.prediction.estimate import assimilated, first_estimate
-from monitor.prediction.stopping import candidates, halted, misfit_of, suspected
-from tests.prediction.ice_of_two_needles import ENGINE, FEW, GRID, problem, true_ice
+from monitor.prediction.observation import Seen, beyond_mm, edge_points
+from monitor.prediction.stopping import (
+    candidates,
+    first_difference_s,
+    halted,
+    misfit_of,
+    misfits,
+)
+from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, problem, true_ice
 
 INF = math.inf
 
@@ -38,11 +45,32 @@ def test_a_stopped_needle_may_be_found_to_cool_after_all() -> None:
     assert not any(c[0] not in (150.0, INF) for c in candidates((150.0, INF), (100.0, 200.0)))
 
 
-def test_the_best_candidate_and_only_if_it_gains_enough() -> None:
-    cost = {(50.0,): 20.0, (100.0,): 10.0, (150.0,): 30.0, (INF,): 25.0}
-    times = (100.0, 200.0)
-    assert suspected((INF,), times, cost.__getitem__, 12.0) == (100.0,)
-    assert suspected((INF,), times, cost.__getitem__, 16.0) is None
+def test_options_differ_from_the_earliest_stop_in_question_on() -> None:
+    assert first_difference_s([(INF, 90.0), (150.0, 90.0), (200.0, 90.0)]) == 150.0
+    assert first_difference_s([(INF, 90.0), (INF, INF)]) == 90.0
+    assert math.isinf(first_difference_s([(INF,)]))
+
+
+def test_options_side_by_side_are_each_what_a_run_alone_is() -> None:
+    options = [(INF, INF), (INF, 210.0), (150.0, INF)]
+    scans = [seen(at_s, number) for number, at_s in enumerate((150.0, 270.0))]
+    nominal = Members((1.2,), (0.9,), (1.1,), ((0.8, 0.7),))
+    start = ENGINE.initial(problem(nominal), 37.0)
+    together = misfits(options, nominal, problem, start, scans, GRID, ENGINE)
+    for option, found in zip(options, together, strict=True):
+        p, state, alone = halted(problem(nominal), option), start, 0.0
+        for scan in scans:
+            state = ENGINE.advance(p, state, scan.at_s)
+            fraction = np.asarray(ENGINE.frozen_fraction(p, state), np.float32)
+            beyond = beyond_mm(fraction, GRID, scan.edge)
+            alone += misfit_of([beyond[0]], [scan.variance_mm2])
+        assert found == pytest.approx(alone, rel=0.02)
+    assert together[1] != pytest.approx(together[0], rel=0.1)
+
+
+def seen(at_s: float, number: int) -> Seen:
+    edge = edge_points(true_ice(at_s, number), 150, seed=number)
+    return Seen(at_s, edge, edge.variance_mm2)
 
 
 def test_misfit() -> None:
@@ -53,7 +81,7 @@ def test_misfit() -> None:
 @pytest.mark.parametrize("fails_at_s", [INF, 270.0])
 def test_the_ice_tells(fails_at_s: float) -> None:
     """At the first scan after it, or never where none has stopped."""
-    e = first_estimate(2, problem, ENGINE, FEW)
+    e = first_estimate(PRIOR, problem, ENGINE)
     for number, at_s in enumerate((150.0, 270.0, 420.0)):
         e = assimilated(
             e,
@@ -63,7 +91,6 @@ def test_the_ice_tells(fails_at_s: float) -> None:
             problem,
             GRID,
             ENGINE,
-            FEW,
         )
         if at_s <= fails_at_s:
             assert e.stopped == (INF, INF)
