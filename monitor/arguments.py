@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
-from monitor.commands import NOTICE, engines, measuring, procedure
+from monitor.commands import NOTICE, engines, measuring, procedure, replay
 from monitor.demo import SCENARIO, SPEED
 
 _VERSION = metadata.version("iceball-monitor")
@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_live(commands)
     _add_check(commands)
+    _add_replay(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -125,6 +126,30 @@ def _add_check(commands: Any) -> None:
     )
     p.add_argument("case", type=Path, metavar="CASE.toml")
     p.set_defaults(run=procedure.check)
+
+
+def _add_replay(commands: Any) -> None:
+    p = commands.add_parser(
+        "replay",
+        help="work a recorded procedure out again",
+        epilog="Exit status 0: the record is whole and every result within its tolerance; 1: not, and "
+        f"every difference is named; 2: the record cannot be replayed. {NOTICE}",
+        description="Feeds what a record's journal and images hold to the program once more, in the same "
+        "order, and compares each result with the recorded one (docs/journal.md says what is compared "
+        "and within what). Writes nothing.",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument(
+        "--until",
+        metavar="T",
+        help="stop there and say what was known: minutes of the procedure clock since the first line, or "
+        "a time as the journal has it (2026-01-31T10:20:30Z)",
+    )
+    p.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    p.add_argument(
+        "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
+    )
+    p.set_defaults(run=replay.run)
 
 
 def _add_segment(commands: Any) -> None:

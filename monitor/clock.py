@@ -2,7 +2,8 @@
 
 It advances with the monotonic clock, so a step of the machine's wall clock cannot make an old
 image young. Invariant: readings in different processes of one machine agree, because Linux's
-monotonic clock is shared by them all.
+monotonic clock is shared by them all. It is read to the microsecond, as the journal keeps it: what a
+replay is given is what was worked with.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class ProcedureClock:
         return ProcedureClock(wall, time.monotonic(), speed)
 
     def now_utc_s(self) -> float:
-        return self.epoch_utc_s + self.speed * (time.monotonic() - self.anchor_mono_s)
+        return round(self.epoch_utc_s + self.speed * (time.monotonic() - self.anchor_mono_s), 6)
 
     @staticmethod
     def mono_s() -> float:
-        return time.monotonic()
+        return round(time.monotonic(), 6)

@@ -2,7 +2,8 @@
 
 One thread runs ``Core.run``; other threads read ``state``, ``shared`` and ``beat_mono_s``, which
 are replaced whole, never changed in place. Times are UTC seconds (procedure clock) or monotonic.
-Invariant: every instance that arrives is journalled, and ends in a volume or a rejection.
+Invariant: whatever ``step`` gets is in the journal before it works on it; every instance that arrives
+ends in a volume or a rejection.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import queue
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing.queues import Queue as ProcessQueue
 from typing import Any
 
 from gpu_kernels.engine import Engine
 from monitor.clock import ProcedureClock
 from monitor.intake.decode import decode
-from monitor.model import AssociationEnded, Instance, Rejected
+from monitor.journal_fields import rejected_fields
+from monitor.model import AssociationEnded, CtSlice, Instance, Rejected
 from monitor.pipeline import (
     Ending,
     Event,
@@ -28,11 +29,14 @@ from monitor.pipeline import (
     Output,
     State,
     Tick,
+    after_fault,
+    due,
     initial_state,
     step,
 )
 from monitor.procedure import Procedure
 from monitor.publish import Publisher, Shared
+from monitor.record.events import input_line
 from monitor.record.journal import Journal, RecordError
 from monitor.record.store import Store
 
@@ -93,11 +97,13 @@ class Core:
         stands, and the next event is served."""
         began = self._clock.mono_s()
         self.beat_mono_s = began + _WORK_GRACE_S
+        if not isinstance(event, CtSlice | Rejected):  # their instance is in the journal already
+            self.journal(*input_line(event))
         try:
             self.state, outputs = step(self.state, event, self.procedure, self._engine)
             for output in outputs:
                 self._carry_out(output)
-            if outputs:
+            if outputs or isinstance(event, OperatorAct):
                 self.shared = self._publisher.share(self.state, self.procedure)
             self._time(event, self._clock.mono_s() - began)
         except RecordError as error:
@@ -135,25 +141,16 @@ class Core:
         return True
 
     def _received(self, instance: Instance) -> None:
-        self.journal(
-            "instance_received",
-            {
-                "sop_instance_uid": instance.sop_instance_uid,
-                "sop_class_uid": instance.sop_class_uid,
-                "sha256": instance.sha256,
-                "path": instance.path,
-                "association_id": instance.association_id,
-                "calling_ae_title": instance.calling_ae_title,
-                "received_mono_s": instance.received_mono_s,
-            },
-        )
+        self.journal(*input_line(instance))
         self.handle(decode(instance, self._store.record))
 
     def _tick(self) -> None:
         now = self._clock.mono_s()
         if now - self._ticked_mono_s >= _TICK_S:
             self._ticked_mono_s = now
-            self.handle(Tick(self._clock.now_utc_s(), now))
+            tick = Tick(self._clock.now_utc_s(), now)
+            if due(self.state, tick, self.procedure):
+                self.handle(tick)
 
     def _forecast(self) -> None:
         self.handle(ForecastDue(self._clock.now_utc_s()))
@@ -171,16 +168,7 @@ class Core:
 
     def _rejected(self, rejected: Rejected) -> None:
         path = self._store.quarantine(rejected)
-        self.journal(
-            "instance_rejected",
-            {
-                "sop_instance_uid": rejected.instance.sop_instance_uid,
-                "sha256": rejected.instance.sha256,
-                "path": path,
-                "reason": rejected.reason.code,
-                "text": rejected.reason.text,
-            },
-        )
+        self.journal("instance_rejected", {**rejected_fields(rejected), "path": path})
 
     def _time(self, event: Event, took_s: float) -> None:
         """What took long enough to matter."""
@@ -202,8 +190,7 @@ class Core:
 
     def _failed(self, event: Event, error: Exception) -> None:
         self.fault = f"{type(error).__name__} while handling {type(event).__name__}"
-        if isinstance(event, ForecastDue):  # the next scan will ask again
-            self.state = replace(self.state, forecast_wanted=False, job=None)
+        self.state = after_fault(self.state, event)
         where = traceback.format_exception(error)[-3:]
         self.journal(
             "fault", {"event": type(event).__name__, "error": str(error), "trace": "".join(where)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from monitor.imaging.registration import Registration
-from monitor.model import Assessment, CtVolume, Forecast, IceSegmentation
+from monitor.model import Assessment, CtVolume, Forecast, IceSegmentation, Rejected
 
 
 def volume_fields(volume: CtVolume) -> dict[str, Any]:
@@ -36,6 +36,15 @@ def volume_fields(volume: CtVolume) -> dict[str, Any]:
         "sop_instance_uids": [i.sop_instance_uid for i in volume.instances],
         "pixels": f"volumes/{volume.volume_id}.npy",
         **_trust(volume),
+    }
+
+
+def rejected_fields(rejected: Rejected) -> dict[str, Any]:
+    return {
+        "sop_instance_uid": rejected.instance.sop_instance_uid,
+        "sha256": rejected.instance.sha256,
+        "reason": rejected.reason.code,
+        "text": rejected.reason.text,
     }
 
 

@@ -7,6 +7,7 @@ known, and an output for each thing that another program must learn.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,17 +63,21 @@ _OUTPUTS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Tick:
+    """Time has passed. Sent when it is ``due``."""
+
     now_utc_s: float
-    mono_s: float
+    now_mono_s: float
 
 
 @dataclass(frozen=True)
 class OperatorAct:
-    """ "phase_next", "clear_block", "acknowledge" or "reload" (with the new ``procedure``)."""
+    """ "phase_next", "clear_block", "acknowledge" or "reload" (with the new ``procedure``, whose case
+    the record keeps in ``kept_case``). Every field but ``procedure`` is journalled as it stands."""
 
     act: str
     now_utc_s: float
     procedure: Procedure | None = None
+    kept_case: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,15 +165,30 @@ def step(
         )
     if isinstance(event, Tick):
         state, outputs = _take_in(
-            state, *assembly.tick(state.assembly, event.mono_s), procedure, engine
+            state, *assembly.tick(state.assembly, event.now_mono_s), procedure, engine
         )
-        state, more = _time_passes(state, event.now_utc_s, procedure)
+        progress = _progress_at(state, event.now_utc_s, procedure)
+        state, more = _moved_on(state, progress, procedure)
         return state, outputs + more
     if isinstance(event, ForecastDue):
         return _forecast(state, procedure, engine)
     if isinstance(event, OperatorAct):
         return _operator(state, event, procedure, engine)
     return _take_in(state, *assembly.finish(state.assembly), procedure, engine)
+
+
+def due(state: State, tick: Tick, procedure: Procedure) -> bool:
+    """Whether time has brought anything: a tick that is not due gives nothing and changes nothing."""
+    progress = _progress_at(state, tick.now_utc_s, procedure)
+    return progress != state.progress or bool(assembly.silent(state.assembly, tick.now_mono_s))
+
+
+def after_fault(state: State, event: Event) -> State:
+    """What stands when a step has failed: the state before it, without the forecast that failed (the
+    next scan will ask again)."""
+    if isinstance(event, ForecastDue):
+        return replace(state, forecast_wanted=False, job=None)
+    return state
 
 
 # --------------------------------------------------------------------------- images
@@ -311,9 +331,7 @@ def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
 # --------------------------------------------------------------------------- time and operator
 
 
-def _time_passes(
-    state: State, now_utc_s: float, procedure: Procedure
-) -> tuple[State, list[Output]]:
+def _progress_at(state: State, now_utc_s: float, procedure: Procedure) -> protocol.Progress:
     """The protocol moves on; the first freeze begins by itself only if the case says when."""
     rules = procedure.config.protocol
     progress = state.progress
@@ -322,8 +340,7 @@ def _time_passes(
         due_utc_s = state.baseline_volume.acquired_utc_s + delay_s
         if now_utc_s >= due_utc_s:
             progress = protocol.next_phase(progress, rules, due_utc_s)
-    progress = protocol.advanced(progress, rules, now_utc_s)
-    return _moved_on(state, progress, procedure)
+    return protocol.advanced(progress, rules, now_utc_s)
 
 
 def _moved_on(
@@ -341,17 +358,14 @@ def _moved_on(
 def _operator(
     state: State, event: OperatorAct, procedure: Procedure, engine: Engine
 ) -> tuple[State, list[Output]]:
-    outputs: list[Output] = [Line("operator", {"act": event.act})]
     if event.act == "clear_block":
-        return replace(state, block=None), outputs
+        return replace(state, block=None), []
     if event.act == "phase_next":
         progress = protocol.next_phase(state.progress, procedure.config.protocol, event.now_utc_s)
-        state, more = _moved_on(state, progress, procedure)
-        return state, outputs + more
+        return _moved_on(state, progress, procedure)
     if event.act == "reload":
-        state, more = _reloaded(state, procedure, engine)
-        return state, outputs + more
-    return state, outputs
+        return _reloaded(state, procedure, engine)
+    return state, []
 
 
 def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:

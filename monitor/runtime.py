@@ -15,25 +15,25 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
-from monitor.case import load_case
 from monitor.clock import ProcedureClock
-from monitor.config import Config
 from monitor.core import Core
 from monitor.decision import protocol
 from monitor.decision.safety import Facts, alarm_key, standing_alarms
 from monitor.intake.listener import check_port, run_listener
-from monitor.intake.structures import StructureError, load_structure
-from monitor.model import Alarm, Structure
+from monitor.model import Alarm
+from monitor.opening import open_case
 from monitor.pipeline import OperatorAct
 from monitor.prediction.ensemble import MOST_LATENT
-from monitor.procedure import Procedure, prepare
+from monitor.procedure import Procedure
 from monitor.publish import snapshot
+from monitor.record.cases import KeptCase, keep_case
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError
 from monitor.record.store import Store
 from monitor.screen import Screen
@@ -60,27 +60,6 @@ class LiveOptions:
     clock_epoch_utc_s: float | None = None
 
 
-def open_case(path: Path) -> tuple[Config, Procedure]:
-    """A case with its delineations read. Raises ``ConfigError`` or ``StructureError``."""
-    config = load_case(path)
-    structures, frames = _structures(config)
-    return config, prepare(config, structures, frames)
-
-
-def _structures(config: Config) -> tuple[list[Structure], frozenset[str]]:
-    structures, frames = [], set()
-    for wanted in (config.lesion, *config.structures):
-        loaded = load_structure(wanted)
-        if loaded.patient_id is not None and loaded.patient_id != config.patient_id:
-            raise StructureError(
-                f"{config.path}: {wanted.name}: the file is of another patient than patient.id"
-            )
-        structures.append(loaded.structure)
-        if loaded.frame_of_reference_uid is not None:
-            frames.add(loaded.frame_of_reference_uid)
-    return structures, frozenset(frames)
-
-
 def _make(record: Path) -> None:
     try:
         record.mkdir(parents=True, exist_ok=True)
@@ -93,7 +72,7 @@ class Live:
 
     def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
         self.options = options
-        self.config, procedure = open_case(options.case)
+        self.config, _ = open_case(options.case)
         self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
@@ -102,7 +81,7 @@ class Live:
         self._journal = Journal(options.record, self.clock)
         self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
         store = Store(options.record, self._scratch)
-        shutil.copyfile(options.case, options.record / "case.toml")
+        procedure, self._case = self._kept()
         self.core = Core(procedure, self._engine, self._journal, store, self.clock, say)
         self.stopping = threading.Event()
         self.ended_by = ""
@@ -151,7 +130,9 @@ class Live:
         config = self.config
         return {
             "format_version": FORMAT_VERSION,
-            "case": str(config.path),
+            "version": version("iceball-monitor"),
+            "case": str(self.options.case),
+            "kept_case": asdict(self._case),
             "patient_id": config.patient_id,
             "organ": config.organ.name,
             "margin_goal_mm": config.margin_goal_mm,
@@ -193,14 +174,21 @@ class Live:
         if act == "quit":
             self.request_stop("operator")
             return
-        procedure = None
-        if act == "reload":
-            try:
-                self.config, procedure = open_case(self.options.case)
-            except ValueError as error:
-                self.core.journal("operator", {"act": act, "refused": str(error)})
-                return
-        self._acts.put(OperatorAct(act, self.clock.now_utc_s(), procedure))
+        if act != "reload":
+            self._acts.put(OperatorAct(act, self.clock.now_utc_s()))
+            return
+        try:
+            self.config, _ = open_case(self.options.case)
+            procedure, kept = self._kept()
+        except (ValueError, RecordError) as error:
+            self.core.journal("operator", {"act": act, "refused": str(error)})
+            return
+        self._acts.put(OperatorAct(act, self.clock.now_utc_s(), procedure, asdict(kept)))
+
+    def _kept(self) -> tuple[Procedure, KeptCase]:
+        """The case as the record keeps it from now on: what is worked with is what a replay will find."""
+        kept = keep_case(self.options.record, self.options.case)
+        return open_case(self.options.record / kept.path)[1], kept
 
     # ------------------------------------------------------------------ the watch
 

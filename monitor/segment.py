@@ -23,9 +23,9 @@ from monitor.imaging.measurement import Measurement, make_reference, measure
 from monitor.imaging.needle_finding import FoundNeedle
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import CtVolume, Reason, Status, worst
+from monitor.opening import open_case
 from monitor.procedure import Procedure
 from monitor.record.masks import NIFTI_SUFFIXES, Mask, MaskError, write_nifti, write_seg
-from monitor.runtime import open_case
 
 
 @dataclass(frozen=True)

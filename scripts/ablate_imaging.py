@@ -22,8 +22,8 @@ from monitor.imaging.measurement import Measurement, Reference, make_reference, 
 from monitor.imaging.segmentation import Settings
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import CtVolume
+from monitor.opening import open_case
 from monitor.procedure import Procedure
-from monitor.segment import open_case
 
 _FULL = Settings()
 _E, _S = _FULL.evidence, _FULL.surface

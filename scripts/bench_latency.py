@@ -27,7 +27,7 @@ import pydicom
 
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.runtime import open_case
+from monitor.opening import open_case
 from scanner_sim import scenario
 from scanner_sim.output import write_all
 from scanner_sim.simulation import Simulation

@@ -16,7 +16,7 @@ from monitor.benchmark.truth import Scenario, open_scenarios, read_truth
 from monitor.imaging import motion
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.segment import open_case
+from monitor.opening import open_case
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.segment import open_case
+from monitor.opening import open_case
 from scanner_sim import output
 from scanner_sim import scenario as scenarios
 from scanner_sim.scenario import Scan

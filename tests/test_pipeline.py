@@ -10,9 +10,10 @@ import numpy as np
 from gpu_kernels.select import open_engine
 from monitor.geometry import SliceGeometry
 from monitor.model import CtVolume, PhaseKind, Status, StructureDistance
-from monitor.pipeline import OperatorAct, State, initial_state, step
+from monitor.opening import open_case
+from monitor.pipeline import OperatorAct, State, Tick, due, initial_state, step
 from monitor.procedure import Procedure
-from monitor.runtime import open_case
+from tests.intake.intake_helpers import ct_slice
 
 CASE = """
 [patient]
@@ -78,3 +79,23 @@ def test_the_end_of_the_procedure_forgets_no_distance(tmp_path: Path) -> None:
         state, outputs = step(state, OperatorAct("phase_next", float(at)), plan, engine)
     assert outputs[-1].fields["phase"] == PhaseKind.ENDED.value  # type: ignore[union-attr]
     assert state.structures == near
+
+
+def test_only_a_tick_that_is_due_does_anything(tmp_path: Path) -> None:
+    """The others are not journalled, so they must leave no trace: over a whole protocol, with slices
+    that silence completes."""
+    plan, engine = procedure(tmp_path), open_engine("reference")
+    state, _ = step(initial_state(plan), OperatorAct("phase_next", 0.0), plan, engine)
+    mattered = 0
+    for at in range(0, 2400, 7):
+        if at in (70, 777):
+            lonely = ct_slice(f"u{at}", 0.0, patient="A", mono_s=float(at) - 2.0)
+            state, _ = step(state, lonely, plan, engine)
+        tick = Tick(float(at), float(at))
+        after, outputs = step(state, tick, plan, engine)
+        assert due(state, tick, plan) == bool(outputs)
+        if not outputs:
+            assert (after.assembly, after.progress) == (state.assembly, state.progress)
+        mattered += bool(outputs)
+        state = after
+    assert mattered == 2 + len(plan.config.protocol.phases)

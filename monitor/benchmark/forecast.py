@@ -29,6 +29,7 @@ from monitor.imaging.measurement import make_reference, measure
 from monitor.imaging.needles import needle_direction
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import Float32Array, IceSegmentation, PhaseKind
+from monitor.opening import open_case
 from monitor.prediction.drift import moved
 from monitor.prediction.ensemble import prior_of
 from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate
@@ -41,7 +42,6 @@ from monitor.prediction.forecast import (
 )
 from monitor.prediction.setup import driven, make_problem, tissue_labels
 from monitor.procedure import Procedure
-from monitor.runtime import open_case
 
 # The makers' planning ellipsoids at 0 °C after ten minutes in gel: width and length, mm (IceSeed and
 # IceRod: ProstateCryoAblation, default.cfg; IceSphere: Cryoablation-Dosimetry), here centred on the active

@@ -34,8 +34,8 @@ from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import CtVolume, worst
+from monitor.opening import open_case
 from monitor.procedure import Procedure
-from monitor.runtime import open_case
 
 # A scan of the whole region has as many slices as the baseline, fluoroscopy a few.
 _WHOLE, _FLUORO_SLICES = 0.9, 8

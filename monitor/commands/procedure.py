@@ -59,7 +59,7 @@ def live(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    from monitor.runtime import open_case
+    from monitor.opening import open_case
 
     config, procedure = open_case(args.case)
     print(

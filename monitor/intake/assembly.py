@@ -94,12 +94,16 @@ def association_ended(
     return _complete_all(state, whole, "association_end")
 
 
-def tick(state: AssemblyState, mono_s: float) -> tuple[AssemblyState, list[Outcome]]:
-    """Time has passed, and nothing waits to be added."""
-    silent = [
+def silent(state: AssemblyState, mono_s: float) -> list[Pass]:
+    """What silence has completed by now."""
+    return [
         p for p in _open(state) if mono_s - passes.last_arrival_mono_s(p) > passes.idle_limit_s(p)
     ]
-    return _complete_all(state, silent, "idle")
+
+
+def tick(state: AssemblyState, mono_s: float) -> tuple[AssemblyState, list[Outcome]]:
+    """Time has passed, and nothing waits to be added."""
+    return _complete_all(state, silent(state, mono_s), "idle")
 
 
 def finish(state: AssemblyState) -> tuple[AssemblyState, list[Outcome]]:

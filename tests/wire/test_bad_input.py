@@ -91,7 +91,20 @@ def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "demo", "live", "check", "segment", "benchmark imaging", "simulate", "bench", "selftest"],
+    [
+        *(
+            "",
+            "demo",
+            "live",
+            "check",
+            "replay",
+            "segment",
+            "benchmark imaging",
+            "simulate",
+            "bench",
+        ),
+        "selftest",
+    ],
 )
 def test_help_names_only_documents_that_are_there(
     command: str, capsys: pytest.CaptureFixture[str]

@@ -98,6 +98,17 @@ def test_the_protocol_ran_and_forecasts_followed_the_scans(demo: Path) -> None:
     assert 0 <= low <= high <= 900
 
 
+def test_the_record_replays_to_the_same_results(demo: Path) -> None:
+    command = [sys.executable, "-m", "monitor.cli", "replay", str(demo / "record"), "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280)
+    result = json.loads(done.stdout)
+    assert result["findings"] == []
+    assert done.returncode == 0
+    assert {x["volume_id"] for x in of_kind(demo, "assessment")} <= {
+        x["volume_id"] for x in result["scans"]
+    }
+
+
 def test_one_picture_per_scan_and_a_summary(demo: Path) -> None:
     screens = {p.name for p in (demo / "record" / "screens").glob("*.png")}
     expected = {f"screen_v{n:03d}.png" for n in range(1, len(truth(demo)) + 1)}

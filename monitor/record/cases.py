@@ -1,0 +1,137 @@
+"""The cases of a record: RECORD/cases/001 for the one it began with, 002 for the first reloaded, …
+
+Each folder holds ``given.toml`` (the case as it was given), the delineations that it names and
+``case.toml``, the same case naming those copies. Invariant: what a case in the record names lies
+beside it, so that a record that was moved, or whose plan is gone, can still be opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import SimpleITK
+
+from monitor.record.journal import RecordError
+
+_CASES = "cases"
+# Headers whose voxels lie in other files: kept as one file that holds both.
+_DETACHED = (".nhdr", ".mhd")
+
+
+@dataclass(frozen=True)
+class KeptCase:
+    """A case in the record: ``path`` of its TOML, and the hash of every file, relative to the record."""
+
+    path: str
+    sha256: dict[str, str]
+
+
+def keep_case(record: Path, case: Path) -> KeptCase:
+    """Copies a case that can be opened, and what it names, into the record. Raises ``RecordError``."""
+    try:
+        folder = _new_folder(record / _CASES)
+        given = case.read_bytes()
+        _write(folder / "given.toml", given)
+        text = _toml(_with_copies(tomllib.loads(given.decode("utf-8")), case.parent, folder))
+        _write(folder / "case.toml", text.encode("utf-8"))
+        hashes = {str(p.relative_to(record)): sha256_of(p) for p in sorted(folder.iterdir())}
+    except OSError as error:
+        raise RecordError(f"{error.filename or record}: {error.strerror}") from error
+    except (RuntimeError, ValueError) as error:  # ITK; a case that was edited meanwhile
+        raise RecordError(f"{case}: cannot be kept in the record: {error}") from error
+    return KeptCase(str((folder / "case.toml").relative_to(record)), hashes)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _new_folder(cases: Path) -> Path:
+    """The next number that is free: two acts may reload at the same time."""
+    number = 1
+    while True:
+        folder = cases / f"{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _with_copies(case: dict[str, Any], of: Path, to: Path) -> dict[str, Any]:
+    """The case with the names of the copies. A file that several structures name is copied once."""
+    copies: dict[Path, str] = {}
+    for body in (case["lesion"], *case.get("structure", ())):
+        if "file" not in body:
+            continue
+        source = (of / body["file"]).resolve()
+        if source not in copies:
+            copies[source] = _copy(source, to, len(copies) + 1)
+        body["file"] = copies[source]
+    return case
+
+
+def _copy(source: Path, to: Path, number: int) -> str:
+    if source.suffix.lower() in _DETACHED:
+        name = f"{number}_{source.stem}.nrrd"
+        SimpleITK.WriteImage(SimpleITK.ReadImage(str(source)), str(to / name), True)
+    else:
+        name = f"{number}_{source.name}"
+        _write(to / name, source.read_bytes())
+    return name
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# ------------------------------------------------------------------ TOML
+
+
+def _toml(case: dict[str, Any]) -> str:
+    """Text, numbers, truths, lists and tables, under the plain keys that a case has: all it is made of."""
+    plain = {k: v for k, v in case.items() if not isinstance(v, dict) and not _is_tables(v)}
+    lines = list(_pairs(plain))
+    for key, value in case.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{key}]", *_pairs(value)]
+        elif key not in plain:
+            for table in value:
+                lines += ["", f"[[{key}]]", *_pairs(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+
+
+def _pairs(table: dict[str, Any]) -> Iterator[str]:
+    return (f"{key} = {_value(value)}" for key, value in table.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(_pairs(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _text(value) if isinstance(value, str) else repr(value)
+
+
+def _text(text: str) -> str:
+    """A basic string: JSON's, but for DEL, which TOML wants escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

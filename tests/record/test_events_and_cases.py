@@ -1,0 +1,125 @@
+"""What comes in is read back equal; a case in the record stands on its own. Seconds, LPS mm."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.model import AssociationEnded, Instance
+from monitor.pipeline import Ending, ForecastDue, OperatorAct, Tick
+from monitor.record.cases import keep_case
+from monitor.record.events import Message, input_line, is_input, message_of
+from monitor.record.journal import Journal, RecordError, plain
+from tests.replay.recorded import ScriptedClock, bowel
+
+# Clocks are read to the microsecond, as the journal keeps them.
+SECONDS = st.floats(0.0, 4e9).map(lambda s: round(s, 6))
+TEXT = st.text(max_size=20)
+MESSAGES = st.one_of(
+    st.builds(Instance, TEXT, TEXT, TEXT, TEXT, TEXT, st.integers(0, 99), TEXT, SECONDS, SECONDS),
+    st.builds(AssociationEnded, st.integers(0, 99), st.booleans(), st.integers(0, 999), SECONDS),
+    st.builds(Tick, SECONDS, SECONDS),
+    st.builds(OperatorAct, TEXT, SECONDS, st.none(), st.none() | st.just({"path": "cases/001"})),
+    st.builds(ForecastDue, SECONDS),
+    st.builds(Ending, SECONDS),
+)
+
+
+@given(MESSAGES)
+def test_what_came_in_is_read_back_equal(message: Message) -> None:
+    kind, fields = input_line(message)
+    read = json.loads(json.dumps(plain({"kind": kind, **fields}), allow_nan=False))
+    assert is_input(kind, read)
+    assert message_of(kind, read) == message
+
+
+def test_an_act_that_was_refused_is_no_input() -> None:
+    assert not is_input("operator", {"act": "reload", "refused": "case.toml: 1 problem(s)"})
+
+
+def test_a_line_that_lacks_a_field_names_it() -> None:
+    with pytest.raises(TypeError, match="now_mono_s"):
+        message_of("tick", {"now_utc_s": 1.0})
+
+
+def test_a_line_that_could_not_be_written_leaves_a_gap(tmp_path: Path) -> None:
+    """On a full disk (``/dev/full``), then with room again."""
+    journal = Journal(tmp_path, ScriptedClock())  # type: ignore[arg-type]
+    journal.write("a")
+    whole, journal._file = journal._file, open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115
+    with pytest.raises(RecordError, match="No space left"):
+        journal.write("b")
+    journal._file = whole
+    journal.write("c")
+    lines = [json.loads(x) for x in journal.path.read_text().splitlines()]
+    assert [(x["seq"], x["kind"]) for x in lines] == [(1, "a"), (3, "c")]
+
+
+# ------------------------------------------------------------------ cases
+
+
+def given_case(folder: Path, text: str) -> Path:
+    for name in ("plan", "other", "case", "record"):
+        (folder / name).mkdir()
+    (folder / "plan" / "rt.dcm").write_bytes(b"one")
+    (folder / "other" / "rt.dcm").write_bytes(b"another")
+    bowel(folder / "plan" / "mask.mhd")
+    case = folder / "case" / "my case.toml"
+    case.write_text(text, encoding="utf-8")
+    return case
+
+
+def test_a_kept_case_says_the_same_and_names_copies_beside_it(tmp_path: Path) -> None:
+    text = """# as an operator writes it
+language = "fr"
+patient = { id = 'a"\\b', label = "Ünïcode\\u007f" }
+lesion = { file = "../plan/rt.dcm", roi = 3 }
+structure = [
+  { name = "bowel", file = "../plan/rt.dcm", limit_mm = 5.0 },
+  { name = "skin", file = "../other/rt.dcm" },
+  { name = "nerve", file = "../plan/mask.mhd" },
+  { name = "ball", centre_lps_mm = [1e-7, -2.5, 1e22], radius_mm = 3 },
+]
+[protocol]
+phases = [{ kind = "freeze", minutes = 10 }]
+[listener]
+port = 0
+allowed_peers = []
+"""
+    case = given_case(tmp_path, text)
+    record = tmp_path / "record"
+    kept = keep_case(record, case)
+    assert kept.path == "cases/001/case.toml"
+    folder = record / "cases" / "001"
+    assert (folder / "given.toml").read_text(encoding="utf-8") == text
+    expected = tomllib.loads(text)
+    expected["lesion"]["file"] = expected["structure"][0]["file"] = "1_rt.dcm"
+    expected["structure"][1]["file"] = "2_rt.dcm"
+    expected["structure"][2]["file"] = "3_mask.nrrd"
+    assert tomllib.loads((folder / "case.toml").read_text(encoding="utf-8")) == expected
+    assert (folder / "1_rt.dcm").read_bytes() == b"one"
+    assert (folder / "2_rt.dcm").read_bytes() == b"another"
+    assert set(kept.sha256) == {str(p.relative_to(record)) for p in folder.iterdir()}
+
+
+def test_each_version_is_kept(tmp_path: Path) -> None:
+    case = given_case(tmp_path, 'lesion = { file = "../plan/rt.dcm" }\n')
+    first = keep_case(tmp_path / "record", case)
+    (tmp_path / "plan" / "rt.dcm").write_bytes(b"edited")
+    second = keep_case(tmp_path / "record", case)
+    assert (first.path, second.path) == ("cases/001/case.toml", "cases/002/case.toml")
+    assert (tmp_path / "record" / "cases" / "001" / "1_rt.dcm").read_bytes() == b"one"
+    assert (tmp_path / "record" / "cases" / "002" / "1_rt.dcm").read_bytes() == b"edited"
+
+
+def test_a_case_that_cannot_be_kept_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    case = given_case(tmp_path, 'lesion = { file = "../plan/rt.dcm" }\n')
+    os.unlink(tmp_path / "plan" / "rt.dcm")
+    with pytest.raises(RecordError, match=r"plan/rt\.dcm: No such file"):
+        keep_case(tmp_path / "record", case)
