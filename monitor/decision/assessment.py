@@ -16,6 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from monitor.decision.bodies import Body
+from monitor.decision.not_a_number import first_nan
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import sample
 from monitor.model import (
@@ -49,7 +50,7 @@ class Plan:
 def assess(ice: IceSegmentation, plan: Plan, forecast: Forecast | None) -> Assessment:
     """The assessment of one measured scan. ``forecast`` only lends its times, and only when it
     runs on from this very scan."""
-    if not _proved(ice):
+    if not _proved(ice) or first_nan((ice, plan), "") is not None:
         reasons = ice.reasons or (_UNPROVED,)
         return unknown(plan, ice.volume_id, ice.acquired_utc_s, reasons)
     unseen = _unseen_reasons(ice, plan)
