@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
 
 from monitor.model import Alarm, Priority
 
@@ -22,19 +22,20 @@ Change = tuple[str, Alarm]
 
 
 class AlarmState(Enum):
-    INACTIVE = "inactive"
-    UNACKNOWLEDGED = "unacknowledged"
-    ACKNOWLEDGED = "acknowledged"
-    LATCHED = "latched"
+    INACTIVE = auto()
+    UNACKNOWLEDGED = auto()
+    ACKNOWLEDGED = auto()
+    LATCHED = auto()
 
 
 class AlarmEvent(Enum):
-    """What a check or an operator tells an alarm."""
+    """What a check or an operator tells an alarm: its cause stands, or is worse than it was, or is gone;
+    or somebody has seen it."""
 
-    STANDS = "its cause stands"
-    WORSENS = "its cause stands and is worse than it was"
-    ENDS = "its cause is gone"
-    ACKNOWLEDGE = "an operator has seen it"
+    STANDS = auto()
+    WORSENS = auto()
+    ENDS = auto()
+    ACKNOWLEDGE = auto()
 
 
 RAISED, ACKNOWLEDGED, CLEARED = "alarm_raised", "alarm_acknowledged", "alarm_cleared"

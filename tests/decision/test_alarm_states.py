@@ -152,6 +152,14 @@ def test_a_grave_alarm_that_became_mild_unseen_still_latches() -> None:
     assert checked(mild_again, [], 104.0)[0] == ()
 
 
+def test_an_alarm_that_does_not_latch_never_does_however_long_it_stands() -> None:
+    alarms = brought_to(UNACKNOWLEDGED, STALE)
+    for _ in range(3):
+        alarms, _ = checked(alarms, [STALE], 101.0)
+    assert checked(alarms, [], 102.0)[0] == ()
+    assert (STALE.latching, STALE.level, STALE.about) == (False, 0.0, "")
+
+
 def test_one_is_acknowledged_and_no_other() -> None:
     skin = replace(NEAR, about="skin")
     alarms, _ = checked((), [NEAR, skin, STALE], 100.0)
