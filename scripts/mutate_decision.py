@@ -85,6 +85,9 @@ _NAMES |= {
 }
 _NAMES |= {"INACTIVE": "LATCHED", "OK": "DEGRADED", "DEGRADED": "INVALID", "INVALID": "DEGRADED"}
 
+# The first two arguments of these may be swapped (of np.clip, while they are ordered).
+_COMMUTE = ("min", "max", "np.clip", "worst")
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -186,7 +189,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield from _names(node)
     elif isinstance(node, ast.Call):
         yield from _calls(node)
-    elif isinstance(node, ast.Return) and node.value is not None:
+    elif isinstance(node, ast.Return) and ast.unparse(node) not in ("return", "return None"):
         yield "returns None", ast.Return(ast.Constant(None))
     elif isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
         yield "statement left out", ast.Pass()
@@ -234,7 +237,7 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     for k, keyword in enumerate(node.keywords):
         rest = node.keywords[:k] + node.keywords[k + 1 :]
         yield f"{keyword.arg} left out", ast.Call(node.func, node.args, rest)
-    if len(node.args) > 1 and ast.unparse(node.func) not in ("min", "max"):
+    if len(node.args) > 1 and ast.unparse(node.func) not in _COMMUTE:
         yield (
             "first two arguments swapped",
             ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords),
@@ -332,7 +335,9 @@ def _tested(mutant: Mutant) -> None:
     import pytest
 
     sys.meta_path.insert(0, _Spoilt(mutant))
-    quiet = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:timeout"]
+    quiet = ["-x", "-q", "--no-header", "--tb=no", "--assert=plain", "-o", "addopts="]
+    for plugin in ("cacheprovider", "timeout", "unraisableexception", "threadexception"):
+        quiet += ["-p", f"no:{plugin}"]
     with (
         open(os.devnull, "w") as null,
         contextlib.redirect_stdout(null),
@@ -340,7 +345,7 @@ def _tested(mutant: Mutant) -> None:
     ):
         for group in _TESTS[mutant.module]:
             files = [str(ROOT / "tests" / "decision" / f"test_{name}.py") for name in group]
-            if pytest.main([*quiet, "-o", "addopts=", f"--rootdir={ROOT}", *files]) != 0:
+            if pytest.main([*quiet, f"--rootdir={ROOT}", *files]) != 0:
                 os._exit(1)
     os._exit(0)
 

@@ -137,31 +137,34 @@ def _unseen_reasons(ice: IceSegmentation, plan: Plan) -> tuple[Reason, ...]:
 
 def _seen(ice: IceSegmentation, points_lps_mm: FloatArray) -> bool:
     index = np.round(ice.grid.to_index_zyx(points_lps_mm)).astype(int)
-    inside = np.all((index >= 0) & (index < ice.known.shape), axis=1)
+    inside = (index >= 0) & (index < ice.known.shape)
     return bool(inside.all()) and bool(ice.known[tuple(index.T)].all())
 
 
 def _covered(depth_mm: FloatArray, weights: FloatArray) -> float:
     """The covered share; exactly 1 only when every point is inside."""
-    uncovered = float(weights[~(depth_mm >= 0)].sum())
-    if np.all(depth_mm >= 0):
+    uncovered = weights[~(depth_mm >= 0)]
+    if not len(uncovered):
         return 1.0
-    return float(np.clip(1.0 - uncovered, 0.0, np.nextafter(1.0, 0.0)))
+    return float(np.clip(1.0 - uncovered.sum(), 0.0, np.nextafter(1.0, 0.0)))
 
 
 def _interval(ice: IceSegmentation, body: Body) -> tuple[float, float]:
     """Coverage if the whole edge lay on its inner bound, or on its outer one."""
-    inner_mm, outer_mm = (_bound_distance_mm(ice, body.points_lps_mm, side) for side in (-1, 1))
+    inner_mm, outer_mm = (
+        _bound_distance_mm(ice, body.points_lps_mm, outer) for outer in (False, True)
+    )
     return _covered(-inner_mm, body.weights), _covered(-outer_mm, body.weights)
 
 
-def _bound_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray, side: int) -> FloatArray:
-    """As ``_ice_distance_mm``, to the inner bound of the ice (``side`` -1) or to its outer one (1)."""
-    bound = ice.inner_sdf_mm if side < 0 else ice.outer_sdf_mm
+def _bound_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray, outer: bool) -> FloatArray:
+    """As ``_ice_distance_mm``, to the outer bound of the ice or to its inner one."""
+    bound = ice.outer_sdf_mm if outer else ice.inner_sdf_mm
     if bound is not None:
         return _ice_distance_mm(ice, bound, points_lps_mm)
     to_edge_mm = _ice_distance_mm(ice, ice.sdf_mm, points_lps_mm)
-    return to_edge_mm - side * _TWO_SIDED_90 * ice.edge_error_mm
+    reach_mm = _TWO_SIDED_90 * ice.edge_error_mm
+    return to_edge_mm - reach_mm if outer else to_edge_mm + reach_mm
 
 
 def _error_mm(ice: IceSegmentation, point_lps_mm: FloatArray) -> float:
@@ -213,7 +216,7 @@ def _structure_distance(ice: IceSegmentation, structure: Body) -> StructureDista
     if not len(structure.points_lps_mm):
         return StructureDistance(structure.name, None, structure.limit_mm)
     nearest_mm = float(_ice_distance_mm(ice, ice.sdf_mm, structure.points_lps_mm).min())
-    outer_mm = float(_bound_distance_mm(ice, structure.points_lps_mm, 1).min())
+    outer_mm = float(_bound_distance_mm(ice, structure.points_lps_mm, True).min())
     if np.isnan([nearest_mm, outer_mm]).any():
         return StructureDistance(structure.name, None, structure.limit_mm)
     return StructureDistance(

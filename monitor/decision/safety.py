@@ -109,9 +109,9 @@ class Facts:
     record_ok: bool
     clock_offset_s: float | None
     clock_jump_s: float
-    fault: str | None = None
-    forecast: Forecast | None = None
-    organ: str = ""
+    fault: str | None
+    forecast: Forecast | None
+    organ: str
 
 
 _Rule = Callable[[Facts, float], Iterator[Cause]]
@@ -152,9 +152,8 @@ def causes(facts: Facts, now_utc_s: float) -> tuple[Cause, ...]:
 def _cause(
     code: str, about: str = "", level: float = 0.0, grave: bool = False, **params: str
 ) -> Cause:
-    priority = ALARMS[code][-1 if grave else 0]
     level = math.inf if math.isnan(level) else level
-    return Cause(code, priority, params, about, level, latches(code))
+    return Cause(code, ALARMS[code][grave], params, about, level, latches(code))
 
 
 def _blocked(f: Facts, now: float) -> Iterator[Cause]:
@@ -231,7 +230,7 @@ def _structures(f: Facts, now: float) -> Iterator[Cause]:
     """Whatever the phase: ice does not melt because the protocol is over. Unknown is not far. One
     millimetre nearer than when it was acknowledged is new: about what two scans can tell apart."""
     for s in f.structures:
-        if s.limit_mm is not None and not s.room_mm >= 0.0:
+        if not s.room_mm >= 0.0:
             yield _cause(
                 "structure_near",
                 s.name,
@@ -239,7 +238,7 @@ def _structures(f: Facts, now: float) -> Iterator[Cause]:
                 name=s.name,
                 distance_mm=_floored_mm(s.distance_mm),
                 at_least_mm=_floored_mm(s.at_least_mm),
-                limit_mm=f"{s.limit_mm:.1f}",
+                limit_mm=_floored_mm(s.limit_mm),
             )
 
 
@@ -266,7 +265,7 @@ def _protocol(f: Facts, now: float) -> Iterator[Cause]:
     """A step that is due, and what to watch in this one."""
     left_s = math.nan if f.phase.ends_utc_s is None else f.phase.ends_utc_s - now
     if _active(f) and not left_s > _ENDING_S:
-        yield _cause("phase_ending", seconds=_rounded(max(left_s, 0.0)))
+        yield _cause("phase_ending", seconds=_rounded(max(left_s, 0)))
     if f.phase.kind is PhaseKind.THAW and f.organ == _SURGING_ORGAN:
         yield _cause("adrenal_thaw")
 

@@ -63,6 +63,7 @@ FINE = Facts(
     record_ok=True,
     clock_offset_s=0.0,
     clock_jump_s=0.0,
+    fault=None,
     forecast=FAR,
     organ="liver",
 )

@@ -209,7 +209,8 @@ ROWS: dict[str, Row] = {
         [
             (near(5.0), near(4.999)),
             (near(INF), near(-INF)),
-            (near(1.0, limit=None), near(10.0, limit=NAN)),
+            (near(0.0, limit=None), near(-0.001, limit=None)),
+            (near(INF), near(10.0, limit=NAN)),
             (near(0.0, limit=0.0), near(-0.001, limit=0.0)),
         ],
         always(HIGH), {"name": "bowel", "distance_mm": "6.0", "at_least_mm": "4.7", "limit_mm": "5.0"},
@@ -329,7 +330,7 @@ def test_what_is_no_number_or_missing(code: str, column: str) -> None:
 def test_the_limit_is_where_it_is_said_to_be(code: str) -> None:
     edges = ROWS[code].edges
     for silent, sounds in [] if isinstance(edges, str) else edges:
-        assert code not in codes(silent), silent
+        assert not {code, "core_fault"} & codes(silent), silent
         assert code in codes(sounds), sounds
         if silent.instead:
             assert silent.instead in codes(silent)

@@ -76,6 +76,26 @@ def test_uncovered_side_is_found() -> None:
     assert 0.5 < a.lesion_covered < 1.0
 
 
+def test_where_the_margin_is_smallest() -> None:
+    a = assess(ice((-2, -3, 1), 6.0), PLAN, None)
+    farthest = np.array([2.0, 3.0, -1.0]) * 6.0 / np.sqrt(14.0)
+    assert a.min_margin_at_lps_mm == pytest.approx(tuple(farthest), abs=0.5)
+
+
+def test_a_point_on_the_edge_is_inside_and_a_point_of_no_weight_outside_counts() -> None:
+    on_the_edge = pinned("lesion", (0.0, 0.0, 0.0), (9.0, 0.0, 0.0))
+    a = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=on_the_edge), None)
+    assert (a.lesion_covered, a.min_margin_mm) == (1.0, 0.0)
+    nearly = Body("lesion", np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]]), np.array([1.0, 1e-20]))
+    b = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=nearly), None)
+    assert 0.999 < b.lesion_covered < 1.0
+
+
+def test_an_edge_without_error_is_one_too() -> None:
+    for error_mm in (0.0, 0.0005):
+        assert assess(ice((0, 0, 0), 9.0, edge_error_mm=error_mm), PLAN, None).status is Status.OK
+
+
 def test_ice_inside_a_structure_is_negative() -> None:
     a = assess(ice((10, 0, 0), 9.0), PLAN, None)
     assert a.structures[0].distance_mm == pytest.approx(-3.0, abs=0.6)
@@ -147,6 +167,10 @@ REFUSED: dict[str, tuple[dict, str]] = {
     "no ice of some volume": ({"sdf_mm": NOTHING, "volume_ml": 0.001}, "not_proved"),
     "no ice with a bound": (
         {"sdf_mm": NOTHING, "volume_ml": 0.0, "outer_sdf_mm": WHOLE},
+        "not_proved",
+    ),
+    "no ice with half a bound": (
+        {"sdf_mm": NOTHING, "volume_ml": 0.0, "outer_sdf_mm": np.where(WHOLE < 20, WHOLE, np.inf)},
         "not_proved",
     ),
     "unseen lesion": ({"known": holed("lesion")}, "lesion_outside_scan"),
@@ -229,11 +253,16 @@ def test_bounds_that_the_measurement_has_come_before_its_error() -> None:
 
 def test_a_margin_inside_a_lesion_that_is_not_covered_counts_for_nothing() -> None:
     """The lesion's part inside the ice is smaller than that of lesion and margin together."""
-    hollow = np.maximum(ball(GRID, (0, 0, 0), 14.0), -ball(GRID, (0, 0, 0), 5.5))
-    bounds = {"inner_sdf_mm": hollow, "outer_sdf_mm": hollow}
-    a = assess(ice((0, 0, 0), 9.0, sdf_mm=hollow, **bounds), PLAN, None)
+    inner, hollow, outer = (
+        np.maximum(ball(GRID, (0, 0, 0), 14.0), -ball(GRID, (0, 0, 0), hole_mm))
+        for hole_mm in (5.7, 5.5, 5.0)
+    )
+    made = ice((0, 0, 0), 9.0, sdf_mm=hollow, inner_sdf_mm=inner, outer_sdf_mm=outer)
+    a = assess(made, PLAN, None)
     assert a.margin_covered == a.lesion_covered < 0.5
-    assert a.margin_covered_interval == a.lesion_covered_interval
+    low, high = a.lesion_covered_interval
+    assert low < a.lesion_covered < high < 0.5
+    assert a.margin_covered_interval == (low, high)
 
 
 @pytest.mark.parametrize(("error_mm", "doubted"), [(1.5, False), (1.5001, True), (2.0, True)])
@@ -324,6 +353,28 @@ def test_ice_on_the_rim_of_the_grid_may_go_on() -> None:
     assert touching[30, 30, 60] == 0.0
     (found,) = assess(ice((0, 0, 0), 9.0, sdf_mm=touching), beside(there), None).structures
     assert found.distance_mm is None
+
+
+@pytest.mark.parametrize(("above_mm", "surface_mm"), [(1.49, 1.49), (1.5, 1.5), (1.51, -1.49)])
+def test_the_surface_is_where_voxels_are_within_half_the_longest_spacing(
+    above_mm: float, surface_mm: float
+) -> None:
+    """A flat sheet of ice in thick slices; its top lies below one slice by ``above_mm``."""
+    thick = Grid((-10.0, -10.0, -30.0), (1.0, 1.0, 3.0), (21, 21, 21))
+    top_mm = 3.0 - above_mm
+    sdf = (thick.points_lps_mm()[..., 2] - top_mm).astype(np.float32)
+    known = np.ones(thick.shape_zyx, bool)
+    made = ice((0, 0, 0), 9.0, grid=thick, sdf_mm=sdf, known=known)
+    (found,) = assess(made, beside(pinned("aorta", (0.0, 0.0, 40.0))), None).structures
+    assert found.distance_mm == pytest.approx(40.0 - top_mm - surface_mm, abs=1e-3)
+
+
+def test_a_lesion_at_the_rim_where_the_ice_goes_on_is_not_known_to_be_covered() -> None:
+    rim = pinned("lesion", (0.0, 0.0, 0.0), (30.4, 0.0, 0.0))
+    leaving = ice((0, 0, 0), 9.0, sdf_mm=ball(GRID, (0, 0, 0), 30.5))
+    a = assess(leaving, replace(PLAN, lesion=rim), None)
+    assert a.lesion_covered < 1.0
+    assert a.min_margin_mm is None
 
 
 @pytest.mark.parametrize("level", [-20.0, 20.0])

@@ -71,6 +71,19 @@ def test_the_match_and_the_rest_are_told_apart() -> None:
     ]  # fmt: skip
 
 
+def test_the_last_reason_is_what_it_is_about_and_none_is_unknown() -> None:
+    poor = replace(GOOD, status=Status.DEGRADED)
+    for codes, about in ((("edge_hidden", "edge_uncertain"), "edge_uncertain"), ((), "unknown")):
+        a = replace(poor, reasons=tuple(Reason(code, "") for code in codes))
+        (found,) = causes(replace(FINE, assessment=a), NOW)
+        assert (found.about, found.params) == (about, {"reason": about})
+
+
+def test_a_clock_that_shows_no_number_is_named() -> None:
+    (found,) = (c for c in causes(FINE, NAN) if c.code == "not_a_number")
+    assert found.params == {"where": "now"}
+
+
 def test_how_bad_it_is() -> None:
     assert level("structure_near", structures=(near("bowel", 4.5),)) == 0.5
     assert level("structure_near", structures=(near("bowel", None),)) == INF
@@ -78,6 +91,7 @@ def test_how_bad_it_is() -> None:
     old = replace(GOOD, as_of_utc_s=NOW - 360.0)
     assert level("image_stale", assessment=old) == 3.0
     assert level("clock_jump", clock_jump_s=-15.0) == 3.0
+    assert level("intake_dead", intake_alive=False) == 0.0
     assert level("clock_jump", clock_jump_s=NAN) == INF
     assert (
         level("image_stale", assessment=None, phase=replace(FINE.phase, started_utc_s=NAN)) == INF
@@ -89,7 +103,7 @@ def test_how_bad_it_is() -> None:
     [
         (1101.0, "4", 0.0),
         (1159.0, "4", 0.0),
-        (1399.0, "0", 0.0),
+        (1399.9995, "0", 0.0),
         (1400.0, "0", 1.0),
         (1500.0, "0", 1.0),
     ],
@@ -101,7 +115,10 @@ def test_ice_that_was_to_come_and_should_be_there(now: float, minutes: str, bad:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(4.99, "4.9"), (-0.04, "-0.1"), (0.3, "0.3"), (5.0, "5.0"), (None, "?"), (INF, "?"), (NAN, "?")]
+    [
+        (4.99, "4.9"), (4.89995, "4.8"), (-0.04, "-0.1"), (0.3, "0.3"), (5.0, "5.0"),
+        (None, "?"), (INF, "?"), (NAN, "?"),
+    ],
 )  # fmt: skip
 def test_a_distance_is_never_rounded_to_farther(value: float | None, shown: str) -> None:
     (found, *_) = (
