@@ -90,10 +90,13 @@ def _time_left(f: _Fields) -> str:
 
 def _alarm(f: _Fields) -> str:
     code = "blocked" if f["code"] in _BLOCKING else f["code"]
-    shown = alarm_line(
-        [Alarm(code, Priority(f["priority"]), 0.0, f["params"])], None, (), _LANGUAGE
-    )
+    alarm = Alarm(code, Priority(f["priority"]), 0.0, f["params"])
+    shown = alarm_line([alarm], None, _LANGUAGE)
     return "" if shown is None else f"{shown.stars} {shown.sentence}"
+
+
+def _unseen(f: _Fields) -> str:
+    return ", not acknowledged" if f["latched"] else ""
 
 
 def _phase(f: _Fields) -> str:
@@ -117,7 +120,8 @@ _LINES: dict[str, Callable[[_Fields], str | None]] = {
     "instance_rejected": _rejected,
     "assessment": _assessment,
     "alarm_raised": lambda f: f"Alarm: {_alarm(f)}",
-    "alarm_cleared": lambda f: f"Alarm over: {_alarm(f)}",
+    "alarm_acknowledged": lambda f: f"Alarm acknowledged: {_alarm(f)}",
+    "alarm_cleared": lambda f: f"Alarm over{_unseen(f)}: {_alarm(f)}",
     "phase": _phase,
     "fault": lambda f: f"Fault while handling {f['event']}: {f['error']}",
     "record_failing": lambda f: f"Record failing: {f['error']}",

@@ -9,6 +9,7 @@ ends in a volume or a rejection.
 from __future__ import annotations
 
 import queue
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.queues import Queue as ProcessQueue
@@ -16,6 +17,7 @@ from typing import Any
 
 from gpu_kernels.engine import Engine
 from monitor.clock import ProcedureClock
+from monitor.decision.safety import GRACE_S
 from monitor.intake.decode import decode
 from monitor.journal_fields import rejected_fields
 from monitor.model import AssociationEnded, CtSlice, Instance, Rejected
@@ -43,7 +45,6 @@ from monitor.record.store import Store
 _TICK_S = 0.1
 # Measuring a scan takes a second or two, on a busy machine more: at work is not silent.
 _WORK_GRACE_S = 7.0
-_START_GRACE_S = 60.0
 
 
 class Core:
@@ -61,7 +62,7 @@ class Core:
         self.procedure = procedure
         self.state: State = initial_state(procedure)
         # The engine may have to be compiled before the first beat.
-        self.beat_mono_s = clock.mono_s() + _START_GRACE_S
+        self.beat_mono_s = clock.mono_s() + GRACE_S
         self.fault: str | None = None
         self.record_ok = True
         self._engine = engine
@@ -79,18 +80,29 @@ class Core:
         acts: queue.SimpleQueue[OperatorAct],
         stop: Callable[[], bool],
     ) -> None:
-        """Serves messages until ``stop()`` and the inbox is empty, then ends the procedure."""
-        while True:
-            busy = self._serve_acts(acts) | self._serve(inbox, self._patience_s())
-            self.beat_mono_s = self._clock.mono_s()
-            if not busy:
-                # Only now is silence the scanner's, and not our own lag behind the queue.
-                self._tick()
-            if not busy and self.state.forecast_pending:
-                self._forecast()
-            if not busy and stop():
-                break
+        """Serves messages until ``stop()`` and the inbox is empty, then ends the procedure. A failure
+        outside the pipeline (a message that cannot be read) is a fault, and the next is served."""
+        over = False
+        while not over:
+            try:
+                busy = self._turn(inbox, acts)
+            except Exception as error:
+                self.failed("the next message", error)
+                busy = False
+                time.sleep(_TICK_S)
+            over = not busy and stop()
         self.handle(Ending(self._clock.now_utc_s()))
+
+    def _turn(self, inbox: ProcessQueue[Any], acts: queue.SimpleQueue[OperatorAct]) -> bool:
+        """Whether there was anything to do."""
+        busy = self._serve_acts(acts) | self._serve(inbox, self._patience_s())
+        self.beat_mono_s = self._clock.mono_s()
+        if not busy:
+            # Only now is silence the scanner's, and not our own lag behind the queue.
+            self._tick()
+        if not busy and self.state.forecast_pending:
+            self._forecast()
+        return busy
 
     def handle(self, event: Event) -> None:
         """One event through the pipeline. A failure is journalled and alarmed; the state before it
@@ -109,7 +121,8 @@ class Core:
         except RecordError as error:
             self._record_failed(error)
         except Exception as error:
-            self._failed(event, error)
+            self.state = after_fault(self.state, event)
+            self.failed(type(event).__name__, error)
 
     # ------------------------------------------------------------------ what comes in
 
@@ -188,10 +201,8 @@ class Core:
             self._on_line("record_failing", {"error": str(error)})
         self.record_ok = False
 
-    def _failed(self, event: Event, error: Exception) -> None:
-        self.fault = f"{type(error).__name__} while handling {type(event).__name__}"
-        self.state = after_fault(self.state, event)
+    def failed(self, event: str, error: Exception) -> None:
+        """An error in the program: journalled, and a fact for the alarms. From any thread."""
+        self.fault = f"{type(error).__name__} while handling {event}"
         where = traceback.format_exception(error)[-3:]
-        self.journal(
-            "fault", {"event": type(event).__name__, "error": str(error), "trace": "".join(where)}
-        )
+        self.journal("fault", {"event": event, "error": str(error), "trace": "".join(where)})

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from monitor.imaging.registration import Registration
-from monitor.model import Assessment, CtVolume, Forecast, IceSegmentation, Rejected
+from monitor.model import Alarm, Assessment, CtVolume, Forecast, IceSegmentation, Rejected
 
 
 def volume_fields(volume: CtVolume) -> dict[str, Any]:
@@ -106,6 +106,15 @@ def assessment_fields(a: Assessment) -> dict[str, Any]:
         "structures": [dataclasses.asdict(s) for s in a.structures],
         "time_to_margin_s": _interval(a.time_to_margin_s),
         "time_to_margin_at_least_s": at_least_s,
+    }
+
+
+def alarm_fields(alarm: Alarm) -> dict[str, Any]:
+    return {
+        "code": alarm.code,
+        "priority": alarm.priority.value,
+        "params": alarm.params,
+        "latched": alarm.latched,
     }
 
 

@@ -292,13 +292,16 @@ class Priority(Enum):
 
 @dataclass(frozen=True)
 class Alarm:
-    """A standing alarm. ``params`` fill the translated sentence of ``code``."""
+    """An alarm on the screen. ``params`` fill the translated sentence of ``code``; ``about`` tells it
+    from others of its code. ``latched``: its cause is gone, and nobody has ``acknowledged`` it yet."""
 
     code: str
     priority: Priority
     since_utc_s: float
     params: Mapping[str, str] = field(default_factory=dict)
     latched: bool = False
+    acknowledged: bool = False
+    about: str = ""
 
 
 # --------------------------------------------------------------------------- the protocol

@@ -25,9 +25,10 @@ from gpu_kernels.select import open_engine, warm_up
 from monitor.clock import ProcedureClock
 from monitor.core import Core
 from monitor.decision import protocol
-from monitor.decision.safety import Facts, alarm_key, standing_alarms
+from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
+from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, run_listener
-from monitor.model import Alarm
+from monitor.journal_fields import alarm_fields
 from monitor.opening import open_case
 from monitor.pipeline import OperatorAct
 from monitor.prediction.ensemble import MOST_LATENT
@@ -91,8 +92,10 @@ class Live:
         self._intake: BaseProcess | None = None
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
-        self._alarms: tuple[Alarm, ...] = ()
+        self._alarms: Alarms = ()
+        self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
+        self._watch_over = threading.Event()
         self._worker = threading.Thread(target=self._work, name="core")
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -118,6 +121,7 @@ class Live:
             self._intake.join(_INTAKE_STOP_S)
         self._intake_over.set()
         self._worker.join()
+        self._watch_over.set()
         self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
@@ -144,7 +148,10 @@ class Live:
 
     def _work(self) -> None:
         # Compiled before the first scan needs it; a slice that arrives meanwhile waits in the queue.
-        warm_up(self._engine)
+        try:
+            warm_up(self._engine)
+        except Exception as error:  # what needs no engine goes on
+            self.core.failed("the start of the engine", error)
         self.core.run(self._inbox, self._acts, self._intake_over.is_set)
 
     # ------------------------------------------------------------------ intake, screen, operator
@@ -169,11 +176,13 @@ class Live:
         )
         self._screen = Screen(options, self.act)
 
-    def act(self, act: str) -> None:
-        """An operator's act, from screen or terminal."""
+    def act(self, act: str, alarm: Key | None = None) -> None:
+        """An operator's act, from screen or terminal. "acknowledge" is of one ``alarm``, or of all."""
         if act == "quit":
             self.request_stop("operator")
             return
+        if act == "acknowledge":  # not by way of the worker, which may hang: that is an alarm too
+            self._seen.put(alarm)
         if act != "reload":
             self._acts.put(OperatorAct(act, self.clock.now_utc_s()))
             return
@@ -193,32 +202,41 @@ class Live:
     # ------------------------------------------------------------------ the watch
 
     def _watch(self) -> None:
-        pause = threading.Event()
-        while self._worker.is_alive():
-            if not self.stopping.is_set():
-                self._keep_alive()
-            self._check()
-            self._publish()
-            pause.wait(_WATCH_S)
+        """Until the procedure has ended, whatever becomes of the worker. When a turn fails, no snapshot
+        goes out, and the screen says within a second that the core is silent."""
+        failed = ""
+        while not self._watch_over.wait(_WATCH_S):
+            try:
+                intake_ran = self._keep_alive()
+                self._check(intake_ran)
+                self._publish()
+            except Exception as error:
+                if repr(error) != failed:  # four times a second would fill the disk
+                    failed = repr(error)
+                    self.core.failed("the watch", error)
 
-    def _keep_alive(self) -> None:
-        if self._intake is not None and not self._intake.is_alive():
-            if self._intake.exitcode == 2:  # it has said why
-                self.request_stop(LISTENER_FAILED)
-                return
-            self._restarted("intake", self._intake.exitcode)
-            self._start_intake()
+    def _keep_alive(self) -> bool:
+        """Starts again what has died. Whether reception had not: a restart is not to pass unseen."""
+        if self.stopping.is_set():
+            return True
         if self._screen is not None and self._screen.exitcode is not None:
             self._restarted("view", self._screen.exitcode)
             self._start_screen()
+        if self._intake is None or self._intake.is_alive():
+            return self._intake is not None
+        if self._intake.exitcode == 2:  # it has said why
+            self.request_stop(LISTENER_FAILED)
+        else:
+            self._restarted("intake", self._intake.exitcode)
+            self._start_intake()
+        return False
 
     def _restarted(self, process: str, exitcode: int | None) -> None:
         self.core.journal("process_restarted", {"process": process, "exit": exitcode})
 
-    def _facts(self) -> Facts:
+    def _facts(self, intake_ran: bool) -> Facts:
         state = self.core.state
         config = self.core.procedure.config
-        intake_alive = self._intake is not None and self._intake.is_alive()
         return Facts(
             phase=protocol.phase(state.progress, config.protocol),
             baseline_id=state.reference.baseline.volume_id if state.reference else None,
@@ -228,27 +246,28 @@ class Live:
             block=state.block,
             stale_after_s=config.stale_after_s,
             heartbeat_age_s=self.clock.mono_s() - self.core.beat_mono_s,
-            intake_alive=intake_alive or self.stopping.is_set(),
+            intake_alive=intake_ran,
             record_ok=self.core.record_ok,
             clock_offset_s=state.clock_offset_s,
+            clock_jump_s=self.clock.jump_s(),
             fault=self.core.fault,
             forecast=state.forecast,
             organ=config.organ.name,
         )
 
-    def _check(self) -> None:
-        alarms = standing_alarms(self._facts(), self.clock.now_utc_s(), self._alarms)
-        before = {alarm_key(a): a for a in self._alarms}
-        now = {alarm_key(a): a for a in alarms}
-        self._alarms = alarms
-        for key in now.keys() - before.keys():
-            self._journal_alarm("alarm_raised", now[key])
-        for key in before.keys() - now.keys():
-            self._journal_alarm("alarm_cleared", before[key])
+    def _check(self, intake_ran: bool) -> None:
+        """What operators have acknowledged, of the alarms they saw; then what stands now."""
+        while not self._seen.empty():
+            self._alarms, changes = acknowledged(self._alarms, self._seen.get())
+            self._journal_alarms(changes)
+        now_utc_s = self.clock.now_utc_s()
+        found = causes(self._facts(intake_ran), now_utc_s)
+        self._alarms, changes = checked(self._alarms, found, now_utc_s)
+        self._journal_alarms(changes)
 
-    def _journal_alarm(self, kind: str, alarm: Alarm) -> None:
-        fields = {"code": alarm.code, "priority": alarm.priority.value, "params": alarm.params}
-        self.core.journal(kind, fields)
+    def _journal_alarms(self, changes: tuple[Change, ...]) -> None:
+        for kind, alarm in changes:
+            self.core.journal(kind, alarm_fields(alarm))
 
     def _publish(self) -> None:
         if self._screen is None:
@@ -257,4 +276,5 @@ class Live:
         now = self.clock.now_utc_s()
         beat = now - (self.clock.mono_s() - self.core.beat_mono_s) * self.clock.speed
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
-        self._screen.show(snapshot(self._seq, now, beat, state, shared, procedure, self._alarms))
+        alarms = tuple(s.alarm for s in self._alarms)
+        self._screen.show(snapshot(self._seq, now, beat, state, shared, procedure, alarms))

@@ -66,8 +66,18 @@ def test_what_cannot_be_trusted_says_why() -> None:
         ),
         (
             "alarm_cleared",
-            {"code": "no_baseline", "priority": "low", "params": {}},
+            {"code": "no_baseline", "priority": "low", "params": {}, "latched": False},
             "Alarm over: * NO BASELINE — scan before freezing",
+        ),
+        (
+            "alarm_cleared",
+            {"code": "intake_dead", "priority": "high", "params": {}, "latched": True},
+            "Alarm over, not acknowledged: *** IMAGE RECEPTION STOPPED — no scan can arrive",
+        ),
+        (
+            "alarm_acknowledged",
+            {"code": "clock_jump", "priority": "medium", "params": {"seconds": "9"}},
+            "Alarm acknowledged: ** THE CLOCK HAS JUMPED by 9 s — age of the CT uncertain",
         ),
         (
             "alarm_raised",

@@ -76,7 +76,13 @@ def _stamped(name: str) -> Path:
     return Path("out") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-_TYPED = {"next": "phase_next", "clear": "clear_block", "reload": "reload", "quit": "quit"}
+_TYPED = {
+    "next": "phase_next",
+    "acknowledge": "acknowledge",
+    "clear": "clear_block",
+    "reload": "reload",
+    "quit": "quit",
+}
 
 
 def _read_acts(live: Any) -> None:

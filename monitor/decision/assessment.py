@@ -10,16 +10,18 @@ proved known is None, and None is never green.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from monitor.decision.bodies import Body
+from monitor.decision.not_a_number import first_nan
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import sample
 from monitor.model import (
     Assessment,
+    Float32Array,
     Forecast,
     IceSegmentation,
     Reason,
@@ -32,6 +34,7 @@ from monitor.model import (
 _TWO_SIDED_90 = 1.645
 # Margins of 3 and 6 mm cannot be told apart with a larger one (one sigma).
 _LARGEST_ERROR_MM = 1.5
+_UNPROVED = Reason("not_proved", "The measurement contradicts itself or holds what is no number.")
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,16 @@ class Plan:
 def assess(ice: IceSegmentation, plan: Plan, forecast: Forecast | None) -> Assessment:
     """The assessment of one measured scan. ``forecast`` only lends its times, and only when it
     runs on from this very scan."""
-    if ice.sdf_mm is None or not _proved(ice):
-        return unknown(plan, ice.volume_id, ice.acquired_utc_s, ice.reasons)
+    if not _proved(ice) or first_nan((ice, plan), "") is not None:
+        reasons = ice.reasons or (_UNPROVED,)
+        return unknown(plan, ice.volume_id, ice.acquired_utc_s, reasons)
     unseen = _unseen_reasons(ice, plan)
     if any(r.code == "lesion_outside_scan" for r in unseen):
         return unknown(plan, ice.volume_id, ice.acquired_utc_s, (*ice.reasons, *unseen))
-    depth_mm = -_ice_distance_mm(ice, plan.lesion.points_lps_mm)
+    depth_mm = -_ice_distance_mm(ice, ice.sdf_mm, plan.lesion.points_lps_mm)
     worst_point = int(np.argmin(depth_mm))
     lesion_covered = _covered(depth_mm, plan.lesion.weights)
-    margin_depth_mm = -_ice_distance_mm(ice, plan.lesion_and_margin.points_lps_mm)
+    margin_depth_mm = -_ice_distance_mm(ice, ice.sdf_mm, plan.lesion_and_margin.points_lps_mm)
     margin_covered = min(lesion_covered, _covered(margin_depth_mm, plan.lesion_and_margin.weights))
     has_ice = bool(np.isfinite(depth_mm).all())
     lesion_interval = _interval(ice, plan.lesion)
@@ -107,14 +111,17 @@ def unknown(
 
 
 def _proved(ice: IceSegmentation) -> bool:
-    """Whether the measurement can be used at all: valid, and every number a number."""
-    numbers = (ice.volume_ml, ice.edge_error_mm, ice.acquired_utc_s)
-    return (
-        ice.status is not Status.INVALID
-        and ice.sdf_mm is not None
-        and bool(np.isfinite(numbers).all())
-        and not bool(np.isnan(ice.sdf_mm).any())
-    )
+    """Whether the measurement can be used at all: valid, every number a number, and ice or no ice
+    everywhere, since a distance to half a surface may be far too long."""
+    if ice.status is Status.INVALID or ice.sdf_mm is None:
+        return False
+    numbers = (ice.volume_ml, ice.edge_error_mm, ice.quality, ice.acquired_utc_s)
+    if not np.isfinite(numbers).all() or ice.edge_error_mm < 0.0:
+        return False
+    fields = [f for f in (ice.sdf_mm, ice.inner_sdf_mm, ice.outer_sdf_mm) if f is not None]
+    if np.isposinf(ice.sdf_mm).all():
+        return ice.volume_ml == 0.0 and all(bool(np.isposinf(f).all()) for f in fields)
+    return all(bool(np.isfinite(f).all()) for f in fields)
 
 
 def _unseen_reasons(ice: IceSegmentation, plan: Plan) -> tuple[Reason, ...]:
@@ -130,30 +137,34 @@ def _unseen_reasons(ice: IceSegmentation, plan: Plan) -> tuple[Reason, ...]:
 
 def _seen(ice: IceSegmentation, points_lps_mm: FloatArray) -> bool:
     index = np.round(ice.grid.to_index_zyx(points_lps_mm)).astype(int)
-    inside = np.all((index >= 0) & (index < ice.known.shape), axis=1)
+    inside = (index >= 0) & (index < ice.known.shape)
     return bool(inside.all()) and bool(ice.known[tuple(index.T)].all())
 
 
 def _covered(depth_mm: FloatArray, weights: FloatArray) -> float:
     """The covered share; exactly 1 only when every point is inside."""
-    uncovered = float(weights[~(depth_mm >= 0)].sum())
-    if np.all(depth_mm >= 0):
+    uncovered = weights[~(depth_mm >= 0)]
+    if not len(uncovered):
         return 1.0
-    return float(np.clip(1.0 - uncovered, 0.0, np.nextafter(1.0, 0.0)))
+    return float(np.clip(1.0 - uncovered.sum(), 0.0, np.nextafter(1.0, 0.0)))
 
 
 def _interval(ice: IceSegmentation, body: Body) -> tuple[float, float]:
     """Coverage if the whole edge lay on its inner bound, or on its outer one."""
-    inner_mm, outer_mm = (_bound_distance_mm(ice, body.points_lps_mm, side) for side in (-1, 1))
+    inner_mm, outer_mm = (
+        _bound_distance_mm(ice, body.points_lps_mm, outer) for outer in (False, True)
+    )
     return _covered(-inner_mm, body.weights), _covered(-outer_mm, body.weights)
 
 
-def _bound_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray, side: int) -> FloatArray:
-    """As ``_ice_distance_mm``, to the inner bound of the ice (``side`` -1) or to its outer one (1)."""
-    bound = ice.inner_sdf_mm if side < 0 else ice.outer_sdf_mm
+def _bound_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray, outer: bool) -> FloatArray:
+    """As ``_ice_distance_mm``, to the outer bound of the ice or to its inner one."""
+    bound = ice.outer_sdf_mm if outer else ice.inner_sdf_mm
     if bound is not None:
-        return _ice_distance_mm(replace(ice, sdf_mm=bound), points_lps_mm)
-    return _ice_distance_mm(ice, points_lps_mm) - side * _TWO_SIDED_90 * ice.edge_error_mm
+        return _ice_distance_mm(ice, bound, points_lps_mm)
+    to_edge_mm = _ice_distance_mm(ice, ice.sdf_mm, points_lps_mm)
+    reach_mm = _TWO_SIDED_90 * ice.edge_error_mm
+    return to_edge_mm - reach_mm if outer else to_edge_mm + reach_mm
 
 
 def _error_mm(ice: IceSegmentation, point_lps_mm: FloatArray) -> float:
@@ -174,36 +185,42 @@ def _margin_doubt(error_mm: float | None) -> tuple[Reason, ...]:
     return (Reason("margin_uncertain", text),)
 
 
-def _ice_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray) -> FloatArray:
-    """Signed distance of points to the ice; beyond the grid, to the nearest point of its surface."""
-    assert ice.sdf_mm is not None
-    if not np.isfinite(ice.sdf_mm).all():
+def _ice_distance_mm(
+    ice: IceSegmentation, sdf_mm: Float32Array | None, points_lps_mm: FloatArray
+) -> FloatArray:
+    """Signed distance of points to the ice, or to a bound of it; inf without ice. Beyond the grid, to
+    the nearest point of the surface; NaN where the ice itself goes on beyond the grid there."""
+    assert sdf_mm is not None
+    if np.isposinf(sdf_mm).all():
         return np.full(len(points_lps_mm), np.inf)
-    distance = np.asarray(sample(ice.sdf_mm, ice.grid, points_lps_mm, outside=np.nan), float)
+    distance = np.asarray(sample(sdf_mm, ice.grid, points_lps_mm, outside=np.nan), float)
     beyond = np.isnan(distance)
     if beyond.any():
-        surface = _surface_points(ice.sdf_mm, ice.grid)
-        distance[beyond] = cKDTree(surface).query(points_lps_mm[beyond])[0]
+        distance[beyond] = _beyond_mm(sdf_mm, ice.grid, points_lps_mm[beyond])
     return distance
 
 
-def _surface_points(sdf_mm: FloatArray, grid: Grid) -> FloatArray:
-    """The ice surface as the voxels nearest to it (within half a voxel)."""
-    near = np.argwhere(np.abs(sdf_mm) <= 0.5 * max(grid.spacing_mm))
-    return grid.to_lps_mm(near)
+def _beyond_mm(sdf_mm: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> FloatArray:
+    # The ice surface as the voxels nearest to it (within half a voxel).
+    surface = np.argwhere(np.abs(sdf_mm) <= 0.5 * max(grid.spacing_mm))
+    if not len(surface):
+        return np.full(len(points_lps_mm), np.nan)
+    axes = grid.axes_lps_mm()
+    low, high = [axis[0] for axis in axes], [axis[-1] for axis in axes]
+    at_rim_mm = sample(sdf_mm, grid, np.clip(points_lps_mm, low, high), outside=np.nan)
+    to_surface_mm = cKDTree(grid.to_lps_mm(surface)).query(points_lps_mm)[0]
+    return np.where(at_rim_mm > 0, to_surface_mm, np.nan)
 
 
 def _structure_distance(ice: IceSegmentation, structure: Body) -> StructureDistance:
     if not len(structure.points_lps_mm):
         return StructureDistance(structure.name, None, structure.limit_mm)
-    nearest_mm = float(_ice_distance_mm(ice, structure.points_lps_mm).min())
-    at_least_mm = min(nearest_mm, float(_bound_distance_mm(ice, structure.points_lps_mm, 1).min()))
-    known = not np.isnan([nearest_mm, at_least_mm]).any()
+    nearest_mm = float(_ice_distance_mm(ice, ice.sdf_mm, structure.points_lps_mm).min())
+    outer_mm = float(_bound_distance_mm(ice, structure.points_lps_mm, True).min())
+    if np.isnan([nearest_mm, outer_mm]).any():
+        return StructureDistance(structure.name, None, structure.limit_mm)
     return StructureDistance(
-        structure.name,
-        nearest_mm if known else None,
-        structure.limit_mm,
-        at_least_mm if known else None,
+        structure.name, nearest_mm, structure.limit_mm, min(nearest_mm, outer_mm)
     )
 
 

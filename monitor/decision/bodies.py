@@ -33,7 +33,7 @@ class Body:
 
 def body(structure: Structure, within: Grid | None = None, grow_mm: float = 0.0) -> Body:
     """The points of a structure, grown by ``grow_mm`` (at most the padding of its own grid);
-    with ``within``, only those in that grid's box and 60 mm around it."""
+    with ``within``, only those in that grid's box and 60 mm around it, if any are."""
     sdf = structure.sdf_mm - np.float32(grow_mm)
     inside = np.argwhere(sdf <= 0)
     shell_mm = max(structure.grid.spacing_mm)
@@ -41,8 +41,10 @@ def body(structure: Structure, within: Grid | None = None, grow_mm: float = 0.0)
     surface = _onto_surface(structure.grid, sdf, outside)
     points = np.concatenate([structure.grid.to_lps_mm(inside), surface])
     weights = np.concatenate([np.ones(len(inside)), np.full(len(surface), _SURFACE_WEIGHT)])
-    keep = np.ones(len(points), bool) if within is None else _near(points, within, 60.0)
-    points, weights = points[keep], weights[keep]
+    if within is not None:
+        near = _near(points, within, 60.0)
+        # A structure that lies farther away is known to be far; without points it would be unknown.
+        points, weights = (points[near], weights[near]) if near.any() else (points, weights)
     step = max(1, len(points) // _MAX_POINTS)
     if step > 1:
         points, weights = points[::step], weights[::step]

@@ -1,19 +1,19 @@
-"""Which alarms stand, from the last results and the clock. Pure: no GPU, no Qt, no clock of its own.
+"""What is wrong now, from the last results and the clock. Pure: no GPU, no Qt, no clock of its own.
 
 Seconds (UTC, procedure clock), mm. Every rule asks "is it proved fine?" and negates, so that NaN,
-None, stale and a clock that jumped back all alarm.
-Invariant: the same facts give the same alarms; nothing is remembered here. What must outlive its
-cause until an operator acts (a wrong patient) is a fact.
+None, stale and a clock that jumped all alarm; a rule that fails is an alarm of its own.
+Invariant: the same facts give the same causes; what becomes of them is ``alarm_states``' business.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from monitor.decision.alarm_states import Cause
+from monitor.decision.not_a_number import first_nan
 from monitor.model import (
-    Alarm,
     Assessment,
     Forecast,
     Phase,
@@ -25,14 +25,59 @@ from monitor.model import (
 
 # The core beats several times a second; this long without a beat it hangs.
 SILENT_AFTER_S = 3.0
+# Work that takes long is announced by a beat ahead of time, by at most this.
+GRACE_S = 60.0
+# Scanner and monitor clocks further apart than this are said to differ.
+CLOCK_OFFSET_LIMIT_S = 30.0
 # A scan may be stamped this far ahead by a clock that is not quite ours.
 _CLOCK_SLACK_S = 5.0
+# The machine's wall clock is trimmed by less in hours; one that was set, or a machine that slept, is
+# off by more, and then the scanner's stamps are no longer on our clock.
+_CLOCK_JUMP_S = 5.0
+# An old image that was acknowledged is said again after so much longer.
+_OLDER_S = 120.0
 # Ice that may reach a structure before the next scan has been looked at is said now.
 AHEAD_S = 300.0
 # So long before a phase ends by itself.
 _ENDING_S = 30.0
 # Thawing an adrenal lets its hormones into the blood (clinical.md): the pressure may surge.
 _SURGING_ORGAN = "adrenal"
+
+_HIGH, _MEDIUM, _LOW = Priority.HIGH, Priority.MEDIUM, Priority.LOW
+
+# Every alarm there is: its priority, or (when less grave, when graver). docs/decision.md explains them.
+ALARMS: Mapping[str, tuple[Priority, ...]] = {
+    "patient_mismatch": (_HIGH,),
+    "frame_of_reference_mismatch": (_HIGH,),
+    "core_silent": (_HIGH,),
+    "core_fault": (_HIGH,),
+    "not_a_number": (_HIGH,),
+    "intake_dead": (_HIGH,),
+    "record_failing": (_MEDIUM,),
+    "no_baseline": (_LOW, _MEDIUM),
+    "needles_unknown": (_LOW, _MEDIUM),
+    "clock_offset": (_LOW,),
+    "clock_jump": (_MEDIUM,),
+    "image_time_wrong": (_MEDIUM,),
+    "image_stale": (_MEDIUM,),
+    "registration_poor": (_LOW, _MEDIUM),
+    "segmentation_poor": (_LOW, _MEDIUM),
+    "structure_near": (_HIGH,),
+    "structure_ahead": (_MEDIUM,),
+    "needle_failing": (_HIGH,),
+    "will_not_be_covered": (_MEDIUM,),
+    "forecast_disagrees": (_LOW,),
+    "phase_ending": (_LOW,),
+    "adrenal_thaw": (_MEDIUM,),
+    "margin_reached": (_LOW,),
+}
+# An operator ended these by clearing the block: there is nothing left to acknowledge.
+_CLEARED_BY_HAND = frozenset({"patient_mismatch", "frame_of_reference_mismatch"})
+# Why a measurement is not OK: these say that scan and baseline do not lie on each other.
+_REGISTRATION = frozenset(
+    {"registration_failed", "registration_doubtful", "scan_elsewhere", "baseline_mismatch"}
+)
+_FORECAST = ("needle_failing", "will_not_be_covered", "forecast_disagrees")
 
 
 @dataclass(frozen=True)
@@ -47,8 +92,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that alarms depend on. ``heartbeat_age_s`` is real time since the worker last answered;
-    ``structures`` are the distances last known (``last_known``)."""
+    """All that alarms depend on. ``heartbeat_age_s`` is real time since the worker last answered (less
+    than 0 while it has announced long work); ``structures`` are the distances last known
+    (``last_known``); ``clock_jump_s`` is by how much the machine's wall clock has run away from its
+    monotonic one; ``clock_offset_s`` is None before the first volume."""
 
     phase: Phase
     baseline_id: str | None
@@ -61,15 +108,19 @@ class Facts:
     intake_alive: bool
     record_ok: bool
     clock_offset_s: float | None
-    fault: str | None = None
-    forecast: Forecast | None = None
-    organ: str = ""
+    clock_jump_s: float
+    fault: str | None
+    forecast: Forecast | None
+    organ: str
 
 
-# Scanner and monitor clocks further apart than this are said to differ.
-CLOCK_OFFSET_LIMIT_S = 30.0
+_Rule = Callable[[Facts, float], Iterator[Cause]]
 
-_Rule = Callable[[Facts, float], Iterator[tuple[str, Priority, dict[str, str]]]]
+
+def latches(code: str) -> bool:
+    """Whether an alarm of this code stays until it is acknowledged when its cause goes by itself:
+    one of high priority must not come and go unseen."""
+    return Priority.HIGH in ALARMS[code] and code not in _CLEARED_BY_HAND
 
 
 def last_known(
@@ -85,112 +136,116 @@ def last_known(
     )
 
 
-def standing_alarms(
-    facts: Facts, now_utc_s: float, before: tuple[Alarm, ...] = ()
-) -> tuple[Alarm, ...]:
-    """The alarms that stand now, worst first; one that stood ``before`` keeps its start."""
-    since = {_key(a.code, a.params): a.since_utc_s for a in before}
-    order = list(Priority)
-    alarms = [
-        Alarm(code, priority, since.get(_key(code, params), now_utc_s), params, code in _LATCHED)
-        for rule in _RULES
-        for code, priority, params in rule(facts, now_utc_s)
-    ]
-    return tuple(sorted(alarms, key=lambda a: order.index(a.priority)))
+def causes(facts: Facts, now_utc_s: float) -> tuple[Cause, ...]:
+    """Everything that is wrong now. Never raises: a rule that fails silences only itself, and not
+    without saying so."""
+    found: list[Cause] = []
+    for rule in _RULES:
+        try:
+            found.extend(rule(facts, now_utc_s))
+        except Exception as error:
+            what = f"{type(error).__name__} in the check {rule.__name__}"
+            found.append(_cause("core_fault", what, error=what))
+    return tuple(found)
 
 
-def alarm_key(alarm: Alarm) -> tuple[str, str]:
-    """What makes two alarms the same one: the code, and for a structure its name."""
-    return _key(alarm.code, alarm.params)
+def _cause(
+    code: str, about: str = "", level: float = 0.0, grave: bool = False, **params: str
+) -> Cause:
+    level = math.inf if math.isnan(level) else level
+    return Cause(code, ALARMS[code][grave], params, about, level, latches(code))
 
 
-def _key(code: str, params: object) -> tuple[str, str]:
-    return code, str(params.get("name", "")) if isinstance(params, dict) else ""
+def _blocked(f: Facts, now: float) -> Iterator[Cause]:
+    b = f.block
+    if b is not None:
+        yield _cause(b.code, f"{b.since_utc_s}", expected=b.expected, received=b.received)
 
 
-_LATCHED = frozenset({"patient_mismatch", "frame_of_reference_mismatch"})
-
-
-def _blocked(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
-    if f.block:
-        yield (
-            f.block.code,
-            Priority.HIGH,
-            {"expected": f.block.expected, "received": f.block.received},
-        )
-
-
-def _core(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
-    if not f.heartbeat_age_s <= SILENT_AFTER_S:
-        yield "core_silent", Priority.HIGH, {}
+def _core(f: Facts, now: float) -> Iterator[Cause]:
+    if not -GRACE_S <= f.heartbeat_age_s <= SILENT_AFTER_S:
+        yield _cause("core_silent")
     if f.fault is not None:
-        yield "core_fault", Priority.HIGH, {"error": f.fault}
+        yield _cause("core_fault", f.fault, error=f.fault)
     if not f.intake_alive:
-        yield "intake_dead", Priority.HIGH, {}
+        yield _cause("intake_dead")
     if not f.record_ok:
-        yield "record_failing", Priority.MEDIUM, {}
+        yield _cause("record_failing")
 
 
-def _set_up(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+def _numbers(f: Facts, now: float) -> Iterator[Cause]:
+    """The last net: whatever a rule below makes of a NaN, that there is one is a fault."""
+    where = first_nan(f, "facts") or first_nan(now, "now")
+    if where is not None:
+        yield _cause("not_a_number", where=where)
+
+
+def _set_up(f: Facts, now: float) -> Iterator[Cause]:
     if f.baseline_id is None:
-        yield "no_baseline", Priority.MEDIUM if _active(f) else Priority.LOW, {}
+        yield _cause("no_baseline", grave=_active(f))
     if not f.needles_known:
-        yield "needles_unknown", Priority.MEDIUM if _active(f) else Priority.LOW, {}
-    if f.clock_offset_s is not None and not abs(f.clock_offset_s) <= CLOCK_OFFSET_LIMIT_S:
-        yield "clock_offset", Priority.LOW, {"seconds": f"{f.clock_offset_s:.0f}"}
+        yield _cause("needles_unknown", grave=_active(f))
 
 
-def _stale(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
-    """While freezing, the newest image must be young; before there is any, the freeze itself."""
-    if f.phase.kind is not PhaseKind.FREEZE:
-        return
-    started = f.phase.started_utc_s
-    newest = f.assessment.as_of_utc_s if f.assessment else started
+def _clocks(f: Facts, now: float) -> Iterator[Cause]:
+    offset_s = f.clock_offset_s
+    if offset_s is None and f.baseline_id is not None:
+        offset_s = math.nan
+    if offset_s is not None and not abs(offset_s) <= CLOCK_OFFSET_LIMIT_S:
+        yield _cause("clock_offset", seconds=_rounded(offset_s))
+    if not abs(f.clock_jump_s) <= _CLOCK_JUMP_S:
+        level = abs(f.clock_jump_s) / _CLOCK_JUMP_S
+        yield _cause("clock_jump", level=level, seconds=_rounded(f.clock_jump_s))
+
+
+def _image(f: Facts, now: float) -> Iterator[Cause]:
+    """The newest image's time must be possible, and while freezing young; before there is any, the
+    freeze itself."""
+    newest = f.assessment.as_of_utc_s if f.assessment else f.phase.started_utc_s
     age_s = math.nan if newest is None else now - newest
-    if not -_CLOCK_SLACK_S <= age_s <= f.stale_after_s:
-        yield "image_stale", Priority.MEDIUM, {"age_s": f"{age_s:.0f}"}
+    possible = -_CLOCK_SLACK_S <= age_s < math.inf
+    if f.assessment is not None and not possible:
+        yield _cause("image_time_wrong")
+    elif f.phase.kind is PhaseKind.FREEZE and not (possible and age_s <= f.stale_after_s):
+        yield _cause("image_stale", level=age_s / _OLDER_S, age_s=_rounded(age_s))
 
 
-def _measurement(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+def _measurement(f: Facts, now: float) -> Iterator[Cause]:
+    """Why the measurement is not to be trusted: the match with the baseline, and all else, each by its
+    last reason."""
     a = _measured(f)
-    if a and a.status is not Status.OK and f.needles_known:
-        priority = Priority.MEDIUM if a.status is Status.INVALID else Priority.LOW
-        yield (
-            "segmentation_poor",
-            priority,
-            {"reason": a.reasons[-1].code if a.reasons else "unknown"},
-        )
+    if a is None or a.status is Status.OK or not f.needles_known:
+        return
+    invalid = a.status is not Status.DEGRADED
+    codes = [r.code for r in a.reasons] or ["unknown"]
+    for alarm, said in (
+        ("registration_poor", [c for c in codes if c in _REGISTRATION]),
+        ("segmentation_poor", [c for c in codes if c not in _REGISTRATION]),
+    ):
+        if said:
+            yield _cause(alarm, said[-1], grave=invalid, reason=said[-1])
 
 
-def _structures(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
-    """Whatever the phase: ice does not melt because the protocol is over. Unknown is not far."""
+def _structures(f: Facts, now: float) -> Iterator[Cause]:
+    """Whatever the phase: ice does not melt because the protocol is over. Unknown is not far. One
+    millimetre nearer than when it was acknowledged is new: about what two scans can tell apart."""
     for s in f.structures:
-        if s.limit_mm is not None and not s.room_mm >= 0.0:
-            params = {
-                "name": s.name,
-                "distance_mm": _floored_mm(s.distance_mm),
-                "at_least_mm": _floored_mm(s.at_least_mm),
-                "limit_mm": f"{s.limit_mm:.1f}",
-            }
-            yield "structure_near", Priority.HIGH, params
+        if not s.room_mm >= 0.0:
+            yield _cause(
+                "structure_near",
+                s.name,
+                level=-s.room_mm,
+                name=s.name,
+                distance_mm=_floored_mm(s.distance_mm),
+                at_least_mm=_floored_mm(s.at_least_mm),
+                limit_mm=_floored_mm(s.limit_mm),
+            )
 
 
-def _floored_mm(value: float | None) -> str:
-    """To 0.1 mm, never rounded to farther than it is."""
-    if value is None or not math.isfinite(value):
-        return "?"
-    return f"{math.floor(10.0 * value + 1e-9) / 10.0:.1f}"
-
-
-def _margin(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
-    a = f.assessment
-    if a and a.status is Status.OK and a.margin_covered == 1.0:
-        yield "margin_reached", Priority.LOW, {"margin_mm": f"{a.margin_goal_mm:g}"}
-
-
-def _ahead(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+def _ahead(f: Facts, now: float) -> Iterator[Cause]:
     """What the forecast of a freeze has coming while the needles freeze. Without one nothing is said
-    here: that the CT is old, or poor, is said elsewhere."""
+    here: that the CT is old, or poor, is said elsewhere. A time that has come is worse than one that
+    will."""
     forecast = f.forecast
     if forecast is None or not forecast.kind is f.phase.kind is PhaseKind.FREEZE:
         return
@@ -199,31 +254,29 @@ def _ahead(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]
             continue
         left_s = s.time_to_contact_s[0] - (now - forecast.start_utc_s)
         if not left_s > AHEAD_S:
-            yield "structure_ahead", Priority.MEDIUM, {"name": s.name, "minutes": _minutes(left_s)}
+            due = float(not left_s > 0.0)
+            yield _cause("structure_ahead", s.name, due, name=s.name, minutes=_minutes(left_s))
     for reason in forecast.reasons:
-        if reason.code in _FORECAST_ALARMS:
-            yield reason.code, _FORECAST_ALARMS[reason.code], {}
+        if reason.code in _FORECAST:
+            yield _cause(reason.code)
 
 
-_FORECAST_ALARMS = {
-    "needle_failing": Priority.HIGH,
-    "will_not_be_covered": Priority.MEDIUM,
-    "forecast_disagrees": Priority.LOW,
-}
-
-
-def _minutes(left_s: float) -> str:
-    """Whole minutes, rounded down; never more than there are."""
-    return f"{max(math.floor(left_s / 60.0), 0)}" if math.isfinite(left_s) else "?"
-
-
-def _protocol(f: Facts, now: float) -> Iterator[tuple[str, Priority, dict[str, str]]]:
+def _protocol(f: Facts, now: float) -> Iterator[Cause]:
     """A step that is due, and what to watch in this one."""
-    ends_utc_s = f.phase.ends_utc_s
-    if _active(f) and ends_utc_s is not None and not ends_utc_s - now > _ENDING_S:
-        yield "phase_ending", Priority.LOW, {"seconds": f"{max(ends_utc_s - now, 0.0):.0f}"}
+    left_s = math.nan if f.phase.ends_utc_s is None else f.phase.ends_utc_s - now
+    if _active(f) and not left_s > _ENDING_S:
+        yield _cause("phase_ending", seconds=_rounded(max(left_s, 0)))
     if f.phase.kind is PhaseKind.THAW and f.organ == _SURGING_ORGAN:
-        yield "adrenal_thaw", Priority.MEDIUM, {}
+        yield _cause("adrenal_thaw")
+
+
+def _margin(f: Facts, now: float) -> Iterator[Cause]:
+    """Good news: only where everything it rests on is proved."""
+    a = _measured(f)
+    if a is None or a.status is not Status.OK or f.block is not None or any(_image(f, now)):
+        return
+    if a.lesion_covered == 1.0 and a.margin_covered == 1.0:
+        yield _cause("margin_reached", margin_mm=f"{a.margin_goal_mm:g}")
 
 
 def _measured(f: Facts) -> Assessment | None:
@@ -236,11 +289,29 @@ def _active(f: Facts) -> bool:
     return f.phase.kind in (PhaseKind.FREEZE, PhaseKind.THAW)
 
 
+def _floored_mm(value: float | None) -> str:
+    """To 0.1 mm, never rounded to farther than it is."""
+    if value is None or not math.isfinite(value):
+        return "?"
+    return f"{math.floor(10.0 * value + 1e-9) / 10.0:.1f}"
+
+
+def _minutes(left_s: float) -> str:
+    """Whole minutes, rounded down; never more than there are."""
+    return f"{max(math.floor(left_s / 60.0), 0)}" if math.isfinite(left_s) else "?"
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.0f}" if math.isfinite(seconds) else "?"
+
+
 _RULES: tuple[_Rule, ...] = (
     _blocked,
     _core,
+    _numbers,
     _set_up,
-    _stale,
+    _clocks,
+    _image,
     _measurement,
     _structures,
     _ahead,

@@ -1,7 +1,8 @@
 """The alarm row: which alarm is shown, in which words, and how it flashes. Pure.
 
 Priorities are shown as red ``***``, yellow ``**``, cyan ``*``; flashing rates are in hertz.
-Invariant: if any alarm stands, the row shows one of the highest priority among them.
+Invariant: if any alarm stands, the row shows one of the highest priority among those that nobody has
+acknowledged, and then among all; one of low priority never hides a higher.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ _LONGEST_ID = 20
 
 @dataclass(frozen=True)
 class AlarmLine:
-    """One line of the alarm row. ``flash_hz`` 0 is steady."""
+    """One line of the alarm row. ``flash_hz`` 0 is steady. ``key`` names the alarm to acknowledge."""
 
+    key: tuple[str, str]
+    acknowledged: bool
     code: str
     stars: str
     sentence: str
@@ -34,45 +37,38 @@ class AlarmLine:
     others: str
 
 
-def alarm_id(alarm: Alarm) -> tuple[str, str]:
-    """What makes two alarms the same one: the code, and for a structure its name."""
-    return alarm.code, alarm.params.get("name", "")
-
-
-def alarm_line(
-    alarms: Collection[Alarm],
-    age_s: float | None,
-    acknowledged: Collection[tuple[str, str]],
-    language: str,
-) -> AlarmLine | None:
-    """The highest alarm, in words. An acknowledged one stays, steady."""
+def alarm_line(alarms: Collection[Alarm], age_s: float | None, language: str) -> AlarmLine | None:
+    """The first alarm to see to, in words. An acknowledged one stays, steady; one that is over and was
+    not acknowledged goes on flashing, and says so."""
     if not alarms:
         return None
     first = min(alarms, key=_rank)
-    steady = alarm_id(first) in acknowledged
     others = text(language, "others", count=str(len(alarms) - 1)) if len(alarms) > 1 else ""
+    said = sentence(first, age_s, language)
     return AlarmLine(
+        (first.code, first.about),
+        first.acknowledged,
         first.code,
         _STARS[first.priority],
-        sentence(first, age_s, language),
+        text(language, "alarm_over", sentence=said) if first.latched else said,
         first.priority,
-        0.0 if steady else _FLASH_HZ[first.priority],
+        0.0 if first.acknowledged else _FLASH_HZ[first.priority],
         others,
     )
 
 
-def _rank(alarm: Alarm) -> tuple[int, int]:
+def _rank(alarm: Alarm) -> tuple[bool, int, bool, int]:
+    waits = not alarm.acknowledged and alarm.priority is not Priority.LOW
     first = _FIRST.index(alarm.code) if alarm.code in _FIRST else len(_FIRST)
-    return list(Priority).index(alarm.priority), first
+    return not waits, list(Priority).index(alarm.priority), alarm.acknowledged, first
 
 
 def sentence(alarm: Alarm, age_s: float | None, language: str) -> str:
     """The alarm in words, its numbers written as the language writes them."""
     params = {name: _shown(name, value, language) for name, value in alarm.params.items()}
     params["age"] = formats.clock(_age_s(alarm, age_s))
-    if alarm.code == "segmentation_poor":
-        code = alarm.params.get("reason", "unknown")
-        params["reason"] = reason_text(language, code, code)
+    if "reason" in params:
+        params["reason"] = reason_text(language, params["reason"], params["reason"])
     invalid = alarm.code == "segmentation_poor" and alarm.priority is not Priority.LOW
     return alarm_text(language, "segmentation_invalid" if invalid else alarm.code, params)
 

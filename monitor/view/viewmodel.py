@@ -9,7 +9,6 @@ patient, and young enough; everything else is "—" or grey with its age.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -94,13 +93,12 @@ class ScreenModel:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a screen is made from. ``acknowledged`` holds keys of alarms that need not flash."""
+    """What a screen is made from."""
 
     snapshot: Snapshot | None
     now_utc_s: float
     silent_s: float
     language: str
-    acknowledged: Collection[tuple[str, str]] = ()
     error: str | None = None
     speed: float = 1.0
 
@@ -139,7 +137,7 @@ def screen_model(inputs: Inputs) -> ScreenModel:
             tone="alarm_medium" if tone == "old" else "text",
         ),
         simulation=_simulation(snapshot, layers, language),
-        alarm=alarm_line(_alarms(inputs, state, age_s), age_s, inputs.acknowledged, language),
+        alarm=alarm_line(_alarms(inputs, state, age_s), age_s, language),
         frame=_frame(state),
         layers=layers,
         message=_message(inputs, state),
@@ -190,7 +188,7 @@ def _stale(inputs: Inputs, s: Snapshot, a: Assessment) -> bool:
     """Old while freezing, of an impossible time, or from a core whose worker hangs."""
     age_s = image_age_s(a, inputs.now_utc_s)
     impossible = age_s is None or math.isnan(age_s)
-    told = any(alarm.code in ("core_silent", "image_stale") for alarm in s.alarms)
+    told = any(a.code in ("core_silent", "image_stale") and not a.latched for a in s.alarms)
     return impossible or told or worker_hangs(s, inputs.speed) or _old(s, age_s)
 
 
@@ -318,7 +316,7 @@ def _alarms(inputs: Inputs, state: State, age_s: float | None) -> list[Alarm]:
     """The core's alarms, and those that the view raises: alone, or as a second pair of eyes."""
     now = inputs.now_utc_s
     alarms = list(inputs.snapshot.alarms) if inputs.snapshot else []
-    codes = {a.code for a in alarms}
+    codes = {a.code for a in alarms if not a.latched}
 
     def add(code: str, priority: Priority, **params: str) -> None:
         if code not in codes:

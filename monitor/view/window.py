@@ -19,7 +19,6 @@ from PyQt5.QtWidgets import QWidget
 
 from monitor.model import Snapshot
 from monitor.view import style
-from monitor.view.alarms import alarm_id
 from monitor.view.keys import Keys
 from monitor.view.panels import AlarmRow, Footer, Header, Readouts
 from monitor.view.panes import PlanePane
@@ -60,7 +59,6 @@ class RoomWindow(QWidget):
         self._core_gone = self._may_close = False
         self._draw_error: str | None = None
         self._slot_error: str | None = None
-        self._acknowledged: set[tuple[str, str]] = set()
         self._said: tuple[str, float] = ("", 0.0)
         self.scene = Scene()
         self._make_parts()
@@ -86,7 +84,6 @@ class RoomWindow(QWidget):
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """The core's latest word."""
         self._snapshot, self._received_mono_s = snapshot, self._mono()
-        self._acknowledged &= {alarm_id(a) for a in snapshot.alarms}
         self._draw_error = None
         try:
             self.scene.take(snapshot)
@@ -126,7 +123,6 @@ class RoomWindow(QWidget):
             self.now_utc_s(),
             silent_s,
             self.language,
-            self._acknowledged,
             self._draw_error or self._slot_error,
             self.speed,
         )
@@ -150,9 +146,9 @@ class RoomWindow(QWidget):
 
     # ------------------------------------------------------------------ the operator
 
-    def act(self, name: str) -> None:
+    def act(self, name: str, **about: tuple[str, str]) -> None:
         """Sends an act to the core, and confirms on the screen that it was asked for."""
-        self._send({"act": name})
+        self._send({"act": name, **about})
         if f"said.{name}" in ("said.phase_next", "said.acknowledge", "said.clear_block"):
             self.say(text(self.language, f"said.{name}"))
 
@@ -162,11 +158,11 @@ class RoomWindow(QWidget):
         self.refresh()
 
     def acknowledge(self) -> None:
-        """Stops the flashing of the alarms that stand now. They stay on the screen."""
-        if self._snapshot is not None:
-            self._acknowledged |= {alarm_id(a) for a in self._snapshot.alarms}
+        """Tells the core that the alarm in the row has been read; the next one then takes its place."""
         self._slot_error = None
-        self.act("acknowledge")
+        line = self.model.alarm if self.model is not None else None
+        if line is not None and not line.acknowledged:
+            self.act("acknowledge", alarm=line.key)
 
     def is_blocked(self) -> bool:
         return self._snapshot is not None and self._snapshot.blocked

@@ -10,9 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.decision.assessment import Plan, assess
-from monitor.decision.bodies import body
+from monitor.decision.bodies import Body, body
 from monitor.geometry import Grid
-from monitor.model import IceSegmentation, Reason, Role, Status, Structure
+from monitor.model import (
+    Forecast,
+    IceSegmentation,
+    Reason,
+    Role,
+    Status,
+    Structure,
+    StructureDistance,
+)
+from tests.decision.facts import FAR
 
 GRID = Grid((-30.0, -30.0, -30.0), (1.0, 1.0, 1.0), (61, 61, 61))
 FINE = Grid((-12.0, -12.0, -12.0), (0.5, 0.5, 0.5), (49, 49, 49))
@@ -67,27 +76,63 @@ def test_uncovered_side_is_found() -> None:
     assert 0.5 < a.lesion_covered < 1.0
 
 
+def test_where_the_margin_is_smallest() -> None:
+    a = assess(ice((-2, -3, 1), 6.0), PLAN, None)
+    farthest = np.array([2.0, 3.0, -1.0]) * 6.0 / np.sqrt(14.0)
+    assert a.min_margin_at_lps_mm == pytest.approx(tuple(farthest), abs=0.5)
+
+
+def test_a_point_on_the_edge_is_inside_and_a_point_of_no_weight_outside_counts() -> None:
+    on_the_edge = pinned("lesion", (0.0, 0.0, 0.0), (9.0, 0.0, 0.0))
+    a = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=on_the_edge), None)
+    assert (a.lesion_covered, a.min_margin_mm) == (1.0, 0.0)
+    nearly = Body("lesion", np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]]), np.array([1.0, 1e-20]))
+    b = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=nearly), None)
+    assert 0.999 < b.lesion_covered < 1.0
+
+
+def test_an_edge_without_error_is_one_too() -> None:
+    for error_mm in (0.0, 0.0005):
+        assert assess(ice((0, 0, 0), 9.0, edge_error_mm=error_mm), PLAN, None).status is Status.OK
+
+
 def test_ice_inside_a_structure_is_negative() -> None:
     a = assess(ice((10, 0, 0), 9.0), PLAN, None)
     assert a.structures[0].distance_mm == pytest.approx(-3.0, abs=0.6)
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    st.tuples(*[st.floats(-8, 8)] * 3),
-    st.floats(3.0, 20.0),
-    st.floats(0.0, 3.0),
+BALLS = st.lists(
+    st.tuples(st.tuples(*[st.floats(-9, 9)] * 3), st.floats(2.0, 16.0)), min_size=1, max_size=3
 )
-def test_invariants(centre: tuple[float, float, float], radius_mm: float, less_mm: float) -> None:
-    a = assess(ice(centre, radius_mm), PLAN, None)
-    smaller = assess(ice(centre, max(radius_mm - less_mm, 1.0)), PLAN, None)
+
+
+def lumps(balls: list) -> np.ndarray:
+    """A level below which ice lies: some balls, grown into each other."""
+    return np.min([ball(GRID, centre, radius) for centre, radius in balls], axis=0)
+
+
+@settings(max_examples=max(settings().max_examples // 3, 8))
+@given(BALLS, st.floats(0.0, 3.0), st.floats(0.0, 3.0), st.floats(0.0, 3.0))
+def test_invariants(balls: list, less_mm: float, inner_mm: float, outer_mm: float) -> None:
+    level = lumps(balls)
+    bounds = {
+        "inner_sdf_mm": level + np.float32(inner_mm),
+        "outer_sdf_mm": level - np.float32(outer_mm),
+    }
+    a = assess(ice((0, 0, 0), 5.0, sdf_mm=level, **bounds), PLAN, None)
+    smaller = assess(ice((0, 0, 0), 5.0, sdf_mm=level + np.float32(less_mm)), PLAN, None)
     assert (a.lesion_covered < 1.0) == (a.min_margin_mm < 0.0)
     assert a.margin_covered <= a.lesion_covered
     assert smaller.lesion_covered <= a.lesion_covered
     assert smaller.margin_covered <= a.margin_covered
+    assert smaller.min_margin_mm <= a.min_margin_mm
+    for less, more in zip(a.structures, smaller.structures, strict=True):
+        assert less.at_least_mm <= less.distance_mm <= more.distance_mm
     low, high = a.lesion_covered_interval
-    assert low <= a.lesion_covered <= high
-    assert a.margin_covered_interval[0] <= a.lesion_covered_interval[0]
+    assert 0.0 <= low <= a.lesion_covered <= high <= 1.0
+    low, high = a.margin_covered_interval
+    assert 0.0 <= low <= a.margin_covered <= high <= 1.0
+    assert a.margin_covered_interval <= a.lesion_covered_interval
 
 
 def test_no_ice_covers_nothing_and_has_no_margin() -> None:
@@ -103,41 +148,66 @@ def holed(name: str) -> np.ndarray:
     return known
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"status": Status.INVALID, "reasons": (Reason("needles_unknown", ""),), "sdf_mm": None},
-        {"status": Status.INVALID, "reasons": (Reason("x", ""),)},
-        {"volume_ml": float("nan")},
-        {"edge_error_mm": float("nan")},
-        {"acquired_utc_s": float("nan")},
-        {
-            "sdf_mm": np.where(np.arange(61) == 20, np.nan, ball(GRID, (0, 0, 0), 9.0)).astype(
-                np.float32
-            )
-        },
-        {"known": holed("lesion")},
-    ],
-    ids=["refused", "invalid", "volume", "error", "time", "sdf", "unseen lesion"],
-)
-def test_what_is_not_proved_is_not_shown(change: dict) -> None:
+NOTHING = np.full(GRID.shape_zyx, np.inf, np.float32)
+WHOLE = ball(GRID, (0, 0, 0), 15.0)
+REFUSED: dict[str, tuple[dict, str]] = {
+    "refused": ({"status": Status.INVALID, "reasons": (Reason("why", ""),), "sdf_mm": None}, "why"),
+    "invalid": ({"status": Status.INVALID, "reasons": (Reason("why", ""),)}, "why"),
+    "no surface": ({"sdf_mm": None}, "not_proved"),
+    "volume": ({"volume_ml": np.inf}, "not_proved"),
+    "error": ({"edge_error_mm": np.inf}, "not_proved"),
+    "negative error": ({"edge_error_mm": -0.001}, "not_proved"),
+    "quality": ({"quality": np.inf}, "not_proved"),
+    "time": ({"acquired_utc_s": -np.inf}, "not_proved"),
+    "ice everywhere": ({"sdf_mm": -NOTHING}, "not_proved"),
+    "half a surface": ({"sdf_mm": np.where(WHOLE < 20, WHOLE, np.inf)}, "not_proved"),
+    "half an inner bound": ({"inner_sdf_mm": np.where(WHOLE < 20, WHOLE, np.inf)}, "not_proved"),
+    "half an outer bound": ({"outer_sdf_mm": np.where(WHOLE < 20, WHOLE, np.inf)}, "not_proved"),
+    "no outer bound": ({"outer_sdf_mm": NOTHING}, "not_proved"),
+    "no ice of some volume": ({"sdf_mm": NOTHING, "volume_ml": 0.001}, "not_proved"),
+    "no ice with a bound": (
+        {"sdf_mm": NOTHING, "volume_ml": 0.0, "outer_sdf_mm": WHOLE},
+        "not_proved",
+    ),
+    "no ice with half a bound": (
+        {"sdf_mm": NOTHING, "volume_ml": 0.0, "outer_sdf_mm": np.where(WHOLE < 20, WHOLE, np.inf)},
+        "not_proved",
+    ),
+    "unseen lesion": ({"known": holed("lesion")}, "lesion_outside_scan"),
+}
+
+
+@pytest.mark.parametrize(("change", "code"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_proved_is_not_shown(change: dict, code: str) -> None:
     a = assess(ice((0, 0, 0), 15.0, **change), PLAN, None)
-    assert a.status is Status.INVALID
+    assert (a.volume_id, a.status, a.margin_goal_mm) == ("v002", Status.INVALID, 5.0)
+    assert [r.code for r in a.reasons] == [code]
     values = (
-        a.lesion_covered,
-        a.margin_covered,
-        a.min_margin_mm,
-        a.ice_volume_ml,
-        a.time_to_margin_s,
-    )
-    assert values == (None,) * 5
-    assert all(s.distance_mm is None for s in a.structures)
+        a.lesion_covered, a.margin_covered, a.min_margin_mm, a.min_margin_at_lps_mm, a.margin_error_mm,
+        a.ice_volume_ml, a.time_to_margin_s, a.lesion_covered_interval, a.margin_covered_interval,
+    )  # fmt: skip
+    assert values == (None,) * 9
+    assert a.structures == (
+        StructureDistance("bowel", None, 5.0), StructureDistance("nerve", None, 5.0),
+    )  # fmt: skip
+
+
+def test_why_it_is_not_proved_is_said() -> None:
+    (reason,) = assess(ice((0, 0, 0), 15.0, sdf_mm=None), PLAN, None).reasons
+    assert reason.text == "The measurement contradicts itself or holds what is no number."
+    unseen = ice((0, 0, 0), 15.0, known=holed("lesion"), reasons=(Reason("edge_hidden", ""),))
+    a = assess(unseen, PLAN, None)
+    assert [r.code for r in a.reasons] == ["edge_hidden", "lesion_outside_scan"]
+    assert a.reasons[1].text == "Part of the lesion was not scanned."
+    assert a.as_of_utc_s == 100.0
 
 
 def test_an_unscanned_part_of_the_margin_is_said() -> None:
     a = assess(ice((0, 0, 0), 15.0, known=holed("margin")), PLAN, None)
     assert a.status is Status.DEGRADED
-    assert [r.code for r in a.reasons] == ["margin_outside_scan"]
+    assert a.reasons == (
+        Reason("margin_outside_scan", "Part of the margin around the lesion was not scanned."),
+    )
 
 
 def test_a_structure_is_surely_no_nearer_than_the_outer_bound_of_the_ice() -> None:
@@ -152,3 +222,229 @@ def test_without_ice_nothing_is_near() -> None:
     none = np.full(GRID.shape_zyx, np.inf, np.float32)
     a = assess(ice((0, 0, 0), 9.0, sdf_mm=none, volume_ml=0.0, outer_sdf_mm=none), PLAN, None)
     assert a.structures[0].at_least_mm == np.inf
+
+
+def test_good_news_and_its_bounds_by_hand() -> None:
+    """Ice of 9 mm around a lesion of 6, with 1 mm of error on either side, and a margin of 5."""
+    a = assess(ice((0, 0, 0), 9.0, edge_error_mm=1.0 / 1.645), PLAN, None)
+    assert (a.volume_id, a.as_of_utc_s, a.status, a.reasons) == ("v002", 100.0, Status.OK, ())
+    assert (a.margin_goal_mm, a.ice_volume_ml) == (5.0, pytest.approx(3.054, abs=1e-3))
+    assert a.lesion_covered_interval == (1.0, 1.0)
+    assert a.margin_covered_interval == pytest.approx(((8 / 11) ** 3, (10 / 11) ** 3), abs=0.02)
+    assert a.margin_error_mm == pytest.approx(1.0 / 1.645)
+    assert a.structures[0].limit_mm == 5.0
+    assert a.structures[0].name == "bowel"
+    less = assess(ice((0, 0, 0), 5.5, edge_error_mm=1.0 / 1.645), PLAN, None)
+    low, high = less.lesion_covered_interval
+    assert (low, high) == (pytest.approx((4.5 / 6) ** 3, abs=0.02), 1.0)
+    assert less.margin_covered_interval[0] == pytest.approx((4.5 / 11) ** 3, abs=0.02)
+    assert less.margin_covered_interval[1] == pytest.approx((6.5 / 11) ** 3, abs=0.02)
+
+
+def test_bounds_that_the_measurement_has_come_before_its_error() -> None:
+    inner, outer = ball(GRID, (0, 0, 0), 5.0), ball(GRID, (0, 0, 0), 8.29)
+    a = assess(ice((0, 0, 0), 6.5, inner_sdf_mm=inner, outer_sdf_mm=outer), PLAN, None)
+    assert a.lesion_covered_interval == (pytest.approx((5 / 6) ** 3, abs=0.02), 1.0)
+    assert a.margin_covered_interval[1] == pytest.approx((8.29 / 11) ** 3, abs=0.02)
+    assert a.margin_error_mm == pytest.approx(3.29 / 3.29, abs=1e-4)
+    for half in ({"inner_sdf_mm": inner}, {"outer_sdf_mm": outer}):
+        assert assess(ice((0, 0, 0), 6.5, **half), PLAN, None).margin_error_mm == 0.5
+
+
+def test_a_margin_inside_a_lesion_that_is_not_covered_counts_for_nothing() -> None:
+    """The lesion's part inside the ice is smaller than that of lesion and margin together."""
+    inner, hollow, outer = (
+        np.maximum(ball(GRID, (0, 0, 0), 14.0), -ball(GRID, (0, 0, 0), hole_mm))
+        for hole_mm in (5.7, 5.5, 5.0)
+    )
+    made = ice((0, 0, 0), 9.0, sdf_mm=hollow, inner_sdf_mm=inner, outer_sdf_mm=outer)
+    a = assess(made, PLAN, None)
+    assert a.margin_covered == a.lesion_covered < 0.5
+    low, high = a.lesion_covered_interval
+    assert low < a.lesion_covered < high < 0.5
+    assert a.margin_covered_interval == (low, high)
+
+
+@pytest.mark.parametrize(("error_mm", "doubted"), [(1.5, False), (1.5001, True), (2.0, True)])
+def test_an_edge_too_uncertain_to_tell_margins_apart_is_said(
+    error_mm: float, doubted: bool
+) -> None:
+    a = assess(ice((0, 0, 0), 9.0, edge_error_mm=error_mm), PLAN, None)
+    assert a.status is (Status.DEGRADED if doubted else Status.OK)
+    text = f"Where the margin is smallest the ice edge is uncertain by {error_mm:.1f} mm."
+    assert a.reasons == ((Reason("margin_uncertain", text),) if doubted else ())
+
+
+def test_the_error_is_that_of_where_the_margin_is_smallest() -> None:
+    """Bounds 1 mm apart on the right and 5 on the left; ice shifted to the right, and to the left."""
+    x = GRID.points_lps_mm()[..., 0]
+    half_mm = np.where(x > 0, 0.5, 2.5).astype(np.float32)
+    for shift, apart_mm in ((-4.0, 1.0), (4.0, 5.0)):
+        sdf = ball(GRID, (shift, 0, 0), 9.0)
+        made = ice(
+            (0, 0, 0), 9.0, sdf_mm=sdf, inner_sdf_mm=sdf + half_mm, outer_sdf_mm=sdf - half_mm
+        )
+        assert assess(made, PLAN, None).margin_error_mm == pytest.approx(apart_mm / 3.29, abs=1e-3)
+
+
+def test_doubts_add_to_what_the_measurement_says_and_never_better_it() -> None:
+    doubted = {"status": Status.DEGRADED, "reasons": (Reason("edge_hidden", ""),)}
+    a = assess(ice((0, 0, 0), 9.0, **doubted), PLAN, None)
+    assert (a.status, [r.code for r in a.reasons]) == (Status.DEGRADED, ["edge_hidden"])
+    more = assess(
+        ice((0, 0, 0), 9.0, edge_error_mm=2.0, known=holed("margin"), **doubted), PLAN, None
+    )
+    assert [r.code for r in more.reasons] == [
+        "edge_hidden",
+        "margin_outside_scan",
+        "margin_uncertain",
+    ]
+
+
+def test_without_ice_the_error_and_the_intervals() -> None:
+    a = assess(ice((0, 0, 0), 9.0, sdf_mm=NOTHING, volume_ml=0.0, edge_error_mm=2.0), PLAN, None)
+    assert (a.status, a.margin_error_mm, a.min_margin_at_lps_mm) == (Status.OK, 2.0, None)
+    assert a.lesion_covered_interval == a.margin_covered_interval == (0.0, 0.0)
+    assert a.ice_volume_ml == 0.0
+
+
+# --------------------------------------------------------------------------- the edge of the grid
+
+
+def pinned(name: str, *points: tuple[float, float, float], limit_mm: float = 5.0) -> Body:
+    return Body(name, np.array(points, float).reshape(-1, 3), np.ones(len(points)), limit_mm)
+
+
+def beside(structure: Body) -> Plan:
+    return replace(PLAN, structures=(structure,))
+
+
+def test_beyond_the_grid_the_distance_is_to_the_surface_in_it() -> None:
+    a = assess(
+        ice((0, 0, 0), 9.0), beside(pinned("aorta", (40.0, 0.0, 0.0), (0.0, 0.0, 45.0))), None
+    )
+    assert a.structures[0].distance_mm == pytest.approx(31.0, abs=0.51)
+    assert a.structures[0].at_least_mm == pytest.approx(31.0 - 0.5 * 1.645, abs=0.51)
+
+
+@pytest.mark.parametrize(
+    "point", [(31.0, 0.0, 0.0), (-31.0, 0.0, 0.0), (0.0, 0.0, 31.0), (0.0, -31.0, 0.0)]
+)
+def test_ice_that_leaves_the_grid_towards_a_structure_is_at_an_unknown_distance(
+    point: tuple[float, float, float],
+) -> None:
+    there = pinned("aorta", point)
+    leaving = ball(GRID, (0, 0, 0), 30.5)
+    (found,) = assess(ice((0, 0, 0), 9.0, sdf_mm=leaving), beside(there), None).structures
+    assert found == StructureDistance("aorta", None, 5.0)
+    assert found.room_mm == -np.inf
+    near_it = ball(GRID, (0, 0, 0), 29.5)
+    (known,) = assess(ice((0, 0, 0), 9.0, sdf_mm=near_it), beside(there), None).structures
+    assert known.distance_mm == pytest.approx(1.5, abs=0.51)
+    bounded = ice((0, 0, 0), 9.0, outer_sdf_mm=leaving)
+    assert assess(bounded, beside(there), None).structures == (
+        StructureDistance("aorta", None, 5.0),
+    )
+
+
+def test_ice_on_the_rim_of_the_grid_may_go_on() -> None:
+    there = pinned("aorta", (31.0, 0.0, 0.0))
+    touching = ball(GRID, (0, 0, 0), 30.0)
+    assert touching[30, 30, 60] == 0.0
+    (found,) = assess(ice((0, 0, 0), 9.0, sdf_mm=touching), beside(there), None).structures
+    assert found.distance_mm is None
+
+
+@pytest.mark.parametrize(("above_mm", "surface_mm"), [(1.49, 1.49), (1.5, 1.5), (1.51, -1.49)])
+def test_the_surface_is_where_voxels_are_within_half_the_longest_spacing(
+    above_mm: float, surface_mm: float
+) -> None:
+    """A flat sheet of ice in thick slices; its top lies below one slice by ``above_mm``."""
+    thick = Grid((-10.0, -10.0, -30.0), (1.0, 1.0, 3.0), (21, 21, 21))
+    top_mm = 3.0 - above_mm
+    sdf = (thick.points_lps_mm()[..., 2] - top_mm).astype(np.float32)
+    known = np.ones(thick.shape_zyx, bool)
+    made = ice((0, 0, 0), 9.0, grid=thick, sdf_mm=sdf, known=known)
+    (found,) = assess(made, beside(pinned("aorta", (0.0, 0.0, 40.0))), None).structures
+    assert found.distance_mm == pytest.approx(40.0 - top_mm - surface_mm, abs=1e-3)
+
+
+def test_a_lesion_at_the_rim_where_the_ice_goes_on_is_not_known_to_be_covered() -> None:
+    rim = pinned("lesion", (0.0, 0.0, 0.0), (30.4, 0.0, 0.0))
+    leaving = ice((0, 0, 0), 9.0, sdf_mm=ball(GRID, (0, 0, 0), 30.5))
+    a = assess(leaving, replace(PLAN, lesion=rim), None)
+    assert a.lesion_covered < 1.0
+    assert a.min_margin_mm is None
+
+
+@pytest.mark.parametrize("level", [-20.0, 20.0])
+def test_a_bound_without_a_surface_in_the_grid_is_at_an_unknown_distance(level: float) -> None:
+    flat = np.full(GRID.shape_zyx, level, np.float32)
+    (found,) = assess(
+        ice((0, 0, 0), 9.0, outer_sdf_mm=flat), beside(pinned("aorta", (40.0, 0.0, 0.0))), None
+    ).structures
+    assert found.distance_mm is None
+
+
+def test_a_structure_without_points_is_at_an_unknown_distance() -> None:
+    (found,) = assess(ice((0, 0, 0), 9.0), beside(pinned("aorta")), None).structures
+    assert found == StructureDistance("aorta", None, 5.0)
+
+
+def test_of_a_structure_the_nearest_point_counts() -> None:
+    (found,) = assess(
+        ice((0, 0, 0), 9.0), beside(pinned("aorta", (25.0, 0.0, 0.0), (0.0, 14.0, 0.0))), None
+    ).structures
+    assert found.distance_mm == pytest.approx(5.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("at_mm", [-30.6, 30.6])
+def test_a_lesion_that_reaches_beyond_the_grid_was_not_scanned_whole(
+    axis: int, at_mm: float
+) -> None:
+    point = np.zeros(3)
+    point[axis] = at_mm
+    inside = pinned("lesion", (0.0, 0.0, 0.0), tuple(point / 1.01))
+    beyond = pinned("lesion", (0.0, 0.0, 0.0), tuple(point))
+    assert assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=inside), None).status is Status.OK
+    a = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=beyond), None)
+    assert [r.code for r in a.reasons] == ["lesion_outside_scan"]
+    around = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion_and_margin=beyond), None)
+    assert [r.code for r in around.reasons] == ["margin_outside_scan"]
+    assert around.margin_covered == pytest.approx(0.0)
+
+
+def test_where_the_bounds_cannot_be_read_the_measurements_own_error_is_said() -> None:
+    """A lesion point half a voxel beyond the outermost centres was scanned but has no bounds."""
+    sdf = ball(GRID, (0, 0, 0), 9.0)
+    made = ice((0, 0, 0), 9.0, inner_sdf_mm=sdf + 1, outer_sdf_mm=sdf - 1, edge_error_mm=0.7)
+    rim = pinned("lesion", (0.0, 0.0, 0.0), (30.4, 0.0, 0.0))
+    a = assess(made, replace(PLAN, lesion=rim), None)
+    assert a.margin_error_mm == 0.7
+    assert a.min_margin_mm == pytest.approx(-21.4, abs=0.6)
+
+
+# --------------------------------------------------------------------------- what a forecast lends
+
+
+@pytest.mark.parametrize(
+    ("forecast", "lent"),
+    [(FAR, (60.0, 120.0)), (replace(FAR, from_volume_id="v001"), None), (None, None)],
+)
+def test_only_a_forecast_from_this_scan_lends_its_times(
+    forecast: Forecast | None, lent: object
+) -> None:
+    assert assess(ice((0, 0, 0), 9.0), PLAN, forecast).time_to_margin_s == lent
+
+
+def test_the_plan_itself_is_looked_at() -> None:
+    nowhere = replace(PLAN, margin_goal_mm=np.nan)
+    assert assess(ice((0, 0, 0), 9.0), nowhere, None).reasons[0].code == "not_proved"
+
+
+def test_a_structure_far_from_the_grid_is_known_to_be_far() -> None:
+    away = Grid((150.0, -8.0, -8.0), (0.5, 0.5, 0.5), (33, 33, 33))
+    cord = Structure("cord", Role.CRITICAL, away, ball(away, (158.0, 0, 0), 4.0), 5.0)
+    (found,) = assess(ice((0, 0, 0), 9.0), beside(body(cord, within=GRID)), None).structures
+    assert found.distance_mm == pytest.approx(145.0, abs=0.6)

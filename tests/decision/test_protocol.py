@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from monitor.config import PhaseConfig, ProtocolConfig
 from monitor.decision import protocol
 from monitor.decision.protocol import Progress
-from monitor.model import PhaseKind
+from monitor.model import Phase, PhaseKind
 
 RULES = ProtocolConfig(
     (
@@ -23,7 +23,8 @@ RULES = ProtocolConfig(
 
 def test_nothing_begins_by_itself() -> None:
     assert protocol.advanced(Progress(), RULES, 1e9) == Progress()
-    assert protocol.phase(Progress(), RULES).kind is PhaseKind.WAITING
+    assert protocol.phase(Progress(), RULES) == Phase(PhaseKind.WAITING, 0, None, None)
+    assert protocol.intervals(Progress(), RULES, 900.0) == ()
 
 
 def test_phases_follow_on_time() -> None:
@@ -37,6 +38,33 @@ def test_phases_follow_on_time() -> None:
     over = protocol.advanced(begun, RULES, 5000.0)
     assert over.ended_utc_s == 2260.0
     assert protocol.next_phase(over, RULES, 6000.0) == over
+    assert protocol.advanced(over, RULES, 9000.0) == over
+    assert protocol.phase(over, RULES) == Phase(PhaseKind.ENDED, 2, 2260.0, None)
+    assert protocol.phase(begun, RULES) == Phase(PhaseKind.FREEZE, 1, 1000.0, 1600.0)
+    assert protocol.phase(thaw, RULES) == Phase(PhaseKind.THAW, 1, 1600.0, 1900.0)
+    assert protocol.intervals(over, RULES, 900.0) == (
+        (PhaseKind.FREEZE, 0.0, 600.0),
+        (PhaseKind.THAW, 600.0, 900.0),
+        (PhaseKind.FREEZE, 900.0, 1260.0),
+    )
+
+
+def test_the_operator_ends_the_last_phase_too() -> None:
+    progress = Progress()
+    for at_s in (1000.0, 1100.0, 1200.0):
+        progress = protocol.next_phase(progress, RULES, at_s)
+        assert progress == Progress((*progress.started_utc_s[:-1], at_s))
+    assert protocol.next_phase(progress, RULES, 1300.0) == Progress(
+        (1000.0, 1100.0, 1200.0), 1300.0
+    )
+
+
+def test_what_ran_at_a_time() -> None:
+    over = protocol.advanced(Progress((1000.0,)), RULES, 5000.0)
+    ran = {999.0: PhaseKind.WAITING, 1000.0: PhaseKind.FREEZE, 1599.0: PhaseKind.FREEZE,
+           1600.0: PhaseKind.THAW, 1899.0: PhaseKind.THAW, 1900.0: PhaseKind.FREEZE}  # fmt: skip
+    assert {at_s: protocol.kind_at(over, RULES, at_s) for at_s in ran} == ran
+    assert protocol.kind_at(Progress(), RULES, 0.0) is PhaseKind.WAITING
 
 
 def test_operator_ends_a_freeze_early_and_the_needles_know() -> None:

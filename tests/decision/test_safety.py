@@ -1,15 +1,17 @@
-"""Each alarm is shown to sound, and to be silent only when things are proved fine."""
+"""What the alarm table cannot show: levels, last known distances, and rules that fail."""
 
+from __future__ import annotations
+
+import math
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from monitor.decision.safety import Block, Facts, alarm_key, last_known, standing_alarms
-from monitor.geometry import Grid
+from monitor.decision.safety import ALARMS, Block, Facts, causes, last_known, latches
 from monitor.model import (
-    Assessment,
-    Forecast,
     Phase,
     PhaseKind,
     Priority,
@@ -18,147 +20,167 @@ from monitor.model import (
     StructureDistance,
     StructureForecast,
 )
+from tests.decision.facts import FINE, GOOD, INF, NAN, NOW, forecast
 
-NAN = float("nan")
-GOOD = Assessment(
-    volume_id="v002",
-    as_of_utc_s=1000.0,
-    status=Status.OK,
-    reasons=(),
-    lesion_covered=0.9,
-    margin_covered=0.5,
-    margin_goal_mm=5.0,
-    min_margin_mm=-1.0,
-    min_margin_at_lps_mm=(0, 0, 0),
-    margin_error_mm=0.6,
-    ice_volume_ml=5.0,
-    structures=(StructureDistance("bowel", 12.0, 5.0, 10.5),),
-    time_to_margin_s=(60.0, 120.0),
-)
-FINE = Facts(
-    phase=Phase(PhaseKind.FREEZE, 1, 900.0, 1500.0),
-    baseline_id="v001",
-    needles_known=True,
-    assessment=GOOD,
-    structures=GOOD.structures,
-    block=None,
-    stale_after_s=210.0,
-    heartbeat_age_s=0.1,
-    intake_alive=True,
-    record_ok=True,
-    clock_offset_s=0.0,
-)
-
-LONG_FREEZE = Phase(PhaseKind.FREEZE, 1, 900.0, 5000.0)
+NUMBERS = st.floats() | st.none()
 
 
-def codes(facts: Facts, now: float = 1010.0) -> set[str]:
-    return {a.code for a in standing_alarms(facts, now)}
+def level(code: str, now: float = NOW, **changes: Any) -> float:
+    (found,) = (c for c in causes(replace(FINE, **changes), now) if c.code == code)
+    return found.level
 
 
-def test_silent_when_all_is_fine() -> None:
-    assert codes(FINE) == set()
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"heartbeat_age_s": 4.0}, "core_silent"),
-        ({"heartbeat_age_s": NAN}, "core_silent"),
-        ({"intake_alive": False}, "intake_dead"),
-        ({"record_ok": False}, "record_failing"),
-        ({"fault": "ValueError"}, "core_fault"),
-        ({"baseline_id": None}, "no_baseline"),
-        ({"needles_known": False}, "needles_unknown"),
-        ({"clock_offset_s": -40.0}, "clock_offset"),
-        ({"clock_offset_s": NAN}, "clock_offset"),
-        ({"block": Block("patient_mismatch", "A", "B", 1.0)}, "patient_mismatch"),
-        (
-            {
-                "assessment": replace(GOOD, as_of_utc_s=700.0),
-                "phase": Phase(PhaseKind.FREEZE, 1, 600.0, None),
-            },
-            "image_stale",
-        ),
-        ({"assessment": replace(GOOD, as_of_utc_s=NAN)}, "image_stale"),
-        ({"assessment": replace(GOOD, as_of_utc_s=1100.0)}, "image_stale"),
-        ({"assessment": None, "phase": Phase(PhaseKind.FREEZE, 1, 700.0, None)}, "image_stale"),
-        (
-            {
-                "assessment": replace(
-                    GOOD, status=Status.DEGRADED, reasons=(Reason("edge_hidden", ""),)
-                )
-            },
-            "segmentation_poor",
-        ),
-        ({"structures": (StructureDistance("bowel", 6.0, 5.0, 4.9),)}, "structure_near"),
-        ({"structures": (StructureDistance("bowel", 6.0, 5.0, NAN),)}, "structure_near"),
-        ({"structures": (StructureDistance("bowel", None, 5.0),)}, "structure_near"),
-        ({"assessment": replace(GOOD, margin_covered=1.0)}, "margin_reached"),
-    ],
-)
-def test_each_cause_sounds_its_alarm(change: dict, code: str) -> None:
-    assert code in codes(replace(FINE, **change))
-
-
-@pytest.mark.parametrize("covered", [0.9999999, NAN, None])
-def test_margin_is_not_reached_by_rounding_or_by_not_knowing(covered: float | None) -> None:
-    assert "margin_reached" not in codes(
-        replace(FINE, assessment=replace(GOOD, margin_covered=covered))
-    )
-
-
-def test_margin_is_not_reached_on_doubtful_ice() -> None:
-    doubtful = replace(GOOD, margin_covered=1.0, status=Status.DEGRADED, reasons=(Reason("x", ""),))
-    assert "margin_reached" not in codes(replace(FINE, assessment=doubtful))
-
-
-def test_worst_first_and_keeps_its_start() -> None:
-    facts = replace(FINE, heartbeat_age_s=9.0, clock_offset_s=99.0)
-    first = standing_alarms(facts, 1010.0)
-    again = standing_alarms(facts, 1020.0, first)
-    assert [a.priority for a in again] == [Priority.HIGH, Priority.LOW]
-    assert {a.since_utc_s for a in again} == {1010.0}
+def near(name: str, at_least: float | None, distance: float | None = 6.0) -> StructureDistance:
+    return StructureDistance(name, distance, 5.0, at_least)
 
 
 def test_two_structures_are_two_alarms() -> None:
-    near = tuple(StructureDistance(n, 1.0, 5.0, 0.5) for n in ("bowel", "skin"))
-    alarms = standing_alarms(replace(FINE, structures=near), 1010.0)
-    assert len({alarm_key(a) for a in alarms}) == 2
+    facts = replace(FINE, structures=(near("bowel", 0.5), near("skin", 0.5)))
+    assert [c.key for c in causes(facts, NOW)] == [
+        ("structure_near", "bowel"), ("structure_near", "skin"),
+    ]  # fmt: skip
 
 
-def test_a_structure_is_far_enough_only_if_the_outer_bound_of_the_ice_is() -> None:
-    at_the_limit = StructureDistance("bowel", 5.6, 5.0, 5.0)
-    assert codes(replace(FINE, structures=(at_the_limit,))) == set()
-    nearer = replace(at_the_limit, at_least_mm=4.999)
-    assert codes(replace(FINE, structures=(nearer,))) == {"structure_near"}
+def test_another_reason_another_error_and_another_block_are_other_alarms() -> None:
+    def keys(**changes: Any) -> list[tuple[str, str]]:
+        return [c.key for c in causes(replace(FINE, **changes), NOW)]
+
+    assert keys(fault="x") != keys(fault="y")
+    block = Block("patient_mismatch", "A", "B", 1.0)
+    assert keys(block=block) == keys(block=replace(block, received="C"))
+    assert keys(block=block) != keys(block=replace(block, since_utc_s=2.0))
+    poor = replace(GOOD, status=Status.DEGRADED)
+    said = [
+        keys(assessment=replace(poor, reasons=(Reason(code, ""),)))
+        for code in ("edge_hidden", "edge_uncertain", "scan_elsewhere", "baseline_mismatch")
+    ]
+    assert len({tuple(k) for k in said}) == 4
+    two = tuple(StructureForecast(name, (1.0, 2.0), (0.0, 0.0)) for name in "ab")
+    assert keys(forecast=forecast(structures=two)) == [
+        ("structure_ahead", "a"), ("structure_ahead", "b"),
+    ]  # fmt: skip
 
 
-def test_the_distance_that_an_alarm_names_is_never_rounded_to_farther() -> None:
-    near = StructureDistance("bowel", 4.99, 5.0, -0.04)
-    (alarm,) = standing_alarms(replace(FINE, structures=(near,)), 1010.0)
-    assert (alarm.params["distance_mm"], alarm.params["at_least_mm"]) == ("4.9", "-0.1")
+def test_the_match_and_the_rest_are_told_apart() -> None:
+    both = (Reason("registration_doubtful", ""), Reason("edge_hidden", ""))
+    found = causes(
+        replace(FINE, assessment=replace(GOOD, status=Status.DEGRADED, reasons=both)), NOW
+    )
+    assert [c.key for c in found] == [
+        ("registration_poor", "registration_doubtful"), ("segmentation_poor", "edge_hidden"),
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [PhaseKind.THAW, PhaseKind.ENDED])
-def test_a_structure_stays_near_when_the_freeze_is_over(kind: PhaseKind) -> None:
-    near = (StructureDistance("bowel", 3.0, 5.0, 2.0),)
-    over = replace(FINE, phase=Phase(kind, 2, 1500.0, None), structures=near)
-    assert codes(over, now=9000.0) == {"structure_near"}
+def test_the_last_reason_is_what_it_is_about_and_none_is_unknown() -> None:
+    poor = replace(GOOD, status=Status.DEGRADED)
+    for codes, about in ((("edge_hidden", "edge_uncertain"), "edge_uncertain"), ((), "unknown")):
+        a = replace(poor, reasons=tuple(Reason(code, "") for code in codes))
+        (found,) = causes(replace(FINE, assessment=a), NOW)
+        assert (found.about, found.params) == (about, {"reason": about})
+
+
+def test_a_clock_that_shows_no_number_is_named() -> None:
+    (found,) = (c for c in causes(FINE, NAN) if c.code == "not_a_number")
+    assert found.params == {"where": "now"}
+
+
+def test_how_bad_it_is() -> None:
+    assert level("structure_near", structures=(near("bowel", 4.5),)) == 0.5
+    assert level("structure_near", structures=(near("bowel", None),)) == INF
+    assert level("structure_near", structures=(near("bowel", NAN),)) == INF
+    old = replace(GOOD, as_of_utc_s=NOW - 360.0)
+    assert level("image_stale", assessment=old) == 3.0
+    assert level("clock_jump", clock_jump_s=-15.0) == 3.0
+    assert level("intake_dead", intake_alive=False) == 0.0
+    assert level("clock_jump", clock_jump_s=NAN) == INF
+    assert (
+        level("image_stale", assessment=None, phase=replace(FINE.phase, started_utc_s=NAN)) == INF
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "minutes", "bad"),
+    [
+        (1101.0, "4", 0.0),
+        (1159.0, "4", 0.0),
+        (1399.9995, "0", 0.0),
+        (1400.0, "0", 1.0),
+        (1500.0, "0", 1.0),
+    ],
+)
+def test_ice_that_was_to_come_and_should_be_there(now: float, minutes: str, bad: float) -> None:
+    (found,) = (c for c in causes(FINE, now) if c.code == "structure_ahead")
+    assert (found.params["minutes"], found.level) == (minutes, bad)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (4.99, "4.9"), (4.89995, "4.8"), (-0.04, "-0.1"), (0.3, "0.3"), (5.0, "5.0"),
+        (None, "?"), (INF, "?"), (NAN, "?"),
+    ],
+)  # fmt: skip
+def test_a_distance_is_never_rounded_to_farther(value: float | None, shown: str) -> None:
+    (found, *_) = (
+        c
+        for c in causes(replace(FINE, structures=(near("b", -1.0, value),)), NOW)
+        if c.about == "b"
+    )
+    assert found.params["distance_mm"] == shown
+
+
+@pytest.mark.parametrize(("left", "shown"), [(29.6, "30"), (0.0, "0"), (-50.0, "0"), (NAN, "?")])
+def test_seconds_to_the_next_phase(left: float, shown: str) -> None:
+    phase = Phase(PhaseKind.THAW, 1, 900.0, NOW + left)
+    (found,) = (c for c in causes(replace(FINE, phase=phase), NOW) if c.code == "phase_ending")
+    assert found.params["seconds"] == shown
+
+
+@pytest.mark.parametrize("contact", [NAN, INF])
+def test_minutes_that_nobody_knows(contact: float) -> None:
+    bowel = StructureForecast("bowel", (contact, contact), (0.0, 0.0))
+    found = [
+        c for c in causes(replace(FINE, forecast=forecast(structures=(bowel,))), NOW) if c.about
+    ]
+    assert [c.params["minutes"] for c in found] == (["?"] if math.isnan(contact) else [])
+
+
+def test_a_forecast_speaks_for_the_phase_it_is_of() -> None:
+    told = forecast(reasons=(Reason("needle_failing", ""),))
+    assert len(causes(replace(FINE, forecast=told), NOW)) == 1
+    thawing = Phase(PhaseKind.THAW, 1, 900.0, 5000.0)
+    assert causes(replace(FINE, forecast=replace(told, kind=PhaseKind.THAW)), NOW) == ()
+    assert (
+        causes(replace(FINE, forecast=replace(told, kind=PhaseKind.THAW), phase=thawing), NOW) == ()
+    )
+    assert causes(replace(FINE, forecast=replace(told, kind=None)), NOW) == ()
+
+
+def test_a_structure_that_is_never_reached_hides_no_other() -> None:
+    never, soon = (
+        StructureForecast("a", None, (0.0, 0.0)),
+        StructureForecast("b", (9.0, 9.0), (0.0, 0.0)),
+    )
+    found = causes(replace(FINE, forecast=forecast(structures=(never, soon))), NOW)
+    assert [c.about for c in found] == ["b"]
 
 
 def test_a_scan_that_measured_nothing_leaves_the_last_known_distances() -> None:
-    near, gone = StructureDistance("bowel", 3.0, 5.0, 2.0), StructureDistance("skin", 1.0, 5.0, 0.5)
+    bowel, gone = (
+        StructureDistance("bowel", 3.0, 5.0, 2.0),
+        StructureDistance("skin", 1.0, 5.0, 0.5),
+    )
     nothing = replace(
         GOOD,
         status=Status.INVALID,
         structures=(StructureDistance("bowel", None, 4.0), StructureDistance("new", None, 5.0)),
     )
-    assert last_known((near, gone), nothing) == (replace(near, limit_mm=4.0),)
-    assert last_known((near, gone), GOOD) == GOOD.structures
+    assert last_known((bowel, gone), nothing) == (replace(bowel, limit_mm=4.0),)
+    assert last_known((bowel, gone), GOOD) == GOOD.structures
+    assert last_known((bowel,), replace(GOOD, status=Status.DEGRADED)) == GOOD.structures
 
 
-def test_baseline_alone_raises_no_structure_alarm() -> None:
+def test_baseline_alone_raises_no_alarm_of_a_structure_or_a_measurement() -> None:
     nothing = replace(
         GOOD,
         volume_id="v001",
@@ -167,68 +189,70 @@ def test_baseline_alone_raises_no_structure_alarm() -> None:
         structures=(StructureDistance("bowel", None, 5.0),),
     )
     assert last_known((), nothing) == ()
-    assert codes(replace(FINE, assessment=nothing, structures=())) == set()
+    assert causes(replace(FINE, assessment=nothing, structures=()), NOW) == ()
 
 
-def forecast(**changes: object) -> Forecast:
-    """Begun at 1000 s; the ice reaches the bowel after 400 to 500 s."""
-    grid = Grid((0.0, 0.0, 0.0), (3.0, 3.0, 3.0), (1, 1, 1))
-    field = np.zeros((1, 1, 1, 1), np.float32)
-    bowel = StructureForecast("bowel", (400.0, 500.0), (-20.0, 5.0))
-    plain = Forecast(
-        "v002", 1000.0, grid, (1000.0,), field, -4.5, None, (60.0, 120.0), "cpu",
-        structures=(bowel,), kind=PhaseKind.FREEZE,
-    )  # fmt: skip
-    return replace(plain, **changes)  # type: ignore[arg-type]
+def test_a_rule_that_fails_says_so_and_silences_no_other() -> None:
+    found = causes(replace(FINE, structures=None, intake_alive=False, organ="adrenal"), NOW)
+    assert [c.code for c in found] == ["intake_dead", "core_fault"]
+    assert found[1].params == {"error": "TypeError in the check _structures"}
+    assert found[1].about == found[1].params["error"]
+    two = causes(replace(FINE, structures=None, phase=None), NOW)
+    assert len({c.key for c in two if c.code == "core_fault"}) >= 3
 
 
-@pytest.mark.parametrize(
-    ("now", "sounds", "minutes"),
-    [(1050.0, False, ""), (1101.0, True, "4"), (1390.0, True, "0"), (1500.0, True, "0")],
+def test_a_rule_that_fails_half_way_keeps_what_it_found() -> None:
+    facts = replace(FINE, structures=(near("bowel", 0.0), None))
+    assert [c.code for c in causes(facts, NOW)] == ["structure_near", "core_fault"]
+
+
+def test_high_alarms_latch_but_for_what_an_operator_ends() -> None:
+    high = {code for code, priorities in ALARMS.items() if Priority.HIGH in priorities}
+    cleared = {"patient_mismatch", "frame_of_reference_mismatch"}
+    assert {code for code in ALARMS if latches(code)} == high - cleared
+
+
+PHASE = st.builds(Phase, st.sampled_from(PhaseKind), st.integers(0, 3), NUMBERS, NUMBERS)
+DISTANCE = st.builds(StructureDistance, st.sampled_from("ab"), NUMBERS, NUMBERS, NUMBERS)
+TIMES = st.none() | st.tuples(st.floats(), st.floats())
+REASONS = st.lists(st.builds(Reason, st.sampled_from([*ALARMS, "x"]), st.just("")), max_size=2).map(
+    tuple
 )
-def test_a_structure_that_the_ice_will_reach(now: float, sounds: bool, minutes: str) -> None:
-    alarms = standing_alarms(replace(FINE, forecast=forecast(), phase=LONG_FREEZE), now)
-    ahead = [a.params for a in alarms if a.code == "structure_ahead"]
-    assert ahead == ([{"name": "bowel", "minutes": minutes}] if sounds else [])
-
-
-def test_what_is_never_reached_and_what_is_not_known() -> None:
-    never = StructureForecast("bowel", None, (10.0, 20.0))
-    assert codes(replace(FINE, forecast=forecast(structures=(never,)))) == set()
-    unknown = StructureForecast("bowel", (NAN, NAN), (NAN, NAN))
-    found = codes(replace(FINE, forecast=forecast(structures=(unknown,))))
-    assert found == {"structure_ahead"}
-
-
-@pytest.mark.parametrize("code", ["needle_failing", "will_not_be_covered", "forecast_disagrees"])
-def test_what_the_forecast_says(code: str) -> None:
-    told = forecast(structures=(), reasons=(Reason(code, "why"),))
-    assert codes(replace(FINE, forecast=told)) == {code}
-    thaw = Phase(PhaseKind.THAW, 1, 900.0, 1500.0)
-    assert codes(replace(FINE, forecast=told, phase=thaw)) == set()
-    of_the_thaw = replace(
-        told, kind=PhaseKind.THAW
-    )  # a freeze has begun, its forecast is not there yet
-    assert codes(replace(FINE, forecast=of_the_thaw)) == set()
-
-
-@pytest.mark.parametrize(
-    ("ends", "sounds"), [(1100.0, False), (1035.0, True), (1005.0, True), (NAN, True)]
+MEASUREMENT = st.builds(
+    replace, st.just(GOOD), volume_id=st.sampled_from(["v001", "v002", None]), as_of_utc_s=NUMBERS,
+    status=st.sampled_from(Status), reasons=REASONS, lesion_covered=NUMBERS | st.just(1.0),
+    margin_covered=NUMBERS | st.just(1.0), margin_goal_mm=NUMBERS,
+)  # fmt: skip
+REACHED = st.builds(StructureForecast, st.sampled_from("ab"), TIMES, st.just((0.0, 0.0)))
+FORECAST = st.builds(
+    forecast, start_utc_s=NUMBERS, reasons=REASONS, kind=st.none() | st.sampled_from(PhaseKind),
+    structures=st.lists(REACHED, max_size=2).map(tuple),
+)  # fmt: skip
+BLOCKED = st.builds(
+    Block, st.sampled_from(["patient_mismatch", "x"]), st.text(), st.text(), NUMBERS
 )
-def test_a_phase_that_is_about_to_end(ends: float, sounds: bool) -> None:
-    phase = Phase(PhaseKind.FREEZE, 1, 900.0, ends)
-    assert ("phase_ending" in codes(replace(FINE, phase=phase))) == sounds
-    assert "phase_ending" not in codes(replace(FINE, phase=Phase(PhaseKind.ENDED, 1, 900.0, None)))
+ANY_FACTS = st.builds(
+    Facts,
+    phase=PHASE, baseline_id=st.sampled_from([None, "v001"]), needles_known=st.booleans(),
+    assessment=st.none() | MEASUREMENT, structures=st.lists(DISTANCE, max_size=2).map(tuple),
+    block=st.none() | BLOCKED,
+    stale_after_s=NUMBERS, heartbeat_age_s=NUMBERS, intake_alive=st.booleans(), record_ok=st.booleans(),
+    clock_offset_s=NUMBERS, clock_jump_s=NUMBERS, fault=st.none() | st.text(),
+    forecast=st.none() | FORECAST, organ=st.sampled_from(["adrenal", "liver"]),
+)  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("organ", "kind", "sounds"),
-    [
-        ("adrenal", PhaseKind.THAW, True),
-        ("adrenal", PhaseKind.FREEZE, False),
-        ("liver", PhaseKind.THAW, False),
-    ],
-)
-def test_an_adrenal_that_thaws(organ: str, kind: PhaseKind, sounds: bool) -> None:
-    phase = Phase(kind, 1, 900.0, 1500.0)
-    assert ("adrenal_thaw" in codes(replace(FINE, organ=organ, phase=phase))) == sounds
+@given(ANY_FACTS, st.floats())
+def test_whatever_the_facts_are_there_is_an_answer(facts: Facts, now: float) -> None:
+    """Never an exception; only alarms of the table; never good news beside bad."""
+    found = causes(facts, now)
+    assert found == causes(facts, now)
+    for c in found:
+        assert c.priority in ALARMS[c.code]
+        assert not math.isnan(c.level)
+    codes = {c.code for c in found}
+    if "margin_reached" in codes:
+        bad = {"patient_mismatch", "image_stale", "image_time_wrong", "segmentation_poor"}
+        assert not codes & bad
+        assert facts.assessment is not None
+        assert facts.assessment.lesion_covered == facts.assessment.margin_covered == 1.0

@@ -342,16 +342,26 @@ def test_quit_asks_and_close_button_too(normal: Snapshot, screen: Make) -> None:
     assert s.window.isVisible()
 
 
-def test_acknowledging_steadies_what_stands_and_a_new_alarm_flashes(
+def test_the_alarm_in_the_row_is_acknowledged_and_the_core_says_when_it_is(
     states: Any, screen: Make
 ) -> None:
     s = screen(states["alarm"])
     press(s, Qt.Key_A)
-    assert s.acts == [{"act": "acknowledge"}]
-    assert s.window.model.alarm.flash_hz == 0.0
-    s.window.show_snapshot(states["normal"])
-    s.window.show_snapshot(states["alarm"])
+    assert s.acts == [{"act": "acknowledge", "alarm": ("structure_near", "colon")}]
     assert s.window.model.alarm.flash_hz == 2.0
+    near, poor = states["alarm"].alarms
+    s.window.show_snapshot(
+        replace(states["alarm"], alarms=(replace(near, acknowledged=True), poor))
+    )
+    assert s.window.model.alarm.flash_hz == 0.0
+    press(s, Qt.Key_A)
+    assert len(s.acts) == 1
+
+
+def test_without_an_alarm_there_is_nothing_to_acknowledge(states: Any, screen: Make) -> None:
+    s = screen(states["normal"])
+    press(s, Qt.Key_A)
+    assert s.acts == []
 
 
 def test_language_switches_while_running(normal: Snapshot, screen: Make) -> None:

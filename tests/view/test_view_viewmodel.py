@@ -348,10 +348,41 @@ def test_the_highest_alarm_leads_and_the_others_are_counted(states: Any) -> None
 
 
 def test_an_acknowledged_alarm_stays_but_is_steady(states: Any) -> None:
-    m = look(states["alarm"], acknowledged={("structure_near", "colon")})
+    near, poor = states["alarm"].alarms
+    seen = replace(near, acknowledged=True)
+    m = look(replace(states["alarm"], alarms=(seen, poor)))
     assert m.alarm is not None
     assert m.alarm.code == "structure_near"
     assert m.alarm.flash_hz == 0.0
+
+
+def test_an_alarm_that_nobody_has_seen_comes_before_one_that_was(states: Any) -> None:
+    near = replace(states["alarm"].alarms[0], acknowledged=True)
+    old, skin = Alarm("image_stale", Priority.MEDIUM, NOW), replace(near, about="skin")
+    poor = states["alarm"].alarms[1]
+    rows = [
+        ((near, old), "image_stale"),
+        ((near, replace(skin, acknowledged=False)), "structure_near"),
+        ((replace(near, acknowledged=False), old), "structure_near"),
+        ((near, replace(old, acknowledged=True), poor), "structure_near"),
+    ]
+    for alarms, first in rows:
+        m = look(replace(states["alarm"], alarms=alarms))
+        assert m.alarm is not None
+        assert m.alarm.code == first
+    assert look(replace(states["alarm"], alarms=rows[1][0])).alarm.key == ("structure_near", "skin")
+
+
+def test_an_alarm_that_is_over_unseen_flashes_and_says_so(states: Any) -> None:
+    hung = Alarm("core_silent", Priority.HIGH, NOW, latched=True)
+    m = look(replace(states["normal"], alarms=(hung,)))
+    assert m.alarm is not None
+    assert m.alarm.sentence.startswith("OVER, not acknowledged: MONITOR NOT RESPONDING")
+    assert m.alarm.flash_hz == 2.0
+    assert m.state is State.NORMAL
+    again = look(replace(states["normal"], alarms=(hung,)), silent_s=5.0)
+    assert again.alarm is not None
+    assert again.alarm.others == "+1"
 
 
 def test_nothing_on_any_screen_is_green(states: Any) -> None:

@@ -183,13 +183,14 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
     uncertain = Reason("edge_hidden", "60 % of the ice edge lies where ice hardly shows.")
     first = Phase(PhaseKind.FREEZE, 1, NOW - 402.0, NOW + 198.0)
     mismatch = Alarm(
-        "patient_mismatch", Priority.HIGH, NOW, {"expected": "00412-7", "received": "00981-3"}, True
+        "patient_mismatch", Priority.HIGH, NOW, {"expected": "00412-7", "received": "00981-3"}
     )
     near = Alarm(
         "structure_near",
         Priority.HIGH,
         NOW,
         {"name": "colon", "distance_mm": "3.4", "at_least_mm": "2.1", "limit_mm": "5.0"},
+        about="colon",
     )
     poor = Alarm("segmentation_poor", Priority.LOW, NOW, {"reason": "edge_hidden"})
     nothing = {

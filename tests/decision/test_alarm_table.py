@@ -1,0 +1,361 @@
+"""Every alarm by every way in which it can come: its cause, NaN, None, the limit, the phase.
+
+The table is complete by construction: an alarm or a fact without a case fails the first tests.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.decision.alarm_states import Cause
+from monitor.decision.safety import ALARMS, Block, Facts, causes, latches
+from monitor.model import (
+    PhaseKind,
+    Priority,
+    Reason,
+    Status,
+    StructureDistance,
+    StructureForecast,
+)
+from tests.decision.facts import FINE, GOOD, INF, NAN, NOW, PHASES, forecast
+
+HIGH, MEDIUM, LOW = Priority.HIGH, Priority.MEDIUM, Priority.LOW
+WAITING, FREEZE, THAW, ENDED = PhaseKind
+ALWAYS, FREEZING = tuple(PhaseKind), (FREEZE,)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Facts as ``FINE`` but for ``changes``; what is then expected, by default the row's own alarm."""
+
+    changes: dict[str, Any]
+    now: float = NOW
+    instead: str = ""
+
+
+def case(now: float = NOW, instead: str = "", **changes: Any) -> Case:
+    return Case(changes, now, instead)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One alarm. A string says why there is nothing of the kind. ``edges``: (last that is silent, first
+    that sounds). ``priority``: in each phase, the cause standing; silent in the others."""
+
+    cause: Case
+    nan: Case | str
+    none: Case | str
+    edges: list[tuple[Case, Case]] | str
+    priority: dict[PhaseKind, Priority]
+    params: dict[str, str] = field(default_factory=dict)
+
+
+def always(priority: Priority, phases: tuple[PhaseKind, ...] = ALWAYS) -> dict[PhaseKind, Priority]:
+    return dict.fromkeys(phases, priority)
+
+
+def graver_while_active() -> dict[PhaseKind, Priority]:
+    return {WAITING: LOW, FREEZE: MEDIUM, THAW: MEDIUM, ENDED: LOW}
+
+
+def block(code: str, since: float = 1.0) -> Case:
+    return case(block=Block(code, "A", "B", since))
+
+
+def imaged(as_of: float | None, now: float = NOW, instead: str = "", **more: Any) -> Case:
+    return case(now, instead, assessment=replace(GOOD, as_of_utc_s=as_of), **more)
+
+
+def measured(status: Any, *codes: str) -> Case:
+    reasons = tuple(Reason(code, "") for code in codes)
+    return case(assessment=replace(GOOD, status=status, reasons=reasons))
+
+
+def frozen_ml(volume: float) -> Case:
+    return case(assessment=replace(GOOD, ice_volume_ml=volume))
+
+
+def near(at_least: float | None, limit: float | None = 5.0) -> Case:
+    return case(structures=(StructureDistance("bowel", 6.0, limit, at_least),))
+
+
+def ahead(contact_s: Any, start: float = 1000.0) -> Case:
+    bowel = StructureForecast("bowel", contact_s, (-20.0, 5.0))
+    return case(forecast=forecast(structures=(bowel,), start_utc_s=start))
+
+
+def told(*codes: str) -> Case:
+    return case(forecast=forecast(reasons=tuple(Reason(code, "") for code in codes)))
+
+
+def covered(lesion: float | None, margin: float | None, **changes: Any) -> Case:
+    a = replace(GOOD, lesion_covered=lesion, margin_covered=margin, **changes)
+    return case(assessment=a)
+
+
+ONE_WAY = "it is there or it is not"
+FLAG = "true or not"
+
+ROWS: dict[str, Row] = {
+    "patient_mismatch": Row(
+        block("patient_mismatch"), block("patient_mismatch", NAN), "no block is the good case",
+        ONE_WAY, always(HIGH), {"expected": "A", "received": "B"},
+    ),
+    "frame_of_reference_mismatch": Row(
+        block("frame_of_reference_mismatch"), block("frame_of_reference_mismatch", NAN),
+        "no block is the good case", ONE_WAY, always(HIGH), {"expected": "A", "received": "B"},
+    ),
+    "core_silent": Row(
+        case(heartbeat_age_s=4.0), case(heartbeat_age_s=NAN),
+        case(heartbeat_age_s=None, instead="core_fault"),
+        [
+            (case(heartbeat_age_s=3.0), case(heartbeat_age_s=3.001)),
+            (case(heartbeat_age_s=-60.0), case(heartbeat_age_s=-60.001)),
+        ],
+        always(HIGH),
+    ),
+    "core_fault": Row(
+        case(fault="ValueError while handling Tick"), "a text", "no fault is the good case",
+        [(case(), case(fault=""))], always(HIGH), {"error": "ValueError while handling Tick"},
+    ),
+    "not_a_number": Row(
+        frozen_ml(NAN), case(now=NAN),
+        case(assessment=None, phase=PHASES[WAITING], instead="silence"),
+        [(frozen_ml(INF), frozen_ml(NAN))],
+        always(HIGH), {"where": "facts.assessment.ice_volume_ml"},
+    ),
+    "intake_dead": Row(
+        case(intake_alive=False), FLAG, case(intake_alive=None), ONE_WAY, always(HIGH)
+    ),
+    "record_failing": Row(
+        case(record_ok=False), FLAG, case(record_ok=None), ONE_WAY, always(MEDIUM)
+    ),
+    "no_baseline": Row(
+        case(baseline_id=None), "an id", case(baseline_id=None), ONE_WAY, graver_while_active()
+    ),
+    "needles_unknown": Row(
+        case(needles_known=False), FLAG, case(needles_known=None), ONE_WAY, graver_while_active()
+    ),
+    "clock_offset": Row(
+        case(clock_offset_s=-40.4), case(clock_offset_s=NAN), case(clock_offset_s=None),
+        [
+            (case(clock_offset_s=30.0), case(clock_offset_s=30.001)),
+            (case(clock_offset_s=-30.0), case(clock_offset_s=-30.001)),
+            (case(clock_offset_s=None, baseline_id=None), case(clock_offset_s=None)),
+            (case(clock_offset_s=30.0, baseline_id=None), case(clock_offset_s=31.0, baseline_id=None)),
+        ],
+        always(LOW), {"seconds": "-40"},
+    ),
+    "clock_jump": Row(
+        case(clock_jump_s=-7.6), case(clock_jump_s=NAN), case(clock_jump_s=None, instead="core_fault"),
+        [
+            (case(clock_jump_s=5.0), case(clock_jump_s=5.001)),
+            (case(clock_jump_s=-5.0), case(clock_jump_s=-5.001)),
+        ],
+        always(MEDIUM), {"seconds": "-8"},
+    ),
+    "image_time_wrong": Row(
+        imaged(1100.0), imaged(NAN), imaged(None),
+        [(imaged(1015.0), imaged(1015.001)), (imaged(-1e9, instead="image_stale"), imaged(-INF))],
+        always(MEDIUM),
+    ),
+    "image_stale": Row(
+        imaged(700.4), case(stale_after_s=NAN),
+        case(assessment=None, phase=replace(PHASES[FREEZE], started_utc_s=None)),
+        [
+            (imaged(800.0), imaged(799.999)),
+            (imaged(800.0, now=1009.0), imaged(800.0, now=1011.0)),
+            (case(now=1110.0, assessment=None), case(now=1110.001, assessment=None)),
+            (case(now=895.0, assessment=None), case(now=894.999, assessment=None)),
+            (imaged(900.0), imaged(900.0, stale_after_s=109.0)),
+        ],
+        always(MEDIUM, FREEZING), {"age_s": "310"},
+    ),
+    "registration_poor": Row(
+        measured(Status.DEGRADED, "registration_doubtful"), "codes", measured(None, "registration_doubtful"),
+        [
+            (measured(Status.OK, "registration_doubtful"), measured(Status.INVALID, "registration_failed")),
+            (
+                measured(Status.DEGRADED, "edge_hidden"),
+                measured(Status.DEGRADED, "scan_elsewhere", "edge_hidden"),
+            ),
+            (measured(Status.DEGRADED), measured(Status.DEGRADED, "baseline_mismatch")),
+        ],
+        always(LOW), {"reason": "registration_doubtful"},
+    ),
+    "segmentation_poor": Row(
+        measured(Status.DEGRADED, "edge_hidden", "edge_uncertain"), "codes", measured(None),
+        [
+            (measured(Status.OK, "edge_hidden"), measured(Status.INVALID, "edge_hidden")),
+            (measured(Status.DEGRADED, "registration_doubtful"), measured(Status.DEGRADED)),
+            (
+                case(baseline_id="v002", assessment=replace(GOOD, status=Status.INVALID)),
+                case(assessment=replace(GOOD, status=Status.INVALID)),
+            ),
+            (
+                case(needles_known=False, assessment=replace(GOOD, status=Status.INVALID)),
+                case(needles_known=True, assessment=replace(GOOD, status=Status.INVALID)),
+            ),
+        ],
+        always(LOW), {"reason": "edge_uncertain"},
+    ),
+    "structure_near": Row(
+        near(4.78), near(NAN), near(None),
+        [
+            (near(5.0), near(4.999)),
+            (near(INF), near(-INF)),
+            (near(0.0, limit=None), near(-0.001, limit=None)),
+            (near(INF), near(10.0, limit=NAN)),
+            (near(0.0, limit=0.0), near(-0.001, limit=0.0)),
+        ],
+        always(HIGH), {"name": "bowel", "distance_mm": "6.0", "at_least_mm": "4.7", "limit_mm": "5.0"},
+    ),
+    "structure_ahead": Row(
+        ahead((281.0, 500.0)), ahead((NAN, 500.0)), "never within the horizon is the good case",
+        [
+            (ahead((310.001, 500.0)), ahead((310.0, 500.0))),
+            (ahead((400.0, 500.0)), ahead((400.0, 500.0), start=NAN)),
+            (ahead(None), ahead((-5.0, 1.0))),
+            (case(forecast=None), ahead((10.0, 20.0))),
+        ],
+        always(MEDIUM, FREEZING), {"name": "bowel", "minutes": "4"},
+    ),
+    "needle_failing": Row(
+        told("needle_failing"), "codes", "no reason is the good case",
+        [(told("x"), told("x", "needle_failing"))], always(HIGH, FREEZING),
+    ),
+    "will_not_be_covered": Row(
+        told("will_not_be_covered"), "codes", "no reason is the good case",
+        [(told("x"), told("x", "will_not_be_covered"))], always(MEDIUM, FREEZING),
+    ),
+    "forecast_disagrees": Row(
+        told("forecast_disagrees"), "codes", "no reason is the good case",
+        [(told("x"), told("x", "forecast_disagrees"))], always(LOW, FREEZING),
+    ),
+    "phase_ending": Row(
+        case(now=4980.4), case(phase=replace(PHASES[FREEZE], ends_utc_s=NAN)),
+        case(phase=replace(PHASES[FREEZE], ends_utc_s=None)),
+        [(case(now=4969.999), case(now=4970.0)), (case(now=4969.0), case(now=6000.0))],
+        always(LOW, (FREEZE, THAW)), {"seconds": "20"},
+    ),
+    "adrenal_thaw": Row(
+        case(organ="adrenal"), "a text", case(organ=None, instead="silence"),
+        ONE_WAY, always(MEDIUM, (THAW,)),
+    ),
+    "margin_reached": Row(
+        covered(1.0, 1.0), replace(covered(NAN, 1.0), instead="not_a_number"),
+        case(assessment=None, instead="silence"),
+        [
+            (covered(1.0, 0.9999999), covered(1.0, 1.0)),
+            (covered(0.9999999, 1.0), covered(1.0, 1.0)),
+            (covered(1.0, None), covered(1.0, 1.0)),
+            (covered(1.0, 1.0, status=Status.DEGRADED), covered(1.0, 1.0)),
+            (covered(1.0, 1.0, as_of_utc_s=799.0), covered(1.0, 1.0, as_of_utc_s=801.0)),
+            (covered(1.0, 1.0, volume_id="v001"), covered(1.0, 1.0)),
+            (
+                Case({**covered(1.0, 1.0).changes, **block("patient_mismatch").changes}),
+                covered(1.0, 1.0),
+            ),
+        ],
+        always(LOW), {"margin_mm": "5"},
+    ),
+}  # fmt: skip
+
+
+def causes_of(c: Case, phase: PhaseKind | None = None) -> tuple[Cause, ...]:
+    facts = replace(FINE, **c.changes)
+    return causes(facts if phase is None else replace(facts, phase=PHASES[phase]), c.now)
+
+
+def codes(c: Case, phase: PhaseKind | None = None) -> set[str]:
+    return {cause.code for cause in causes_of(c, phase)}
+
+
+def test_every_alarm_has_a_row_and_every_fact_a_case() -> None:
+    assert ROWS.keys() == ALARMS.keys()
+    cases = [
+        c for row in ROWS.values() for c in (row.cause, row.nan, row.none) if isinstance(c, Case)
+    ]
+    edges = [
+        c for row in ROWS.values() for edge in row.edges if isinstance(edge, tuple) for c in edge
+    ]
+    tried = {name for c in cases + edges for name in c.changes}
+    assert tried == {f.name for f in fields(Facts)}
+
+
+@pytest.mark.parametrize("phase", PhaseKind)
+def test_silent_when_all_is_fine(phase: PhaseKind) -> None:
+    assert causes(replace(FINE, phase=PHASES[phase]), NOW) == ()
+
+
+@pytest.mark.parametrize("code", ROWS)
+def test_the_cause_sounds_the_alarm_in_its_phases_at_its_priority(code: str) -> None:
+    row = ROWS[code]
+    for phase in PhaseKind:
+        if "phase" in row.cause.changes and phase is not row.cause.changes["phase"].kind:
+            continue
+        found = {c.code: c.priority for c in causes_of(row.cause, phase)}
+        assert found.get(code) == row.priority.get(phase), phase
+
+
+@pytest.mark.parametrize("code", ROWS)
+def test_the_alarm_says_what_it_knows(code: str) -> None:
+    row = ROWS[code]
+    phase = next(iter(row.priority))
+    (found,) = (c for c in causes_of(row.cause, phase) if c.code == code)
+    assert found.params == row.params
+    assert found.latching == latches(code)
+
+
+@pytest.mark.parametrize("code", ROWS)
+@pytest.mark.parametrize("column", ["nan", "none"])
+def test_what_is_no_number_or_missing(code: str, column: str) -> None:
+    c = getattr(ROWS[code], column)
+    if isinstance(c, str):
+        return
+    found = codes(c)
+    if c.instead == "silence":
+        assert found == set()
+    else:
+        assert (c.instead or code) in found
+        assert not c.instead or code not in found
+
+
+@pytest.mark.parametrize("code", ROWS)
+def test_the_limit_is_where_it_is_said_to_be(code: str) -> None:
+    edges = ROWS[code].edges
+    for silent, sounds in [] if isinstance(edges, str) else edges:
+        assert not {code, "core_fault"} & codes(silent), silent
+        assert code in codes(sounds), sounds
+        if silent.instead:
+            assert silent.instead in codes(silent)
+
+
+def test_a_graver_measurement_has_the_graver_priority() -> None:
+    for code, reason in (
+        ("segmentation_poor", "edge_hidden"),
+        ("registration_poor", "scan_elsewhere"),
+    ):
+        for status, priority in ((Status.DEGRADED, LOW), (Status.INVALID, MEDIUM), (None, MEDIUM)):
+            (found,) = causes_of(measured(status, reason))
+            assert (found.code, found.priority) == (code, priority)
+
+
+def test_the_page_on_alarms_says_what_the_code_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "decision.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([a-z, ]+) \| (yes|no|until cleared) \|", page, re.M)
+    said = {code: (priority, latching) for code, priority, latching in rows}
+    assert len(said) == len(rows)
+    cleared = ("patient_mismatch", "frame_of_reference_mismatch")
+    assert said == {
+        code: (
+            ", ".join(p.value for p in priorities),
+            "until cleared" if code in cleared else "yes" if latches(code) else "no",
+        )
+        for code, priorities in ALARMS.items()
+    }
