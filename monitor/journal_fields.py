@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from monitor.imaging.registration import Registration
-from monitor.model import Alarm, Assessment, CtVolume, Forecast, IceSegmentation, Rejected
+from monitor.model import (
+    Alarm,
+    Assessment,
+    BodyDose,
+    CtVolume,
+    Forecast,
+    IceSegmentation,
+    NextScan,
+    Rejected,
+)
 
 
 def volume_fields(volume: CtVolume) -> dict[str, Any]:
@@ -81,11 +90,41 @@ def forecast_fields(f: Forecast) -> dict[str, Any]:
                 "name": s.name,
                 "time_to_contact_s": _interval(s.time_to_contact_s),
                 "coldest_degc": list(s.coldest_degc),
+                "limit_infringed_share": [_number(v) for v in s.infringed],
             }
             for s in f.structures
         ],
+        "times_s": [t - f.start_utc_s for t in f.times_utc_s],
+        "margin_covered_share": [_number(v) for v in f.covered],
+        "dose": [_dose_fields(b) for b in f.bodies],
+        "next_scan": None if f.next_scan is None else _next_scan_fields(f.next_scan),
         **_trust(f),
     }
+
+
+def _dose_fields(b: BodyDose) -> dict[str, Any]:
+    """So far, and at the end of the forecast."""
+    rows = {f.name: getattr(b, f.name) for f in dataclasses.fields(b) if f.name != "name"}
+    ends = {"so_far": 0, "end": -1}
+    values = {
+        end: {n: [_number(v) for v in r[i]] for n, r in rows.items()} for end, i in ends.items()
+    }
+    return {"body": b.name, **values}
+
+
+def _next_scan_fields(n: NextScan) -> dict[str, Any]:
+    decided = n.decision_utc_s
+    return {
+        "at": iso_utc(n.at_utc_s),
+        "asked_by": n.asked_by,
+        "decision": n.decision or None,
+        "decision_at": None if decided is None else iso_utc(decided),
+        "structure": n.name or None,
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
 
 
 def assessment_fields(a: Assessment) -> dict[str, Any]:

@@ -195,11 +195,54 @@ class IceSegmentation:
 class StructureForecast:
     """When the ice reaches a critical structure if freezing goes on, [earliest, latest] in seconds from
     the forecast's start (as ``Forecast.time_to_margin_s``), and how cold its coldest point will be
-    at the end of the horizon, °C; both hold 80 % of the members."""
+    at the end of the horizon, °C; both hold 80 % of the members. ``infringed`` is, at each of the
+    forecast's times, the share of the members whose ice is closer than the structure's limit."""
 
     name: str
     time_to_contact_s: tuple[float, float] | None
     coldest_degc: tuple[float, float]
+    infringed: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dose:
+    """What the tissue will have been through by each time, since the first freeze began: of the nominal
+    member, (time, z, y, x). Lowest temperature (°C, float16), time below −20 and below −40 °C (whole
+    seconds, rounded down, uint16), freezes begun (uint8)."""
+
+    min_degc: npt.NDArray[np.float16]
+    below_20_s: npt.NDArray[np.uint16]
+    below_40_s: npt.NDArray[np.uint16]
+    cycles: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class BodyDose:
+    """The same of the lesion, or of lesion and margin, each (time, 2): the middle 80 % of the members. The
+    share of its volume that has reached −20 and −40 °C; then of the point of it that was spared most: how
+    cold it has been at the coldest, how long below each, how often frozen."""
+
+    name: str
+    reached_20: FloatArray
+    reached_40: FloatArray
+    warmest_degc: FloatArray
+    hold_20_s: FloatArray
+    hold_40_s: FloatArray
+    cycles: FloatArray
+
+
+@dataclass(frozen=True)
+class NextScan:
+    """The next scan worth taking: when, and what asks for it: "decision", "image_age" (the last one is
+    too old by then), "unmeasured" (the last one told nothing) or "horizon" (the forecast knows no
+    further). ``decision``: what is to be decided next, when, and about which structure; "" where
+    nothing is within the forecast (``prediction/next_scan.py``)."""
+
+    at_utc_s: float
+    asked_by: str
+    decision: str = ""
+    decision_utc_s: float | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,6 +256,10 @@ class Forecast:
     ``time_to_lesion_s`` and ``time_to_margin_s`` are [earliest, latest] from ``start_utc_s``, of the
     middle 80 % of the members; None when fewer than one in ten reach it within the horizon; the
     upper bound is inf when only some members reach it. ``kind`` is the phase that it lets go on.
+    ``colder_degc`` and ``warmer_degc`` (same shape, float16) hold the middle 80 % of the members'
+    temperatures: of any isotherm, one member in ten reaches out to where ``colder_degc`` has it, nine in
+    ten to where ``warmer_degc`` has it. ``covered`` is the share of the members that have lesion and
+    margin covered, at each time. ``dose`` and ``bodies`` (lesion; lesion and margin) are never measured.
     """
 
     from_volume_id: str | None
@@ -229,6 +276,12 @@ class Forecast:
     probability: Float32Array | None = None
     structures: tuple[StructureForecast, ...] = ()
     kind: PhaseKind | None = None
+    colder_degc: npt.NDArray[np.float16] | None = None
+    warmer_degc: npt.NDArray[np.float16] | None = None
+    covered: tuple[float, ...] = ()
+    dose: Dose | None = None
+    bodies: tuple[BodyDose, ...] = ()
+    next_scan: NextScan | None = None
 
 
 # --------------------------------------------------------------------------- decision
@@ -356,7 +409,7 @@ class Snapshot:
     scan's pixels with ``volume_geometry``; ``ice_sdf`` and ``lesion_sdf`` live on ``analysis_grid``,
     ``structure_sdfs`` each on its own of ``structure_grids`` (none: on
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
-    ``heartbeat_utc_s`` is when the core last said it lives.
+    ``heartbeat_utc_s`` is when the core last said it lives. ``next_scan`` is None while it is not known.
     """
 
     seq: int
@@ -384,4 +437,5 @@ class Snapshot:
     forecast_times_utc_s: tuple[float, ...] = ()
     forecast_temperature: ArrayRef | None = None
     forecast_edge_degc: float | None = None
+    next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)

@@ -36,6 +36,7 @@ from monitor.model import (
     FloatArray,
     Forecast,
     IceSegmentation,
+    NextScan,
     PhaseKind,
     Reason,
     Rejected,
@@ -52,6 +53,7 @@ from monitor.prediction.forecast import (
     begin_forecast,
     finish_forecast,
 )
+from monitor.prediction.next_scan import next_scan
 from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.procedure import Procedure
 
@@ -394,6 +396,7 @@ def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State
         return replace(state, job=job), []
     begun = state.progress.started_utc_s
     forecast = finish_forecast(job, procedure.config, begun[0], engine)
+    forecast = replace(forecast, next_scan=_next_scan(state, forecast, procedure))
     state = replace(state, job=None, forecast=forecast)
     outputs: list[Output] = [Line("forecast", forecast_fields(forecast))]
     if state.ice is not None and forecast.from_volume_id == state.ice.volume_id:
@@ -401,6 +404,28 @@ def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State
         state = replace(state, assessment=assessment)
         outputs.append(Line("assessment", assessment_fields(assessment)))
     return state, outputs
+
+
+def _next_scan(state: State, forecast: Forecast, procedure: Procedure) -> NextScan:
+    config, a = procedure.config, state.assessment
+    measured = state.ice is None or (a is not None and a.status is not Status.INVALID)
+    phase = protocol.phase(state.progress, config.protocol)
+    return next_scan(forecast, measured, phase, config.stale_after_s)
+
+
+def next_scan_known(state: State, procedure: Procedure, now_utc_s: float) -> NextScan | None:
+    """The next scan worth taking as it stands now: None while nothing runs or the forecast is being
+    made, at once where there is none of the latest scan in the phase that runs."""
+    kind = protocol.phase(state.progress, procedure.config.protocol).kind
+    if kind not in (PhaseKind.FREEZE, PhaseKind.THAW) or state.forecast_pending:
+        return None
+    f = state.forecast
+    newest_utc_s = max(
+        state.progress.started_utc_s[0], state.volume.acquired_utc_s if state.volume else 0
+    )
+    if f is None or f.kind is not kind or not f.start_utc_s >= newest_utc_s - 0.5:
+        return NextScan(now_utc_s, "unmeasured")
+    return f.next_scan
 
 
 def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State:

@@ -14,7 +14,7 @@ import numpy as np
 
 from monitor.config import Config, ConfigError, NeedleConfig
 from monitor.decision.assessment import Plan
-from monitor.decision.bodies import Body, body, sdf_on
+from monitor.decision.bodies import Body, around, body, sdf_on
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.needles import needle_direction
 from monitor.model import Float32Array, Role, Structure
@@ -77,6 +77,11 @@ def prepare(
             plan.lesion.points_lps_mm,
             plan.lesion_and_margin.points_lps_mm,
             tuple((s.name, s.points_lps_mm) for s in plan.structures),
+            tuple(around(s, grid, s.limit_mm or 0.0) for s in critical),
+            (
+                ("lesion", plan.lesion.volume_lps_mm),
+                ("lesion and margin", plan.lesion_and_margin.volume_lps_mm),
+            ),
         ),
         lesion_sdf,
     )

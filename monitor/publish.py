@@ -12,7 +12,7 @@ import numpy as np
 from monitor.decision import protocol
 from monitor.geometry import Grid
 from monitor.model import Alarm, ArrayRef, Assessment, NeedleLine, Snapshot
-from monitor.pipeline import State
+from monitor.pipeline import State, next_scan_known
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
 
@@ -118,6 +118,7 @@ def snapshot(
         forecast_times_utc_s=forecast.times_utc_s if forecast else (),
         forecast_temperature=shared.forecast_temperature,
         forecast_edge_degc=forecast.edge_degc if forecast else None,
+        next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
     )
 

@@ -19,6 +19,8 @@ from monitor.model import Float32Array, Structure
 # Large bodies (skin, bowel) are thinned to about this many points.
 _MAX_POINTS = 60_000
 _SURFACE_WEIGHT = 1e-6
+# Of the grid on which a distance around a body is found.
+_AROUND_MM = 1.5
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Body:
     points_lps_mm: FloatArray
     weights: FloatArray
     limit_mm: float | None = None
+
+    @property
+    def volume_lps_mm(self) -> FloatArray:
+        """The points that stand for equal volumes."""
+        return self.points_lps_mm[self.weights > 0.5 * self.weights.max(initial=0.0)]
 
 
 def body(structure: Structure, within: Grid | None = None, grow_mm: float = 0.0) -> Body:
@@ -49,6 +56,16 @@ def body(structure: Structure, within: Grid | None = None, grow_mm: float = 0.0)
     if step > 1:
         points, weights = points[::step], weights[::step]
     return Body(structure.name, points, weights / max(weights.sum(), 1e-12), structure.limit_mm)
+
+
+def around(structure: Structure, grid: Grid, distance_mm: float) -> FloatArray:
+    """Points (n, 3) of the surface that lies that far outside a structure, within a grid's box."""
+    x, y, z = grid.axes_lps_mm()
+    low, high = np.array([x[0], y[0], z[0]]), np.array([x[-1], y[-1], z[-1]])
+    wider = Grid.around(low - distance_mm, high + distance_mm, _AROUND_MM)
+    sdf = sdf_on(structure, wider) - np.float32(distance_mm)
+    points = _onto_surface(wider, sdf, np.argwhere((sdf > 0) & (sdf <= _AROUND_MM)))
+    return points[np.all((points >= low) & (points <= high), axis=1)]
 
 
 def _onto_surface(grid: Grid, sdf: Float32Array, index: npt.NDArray[np.intp]) -> FloatArray:

@@ -41,20 +41,27 @@ def anchored_temperature_degc(
     model_sdf_mm = signed_distance_mm(0.5 - frozen_fraction, grid)
     if not np.isfinite(model_sdf_mm).any():
         return temperature_degc, float("nan")
-    shift_mm = np.clip(measured_sdf_mm - model_sdf_mm, -MAX_SHIFT_MM, MAX_SHIFT_MM)
+    shift_mm = _shift_mm(model_sdf_mm, measured_sdf_mm)
     edge = np.abs(measured_sdf_mm) < max(grid.spacing_mm)
     median_mm = -float(np.median(shift_mm[edge])) if edge.any() else float("nan")
-    fade = np.exp(-(np.maximum(np.abs(measured_sdf_mm) - _FADE_MM, 0.0) / _FADE_MM))
-    return _moved(temperature_degc, model_sdf_mm, shift_mm * fade, grid), median_mm
+    index = source_index(model_sdf_mm, measured_sdf_mm, grid)
+    moved = ndimage.map_coordinates(temperature_degc, index, order=1, mode="nearest")
+    return np.asarray(moved, np.float32), median_mm
 
 
-def _moved(
-    temperature_degc: Float32Array, model_sdf_mm: Float32Array, shift_mm: Float32Array, grid: Grid
+def _shift_mm(model_sdf_mm: Float32Array, measured_sdf_mm: Float32Array) -> Float32Array:
+    return np.clip(measured_sdf_mm - model_sdf_mm, -MAX_SHIFT_MM, MAX_SHIFT_MM)
+
+
+def source_index(
+    model_sdf_mm: Float32Array, measured_sdf_mm: Float32Array, grid: Grid
 ) -> Float32Array:
+    """Where (index, (3, z, y, x)) each voxel takes the model's value from. Both surfaces must exist."""
+    fade = np.exp(-(np.maximum(np.abs(measured_sdf_mm) - _FADE_MM, 0.0) / _FADE_MM))
+    shift_mm = _shift_mm(model_sdf_mm, measured_sdf_mm) * fade
     spacing_zyx = np.array(grid.spacing_mm[::-1])
     normal = np.array(np.gradient(model_sdf_mm, *spacing_zyx))
     normal /= np.maximum(np.sqrt((normal**2).sum(0)), 0.3)
-    index = np.indices(temperature_degc.shape, dtype=np.float32)
+    index = np.indices(model_sdf_mm.shape, dtype=np.float32)
     index += shift_mm * normal / spacing_zyx[:, None, None, None]
-    moved = ndimage.map_coordinates(temperature_degc, index, order=1, mode="nearest")
-    return np.asarray(moved, np.float32)
+    return index

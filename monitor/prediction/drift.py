@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from monitor.geometry import Grid
@@ -75,15 +76,25 @@ def _lasting_mm(everywhere_mm: float, before: Drift | None) -> float:
     return float(np.copysign(least_mm, everywhere_mm))
 
 
-def moved(field: Float32Array, drift: Drift | None, elapsed_s: float, grid: Grid) -> Float32Array:
-    """A field of the forecast ``elapsed_s`` on, (z, y, x), where the drift takes it."""
+def moved(
+    field: Float32Array,
+    drift: Drift | None,
+    elapsed_s: float,
+    grid: Grid,
+    where: npt.NDArray[np.bool_] | None = None,
+) -> Float32Array:
+    """A field of the forecast ``elapsed_s`` on, (..., z, y, x), where the drift takes it; with
+    ``where`` (z, y, x) it is taken there only: the rest has no ice to move."""
     if drift is None:
         return field
-    step = _offset_mm(drift, elapsed_s) * drift.normal_zyx
-    index = np.indices(field.shape, dtype=np.float32)
-    index += step / np.array(grid.spacing_mm[::-1])[:, None, None, None]
-    out = ndimage.map_coordinates(field, index, order=1, mode="nearest")
-    return np.asarray(out, np.float32)
+    inside = np.ones(field.shape[-3:], bool) if where is None else where
+    step = (_offset_mm(drift, elapsed_s) * drift.normal_zyx)[:, inside]
+    index = np.array(np.nonzero(inside), np.float32)
+    index += step / np.array(grid.spacing_mm[::-1])[:, None]
+    out = np.array(field, np.float32)
+    for n in np.ndindex(field.shape[:-3]):
+        out[n][inside] = ndimage.map_coordinates(field[n], index, order=1, mode="nearest")
+    return out
 
 
 def asked_at(

@@ -21,7 +21,7 @@ from gpu_kernels.engine import Engine, Members, Problem, State
 from monitor.geometry import Grid
 from monitor.imaging.distance import resample, signed_distance_mm
 from monitor.model import Float32Array, FloatArray, IceSegmentation, PhaseKind, Reason
-from monitor.prediction import ensemble
+from monitor.prediction import dose, ensemble
 from monitor.prediction.anchor import MAX_SHIFT_MM, anchored_temperature_degc
 from monitor.prediction.drift import Drift, observed
 from monitor.prediction.ensemble import Prior
@@ -83,9 +83,10 @@ class Estimate:
     """``theta`` is the ensemble, ``prior`` what it began as; ``predicted`` (member, n) is what it says of
     each of ``seen``.
     ``free`` is its own course at the last scan, ``state`` the same with the measured surface: where a
-    forecast starts. Both hold the mean first, then the members. ``nominal``: the mean's own course at each
-    of ``seen``. ``stopped``: since when each needle no longer cools. ``drifts``: what no parameter
-    explained, in freezes and in thaws."""
+    forecast starts, with a history that begins there. Both hold the mean first, then the members.
+    ``nominal``: the mean's own course at each of ``seen``. ``stopped``: since when each needle no longer
+    cools. ``past``: what the tissue had been through by the last measured scan. ``drifts``: what no
+    parameter explained, in freezes and in thaws."""
 
     volume_id: str | None
     prior: Prior
@@ -93,6 +94,7 @@ class Estimate:
     free: State
     state: State
     stopped: Stopped
+    past: dose.Past
     seen: tuple[Seen, ...] = ()
     predicted: tuple[FloatArray, ...] = ()
     nominal: tuple[State, ...] = ()
@@ -111,8 +113,9 @@ class Estimate:
 def first_estimate(prior: Prior, make: MakeProblem, engine: Engine) -> Estimate:
     """Body temperature everywhere, the parameters as they are before any scan."""
     theta = ensemble.drawn(prior)
-    state = engine.initial(make(ensemble.members(theta)), BODY_DEGC)
-    return Estimate(None, prior, theta, state, state, (math.inf,) * len(prior.cooling))
+    state = engine.initial(make(ensemble.members(theta)), BODY_DEGC, history=True)
+    free, running = replace(state, history=None), (math.inf,) * len(prior.cooling)
+    return Estimate(None, prior, theta, free, state, running, dose.none(state))
 
 
 def assimilated(
@@ -135,7 +138,8 @@ def assimilated(
     if edge is not None and len(edge.points_lps_mm) >= s.least_points:
         e = _learned(e, Seen(free.time_s, edge, _variance_mm2(edge, s)), make, grid, engine, s)
     e = _with_drift(e, before, ice, kind, make, grid, engine)
-    return _anchored(e, ice, e.problem(make), grid, engine, s)
+    e = _anchored(e, ice, e.problem(make), grid, engine, s)
+    return _with_dose(e, before, ice, kind, make, grid, engine)
 
 
 def _with_drift(
@@ -268,12 +272,35 @@ def _anchored(
         anchored_temperature_degc(t, f, measured_mm + o, grid, thawed_degc)
         for t, f, o in zip(temperature, fraction, offsets_mm, strict=True)
     ]
-    state = engine.initial(problem, np.stack([m[0] for m in moved]), e.free.time_s)
+    degc = np.stack([m[0] for m in moved])
+    state = engine.initial(problem, degc, e.free.time_s, history=True)
     if e.free.perfused_from_s is not None and state.perfused_from_s is not None:
         # Where the model has thawed and the scan shows no ice, blood stays off.
         still_off = np.maximum(e.free.perfused_from_s, state.perfused_from_s)
         state = replace(state, perfused_from_s=still_off)
     return replace(e, state=state, reasons=_disagreement(moved[0][1]))
+
+
+def _with_dose(
+    e: Estimate,
+    before: Estimate,
+    ice: IceSegmentation,
+    kind: PhaseKind,
+    make: MakeProblem,
+    grid: Grid,
+    engine: Engine,
+) -> Estimate:
+    """What the tissue has been through since the scan ``before``, from its measured surface on with the
+    needles that are now known to cool; up to the first scan, all of it with what that has taught."""
+    if before.volume_id is None:
+        problem = e.problem(make)
+        start = engine.initial(problem, BODY_DEGC, history=True)
+    else:
+        problem, start = halted(make(before.members), e.stopped), before.state
+    reached = dose.advanced(engine, problem, start, e.state.time_s)
+    fraction, measured_mm = _fraction(problem, reached, engine), _measured_on(ice, grid)
+    past = dose.at_scan(before.past, reached, fraction, e.state, measured_mm, kind, grid)
+    return replace(e, past=past)
 
 
 def _offsets_mm(count: int, sd_mm: float, seed: int) -> Float32Array:

@@ -8,16 +8,20 @@ change: the same estimate gives the same forecast.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
-from gpu_kernels.engine import Engine, Problem, State
+from gpu_kernels.engine import Engine, History, Problem, State
 from monitor.config import Config
 from monitor.geometry import FloatArray, Grid
 from monitor.model import Float32Array, Forecast, PhaseKind, Reason, Status, StructureForecast
+from monitor.prediction import dose
 from monitor.prediction.drift import Drift, asked_at, moved
 from monitor.prediction.estimate import Estimate
+from monitor.prediction.sampling import by_voxel, weights
 from monitor.prediction.setup import driven
 from monitor.prediction.stopping import Stopped
 
@@ -33,33 +37,51 @@ _HARDLY_ANY = 0.1
 _MOST_POINTS = 4000
 
 
+# The surface at a limit: points 2 to 3 mm apart, between which a ball of ice hides a quarter of a millimetre.
+_LIMIT_POINTS = 1500
+# Volumes are asked at fewer: a share of them is then known to 2 %.
+_VOLUME_POINTS = 800
+# Nowhere warmer than this, in no member, is there an isotherm of interest: bands and drift stop there.
+_OF_INTEREST_DEGC = 12.0
+
+
 @dataclass(frozen=True)
 class Target:
-    """Points (n, 3) LPS mm that have to freeze: the lesion's, and those of lesion plus margin; and by
-    name those of structures that must not."""
+    """Points (n, 3) LPS mm that have to freeze: the lesion's, and those of lesion plus margin; by name
+    those of structures that must not; for each of these the surface at its limit around it; and points
+    that stand for equal volumes of the lesion, and of lesion plus margin."""
 
     lesion_lps_mm: FloatArray
     margin_lps_mm: FloatArray
     structures_lps_mm: tuple[tuple[str, FloatArray], ...] = ()
+    limits_lps_mm: tuple[FloatArray, ...] = ()
+    volumes_lps_mm: tuple[tuple[str, FloatArray], ...] = ()
 
 
 @dataclass(frozen=True)
 class Output:
-    """One time of a forecast: the nominal temperature, the share of the members that are frozen there
-    (z, y, x), and by member: the least frozen point of lesion and margin, and of each structure the
-    most frozen and the coldest."""
+    """One time of a forecast: the nominal temperature, the share of the members that are frozen there,
+    the middle 80 % of their temperatures, what the nominal one has been through (z, y, x); and by member:
+    the least frozen point of lesion and margin, of each structure the most frozen and the coldest, of what
+    lies at its limit the most frozen, and of each volume what it has been through (``dose.summary``)."""
 
     nominal_degc: Float32Array
     probability: Float32Array
+    band_degc: npt.NDArray[np.float16]
+    dose: History
     least_lesion: FloatArray
     least_margin: FloatArray
     most_structure: tuple[FloatArray, ...]
     coldest_degc: tuple[FloatArray, ...]
+    most_limit: tuple[FloatArray, ...]
+    volumes: tuple[FloatArray, ...]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A forecast being computed, a few outputs at a time, so that a new scan never waits for it."""
+    """A forecast being computed, a few outputs at a time, so that a new scan never waits for it.
+    ``past``: the dose of the nominal member up to the last scan (z, y, x); ``volumes_past``: every
+    member's at the points of the target's volumes (n, member)."""
 
     problem: Problem
     grid: Grid
@@ -68,6 +90,8 @@ class Job:
     state: State
     times_s: tuple[float, ...]
     kind: PhaseKind
+    past: History
+    volumes_past: tuple[History, ...]
     drift: Drift | None = None
     outputs: tuple[Output, ...] = ()
 
@@ -84,16 +108,38 @@ def begin_forecast(
     near = np.arange(0.0, NEAR_S, OUTPUT_EVERY_S)
     far = np.arange(NEAR_S, HORIZON_S + 1.0, 2.0 * OUTPUT_EVERY_S)
     times_s = tuple(float(estimate.state.time_s + t) for t in (*near, *far))
-    drift = estimate.drifts.get(kind)
-    return Job(problem, grid, _thinned(target), estimate, estimate.state, times_s, kind, drift)
+    target, before = _thinned(target), estimate.past.joined
+    members = dose.mapped(before, lambda field: field[_members(field)])
+    return Job(
+        problem,
+        grid,
+        target,
+        estimate,
+        estimate.state,
+        times_s,
+        kind,
+        past=dose.mapped(before, lambda field: field[0]),
+        volumes_past=tuple(
+            dose.at_points(members, weights(grid.to_index_zyx(points), grid))
+            for _, points in target.volumes_lps_mm
+        ),
+        drift=estimate.drifts.get(kind),
+    )
 
 
 def _thinned(target: Target) -> Target:
-    def some(points: FloatArray) -> FloatArray:
-        return points[:: max(1, -(-len(points) // _MOST_POINTS))]
+    def some(points: FloatArray, most: int = _MOST_POINTS) -> FloatArray:
+        return points[:: max(1, -(-len(points) // most))]
 
     structures = tuple((name, some(points)) for name, points in target.structures_lps_mm)
-    return Target(some(target.lesion_lps_mm), some(target.margin_lps_mm), structures)
+    return replace(
+        target,
+        lesion_lps_mm=some(target.lesion_lps_mm),
+        margin_lps_mm=some(target.margin_lps_mm),
+        structures_lps_mm=structures,
+        limits_lps_mm=tuple(some(p, _LIMIT_POINTS) for p in target.limits_lps_mm),
+        volumes_lps_mm=tuple((n, some(p, _VOLUME_POINTS)) for n, p in target.volumes_lps_mm),
+    )
 
 
 def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
@@ -108,22 +154,57 @@ def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
 def _output(job: Job, state: State, engine: Engine) -> Output:
     degc = np.asarray(engine.temperature_degc(job.problem, state), np.float32)
     fraction = np.asarray(engine.frozen_fraction(job.problem, state), np.float32)
-    members = slice(1, None) if len(fraction) > 1 else slice(None)
+    members = _members(fraction)
     elapsed_s = state.time_s - job.times_s[0]
+    since = dose.since_scan(job.estimate.past, state)
+    cold = _cold(since)
 
-    def at(field: Float32Array, points: FloatArray) -> FloatArray:
-        return _at(field[members], job.grid, asked_at(points, job.drift, elapsed_s, job.grid))
+    def there(field: Float32Array) -> Float32Array:
+        return moved(field, job.drift, elapsed_s, job.grid, cold)
 
-    structures = [points for _, points in job.target.structures_lps_mm]
+    def at(points: FloatArray) -> Any:
+        asked = asked_at(points, job.drift, elapsed_s, job.grid)
+        return weights(job.grid.to_index_zyx(asked), job.grid)
+
+    frozen, cooled = by_voxel(fraction[members]), by_voxel(degc[members])
+    through = dose.mapped(since, lambda field: field[members])
+    structures = [at(points) for _, points in job.target.structures_lps_mm]
     probability = (fraction[members] >= 0.5).mean(0, dtype=np.float32)
     return Output(
-        nominal_degc=moved(degc[0], job.drift, elapsed_s, job.grid),
-        probability=moved(probability, job.drift, elapsed_s, job.grid),
-        least_lesion=at(fraction, job.target.lesion_lps_mm).min(axis=1),
-        least_margin=at(fraction, job.target.margin_lps_mm).min(axis=1),
-        most_structure=tuple(at(fraction, p).max(axis=1, initial=0.0) for p in structures),
-        coldest_degc=tuple(at(degc, p).min(axis=1, initial=np.inf) for p in structures),
+        nominal_degc=there(degc[0]),
+        probability=there(probability),
+        band_degc=there(_band_degc(degc[members], cold)).astype(np.float16),
+        dose=dose.joined(job.past, dose.mapped(since, lambda field: there(field[0]))),
+        least_lesion=(at(job.target.lesion_lps_mm) @ frozen).min(axis=0),
+        least_margin=(at(job.target.margin_lps_mm) @ frozen).min(axis=0),
+        most_structure=tuple((s @ frozen).max(axis=0, initial=0.0) for s in structures),
+        coldest_degc=tuple((s @ cooled).min(axis=0, initial=np.inf) for s in structures),
+        most_limit=tuple(
+            (at(points) @ frozen).max(axis=0, initial=0.0) for points in job.target.limits_lps_mm
+        ),
+        volumes=tuple(
+            dose.summary(dose.joined(past, dose.at_points(through, at(points))))
+            for (_, points), past in zip(job.target.volumes_lps_mm, job.volumes_past, strict=True)
+        ),
     )
+
+
+def _members(field: npt.NDArray[Any]) -> slice:
+    """All but the mean, which is alone where there are no others."""
+    return slice(1, None) if len(field) > 1 else slice(None)
+
+
+def _cold(since: History) -> npt.NDArray[np.bool_]:
+    """Where any member has been cold enough to matter, and one voxel around."""
+    cold = (since.min_degc < _OF_INTEREST_DEGC).any(axis=0)
+    return np.asarray(ndimage.binary_dilation(cold))
+
+
+def _band_degc(degc: Float32Array, where: npt.NDArray[np.bool_]) -> Float32Array:
+    """(2, z, y, x): the middle 80 % of the members; elsewhere their mean."""
+    band = np.repeat(degc.mean(0, keepdims=True), 2, axis=0)
+    band[:, where] = np.quantile(degc[:, where], [_LOW, _HIGH], axis=0)
+    return band
 
 
 def finish_forecast(
@@ -151,14 +232,31 @@ def finish_forecast(
             for i, (name, _) in enumerate(job.target.structures_lps_mm)
         ),
         kind=job.kind,
+        colder_degc=np.stack([o.band_degc[0] for o in job.outputs]),
+        warmer_degc=np.stack([o.band_degc[1] for o in job.outputs]),
+        covered=_share(margin),
+        dose=dose.map_of([o.dose for o in job.outputs]),
+        bodies=tuple(
+            dose.body_dose(name, [o.volumes[i] for o in job.outputs], _LOW, _HIGH)
+            for i, (name, _) in enumerate(job.target.volumes_lps_mm)
+        ),
     )
+
+
+def _share(fraction: FloatArray) -> tuple[float, ...]:
+    """Of values (time, member), the share of the members at each time that are frozen; NaN is told."""
+    share = np.where(np.isfinite(fraction).all(1), (fraction >= 0.5).mean(1), np.nan)
+    return tuple(float(v) for v in share)
 
 
 def _structure(job: Job, number: int, name: str, elapsed_s: FloatArray) -> StructureForecast:
     most = np.array([o.most_structure[number] for o in job.outputs])
     last_degc = job.outputs[-1].coldest_degc[number]
     low, high = (float(np.quantile(last_degc, q)) for q in (_LOW, _HIGH))
-    return StructureForecast(name, interval_s(elapsed_s, most), (low, high))
+    infringed: tuple[float, ...] = ()
+    if job.target.limits_lps_mm:
+        infringed = _share(np.maximum(most, [o.most_limit[number] for o in job.outputs]))
+    return StructureForecast(name, interval_s(elapsed_s, most), (low, high), infringed)
 
 
 def _failing(stopped: Stopped, config: Config) -> tuple[Reason, ...]:
@@ -185,13 +283,6 @@ def edge_degc(config: Config) -> float:
     """Where half of the organ's water is frozen: the middle of its mushy zone."""
     tissue = config.organ.tissue
     return 0.5 * (tissue.solidus_degc + tissue.liquidus_degc)
-
-
-def _at(field: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> FloatArray:
-    """(member, n): a field (member, z, y, x) at points."""
-    index = np.moveaxis(grid.to_index_zyx(points_lps_mm), -1, 0)
-    values = [ndimage.map_coordinates(f, index, order=1, mode="nearest") for f in field]
-    return np.array(values, float).reshape(len(field), len(points_lps_mm))
 
 
 def interval_s(elapsed_s: FloatArray, frozen: FloatArray) -> tuple[float, float] | None:

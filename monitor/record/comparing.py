@@ -40,6 +40,7 @@ NOT_COMPARED = frozenset(
         "listener_failed",
         "association_refused",
         "alarm_raised",
+        "alarm_acknowledged",
         "alarm_cleared",
         "operator",
         "process_restarted",

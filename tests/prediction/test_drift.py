@@ -58,6 +58,17 @@ def test_a_miss_on_all_sides_is_carried_on_when_it_came_twice(
     assert radius_mm(later, (1.0, 0.0, 0.0)) == pytest.approx(15.0 - lasting_mm, abs=0.3)
 
 
+def test_several_fields_move_alike_and_only_where_they_are_told() -> None:
+    drift = observed(BITTEN, BALL, 180.0, GRID)
+    inside = BALL < 20.0
+    both = moved(np.stack([BALL, 2.0 * BALL]), drift, 180.0, GRID, inside)
+    whole = moved(BALL, drift, 180.0, GRID)
+    np.testing.assert_array_equal(both[0][inside], whole[inside])
+    np.testing.assert_array_equal(both[0][~inside], BALL[~inside])
+    np.testing.assert_allclose(both[1][inside], 2.0 * whole[inside], atol=1e-4)
+    assert np.abs(whole - BALL)[inside].max() > 0.5
+
+
 def test_nothing_to_compare_is_no_drift() -> None:
     none = np.full_like(BALL, np.inf)
     assert observed(none, BALL, 180.0, GRID) is None

@@ -78,7 +78,9 @@ def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
     problem = make_problem(config, GRID, label, FREEZE, estimate.members)
     points = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [-6.0, 0.0, 0.0], [0.0, 0.0, 6.0]])
     near, far = np.array([[14.0, 0.0, 0.0]]), np.array([[30.0, 30.0, 30.0]])
-    target = Target(points, points * 2.0, (("bowel", near), ("bone", far)))
+    target = Target(
+        points, points * 2.0, (("bowel", near), ("bone", far)), (near - [5.0, 0, 0], far)
+    )
     job = begin_forecast(problem, estimate, GRID, target, PhaseKind.FREEZE)
     while not job.done:
         job = advance_forecast(job, engine, 5)
@@ -101,6 +103,34 @@ def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
     assert low < bowel.time_to_contact_s[0] < bowel.time_to_contact_s[1]
     assert bone.time_to_contact_s is None
     assert bowel.coldest_degc[0] < bowel.coldest_degc[1] < bone.coldest_degc[0]
+    assert list(bowel.infringed) == sorted(bowel.infringed)
+    assert len(bowel.infringed) == len(forecast.covered) == len(forecast.times_utc_s)
+    elapsed = np.array(forecast.times_utc_s) - 1000.0
+    at_limit = float(np.interp(0.5, bowel.infringed, elapsed))
+    assert 30.0 < at_limit < bowel.time_to_contact_s[0]  # 5 mm before it is reached
+    assert set(bone.infringed) == {0.0}
+
+
+def test_bands_hold_the_middle_of_the_members_for_every_isotherm(config: Config) -> None:
+    engine = CpuEngine()
+    label = np.zeros(GRID.shape_zyx, np.uint8)
+    estimate = first_estimate(
+        prior_of(config), lambda m: make_problem(config, GRID, label, FREEZE, m), engine
+    )
+    problem = make_problem(config, GRID, label, FREEZE, estimate.members)
+    target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
+    job = begin_forecast(problem, estimate, GRID, target, PhaseKind.FREEZE)
+    job = advance_forecast(job, engine, 11)
+    degc = np.asarray(engine.temperature_degc(problem, job.state))[1:]
+    colder, warmer = job.outputs[-1].band_degc
+    for isotherm_degc in (0.0, -20.0, -40.0):
+        share = (degc < isotherm_degc).mean(0)
+        assert (share > 0.5).any()
+        assert (share[colder < isotherm_degc] > 0.05).all()
+        assert (share[warmer < isotherm_degc] > 0.85).all()
+        assert (colder < isotherm_degc)[share > 0.15].all()
+        assert (warmer < isotherm_degc)[share > 0.95].all()
+        assert (warmer < isotherm_degc).sum() < (colder < isotherm_degc).sum()
 
 
 def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:

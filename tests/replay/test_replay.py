@@ -16,6 +16,7 @@ import pytest
 
 from gpu_kernels.select import open_engine
 from monitor.cli import main
+from monitor.decision.alarm_states import ACKNOWLEDGED, CLEARED, RAISED
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.record.comparing import NOT_COMPARED, RESULTS, tolerances_of
 from monitor.record.events import INPUT_KINDS
@@ -345,5 +346,6 @@ def test_a_replay_knows_every_kind_that_the_program_writes() -> None:
     sources = (ROOT / "monitor").rglob("*.py")
     pattern = r"(?:\bLine|\bjournal|_journal_alarm)\(\s*\"(\w+)\""
     written = {k for p in sources for k in re.findall(pattern, p.read_text(encoding="utf-8"))}
+    written |= {RAISED, ACKNOWLEDGED, CLEARED}
     assert {"phase", "timing", "alarm_raised", "instance_rejected"} <= written
     assert written <= KNOWN
