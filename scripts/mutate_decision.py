@@ -304,6 +304,7 @@ class _Run:
         if self.process.is_alive() and time.monotonic() > self._until:
             self.process.kill()
             self.process.join()
+            print(f"out of time: {self.mutant.name}", file=sys.stderr, flush=True)
         return not self.process.is_alive()
 
 
