@@ -7,6 +7,7 @@ number is rounded towards the safe side; no line holds patient data.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from monitor.model import Alarm, Priority
@@ -70,6 +71,45 @@ def _assessment(f: _Fields) -> str:
     )
 
 
+def _forecast(f: _Fields) -> str | None:
+    """When to scan next, and what the cold has done: by the model, never measured."""
+    due, start = f["next_scan"], datetime.fromisoformat(f["start"])
+    if due is None:
+        return None
+
+    def after(at: str) -> str:
+        return formats.clock(max((datetime.fromisoformat(at) - start).total_seconds(), 0.0))
+
+    decided = due["decision"] and _DECISIONS[due["decision"]].format(due["structure"])
+    asked_by = decided if due["asked_by"] == "decision" else _ASKED_BY[due["asked_by"]]
+    then = f"; {decided} at {after(due['decision_at'])}" if decided and asked_by != decided else ""
+    lesion = next((b for b in f["dose"] if b["body"] == "lesion"), None)
+    cold = "" if lesion is None else f"; predicted so far, of the lesion: {_reached(lesion)}"
+    when = "now" if due["asked_by"] == "unmeasured" else f"{after(due['at'])} after it"
+    return f"{f['from_volume_id'] or 'start'}: next scan {when} ({asked_by}){then}{cold}"
+
+
+def _reached(body: _Fields) -> str:
+    """Shares at the low and the high end of their intervals."""
+    return ", ".join(
+        f"{formats.percent_range(*body['so_far'][name]) or 'unknown'} below {limit} °C once"
+        for name, limit in (("reached_20", "-20"), ("reached_40", "-40"))
+    )
+
+
+_ASKED_BY = {
+    "image_age": "the image is too old then",
+    "unmeasured": "the last one told nothing",
+    "horizon": "nothing to decide before",
+}
+_DECISIONS = {
+    "covered": "margin covered?",
+    "perhaps_covered": "margin ever covered?",
+    "limit": "ice at the limit of {}?",
+    "phase_end": "end of the phase",
+}
+
+
 def _margin(f: _Fields) -> str:
     if f["min_margin_mm"] is None:
         return "not known"
@@ -119,6 +159,7 @@ _LINES: dict[str, Callable[[_Fields], str | None]] = {
     "volume_completed": _volume,
     "instance_rejected": _rejected,
     "assessment": _assessment,
+    "forecast": _forecast,
     "alarm_raised": lambda f: f"Alarm: {_alarm(f)}",
     "alarm_acknowledged": lambda f: f"Alarm acknowledged: {_alarm(f)}",
     "alarm_cleared": lambda f: f"Alarm over{_unseen(f)}: {_alarm(f)}",

@@ -59,6 +59,8 @@ from monitor.procedure import Procedure
 
 # Forecast times computed before the queue is looked at again.
 _OUTPUTS_AT_ONCE = 4
+# Two times this close are the same one, reckoned differently.
+_SAME_S = 0.01
 
 # --------------------------------------------------------------------------- events
 
@@ -421,9 +423,9 @@ def next_scan_known(state: State, procedure: Procedure, now_utc_s: float) -> Nex
         return None
     f = state.forecast
     newest_utc_s = max(
-        state.progress.started_utc_s[0], state.volume.acquired_utc_s if state.volume else 0
+        state.progress.started_utc_s[0], state.volume.acquired_utc_s if state.volume else 0.0
     )
-    if f is None or f.kind is not kind or not f.start_utc_s >= newest_utc_s - 0.5:
+    if f is None or f.kind is not kind or not f.start_utc_s >= newest_utc_s - _SAME_S:
         return NextScan(now_utc_s, "unmeasured")
     return f.next_scan
 

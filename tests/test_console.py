@@ -42,6 +42,37 @@ def test_a_summary_without_truth_or_ice_has_dashes() -> None:
     assert words(row) == "v002 99.9 (—) % 43.1 (—) % — (—) mm 14.3 (—) ml OK"
 
 
+FORECAST: dict[str, Any] = {
+    "from_volume_id": "v003",
+    "start": "2026-01-05T10:00:00.000Z",
+    "next_scan": {
+        "at": "2026-01-05T10:03:30.000Z",
+        "asked_by": "image_age",
+        "decision": "limit",
+        "decision_at": "2026-01-05T10:07:10.500Z",
+        "structure": "bowel",
+    },
+    "dose": [{"body": "lesion", "so_far": {"reached_20": [0.719, 0.85], "reached_40": [0.0, 0.2]}}],
+}
+
+
+def test_a_forecast_says_when_to_scan_next_and_why() -> None:
+    assert line("forecast", FORECAST) == (
+        "v003: next scan 03:30 after it (the image is too old then); ice at the limit of bowel? at "
+        "07:10; predicted so far, of the lesion: 71–85 % below -20 °C once, 0–20 % below -40 °C once"
+    )
+    decided = {**FORECAST["next_scan"], "asked_by": "decision", "decision": "covered"}
+    said = line("forecast", {**FORECAST, "next_scan": decided, "dose": []})
+    assert said == "v003: next scan 03:30 after it (margin covered?)"
+    nothing = {**decided, "asked_by": "unmeasured", "decision": None, "decision_at": None}
+    said = line("forecast", {**FORECAST, "next_scan": nothing, "dose": []})
+    assert said == "v003: next scan now (the last one told nothing)"
+    unknown = [{"body": "lesion", "so_far": {"reached_20": [None, 0.2], "reached_40": [0.0, 0.1]}}]
+    said = line("forecast", {**FORECAST, "dose": unknown})
+    assert said is not None
+    assert "unknown below -20 °C" in said
+
+
 def test_what_cannot_be_trusted_says_why() -> None:
     why = [{"code": "edge_hidden", "text": "Half of the edge is hidden."}]
     doubted = {**ASSESSMENT, "status": "DEGRADED", "reasons": why, "time_to_margin_s": (130.0, 170)}

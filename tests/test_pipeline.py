@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from gpu_kernels.select import open_engine
+from monitor.decision.protocol import Progress
 from monitor.geometry import SliceGeometry
-from monitor.model import CtVolume, PhaseKind, Status, StructureDistance
+from monitor.model import CtVolume, Forecast, NextScan, PhaseKind, Status, StructureDistance
 from monitor.opening import open_case
-from monitor.pipeline import OperatorAct, State, Tick, due, initial_state, step
+from monitor.pipeline import OperatorAct, State, Tick, due, initial_state, next_scan_known, step
 from monitor.procedure import Procedure
 from tests.intake.intake_helpers import ct_slice
 
@@ -99,3 +100,41 @@ def test_only_a_tick_that_is_due_does_anything(tmp_path: Path) -> None:
         mattered += bool(outputs)
         state = after
     assert mattered == 2 + len(plan.config.protocol.phases)
+
+
+def frozen_since(plan: Procedure, start_utc_s: float) -> State:
+    """A freeze that runs, with the forecast of a scan three minutes into it."""
+    made = Forecast(
+        "v002", start_utc_s + 180.0, plan.prediction_grid, (start_utc_s + 180.0,),
+        np.zeros((1, *plan.prediction_grid.shape_zyx), np.float32), -4.5, None, None, "cpu",
+        kind=PhaseKind.FREEZE, next_scan=NextScan(start_utc_s + 390.0, "image_age"),
+    )  # fmt: skip
+    return replace(
+        initial_state(plan),
+        progress=Progress((start_utc_s,)),
+        volume=volume("v002", start_utc_s + 180.0),
+        forecast=made,
+    )
+
+
+def test_the_next_scan_is_the_forecasts_while_it_is_of_the_latest_scan(tmp_path: Path) -> None:
+    plan = procedure(tmp_path)
+    state = frozen_since(plan, 1000.0)
+    assert next_scan_known(state, plan, 1200.0) == NextScan(1390.0, "image_age")
+    at_once = NextScan(1200.0, "unmeasured")
+    newer = replace(state, volume=volume("v003", 1190.0))
+    assert next_scan_known(newer, plan, 1200.0) == at_once
+    assert next_scan_known(replace(newer, forecast_wanted=True), plan, 1200.0) is None
+    assert next_scan_known(replace(state, forecast=None), plan, 1200.0) == at_once
+    assert state.forecast is not None
+    of_a_thaw = replace(state, forecast=replace(state.forecast, kind=PhaseKind.THAW))
+    assert next_scan_known(of_a_thaw, plan, 1200.0) == at_once
+    unknown = replace(state, forecast=replace(state.forecast, start_utc_s=float("nan")))
+    assert next_scan_known(unknown, plan, 1200.0) == at_once
+
+
+def test_no_scan_is_asked_for_before_and_after_the_procedure(tmp_path: Path) -> None:
+    plan = procedure(tmp_path)
+    assert next_scan_known(initial_state(plan), plan, 0.0) is None
+    over = replace(frozen_since(plan, 1000.0), progress=Progress((1000.0,), ended_utc_s=1100.0))
+    assert next_scan_known(over, plan, 1200.0) is None

@@ -41,6 +41,7 @@ from monitor.prediction.forecast import (
     interval_s,
 )
 from monitor.prediction.setup import driven, make_problem, tissue_labels
+from monitor.prediction.unexplained import spread
 from monitor.procedure import Procedure
 
 # The makers' planning ellipsoids at 0 °C after ten minutes in gel: width and length, mm (IceSeed and
@@ -257,7 +258,9 @@ class _Course:
         drift = self.estimate.drifts.get(case.kind_at(scan.at_s))
         elapsed_s = scan.at_s - self.estimate.state.time_s
         fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
-        fraction = np.stack([moved(f, drift, elapsed_s, case.grid) for f in fraction])
+        nominal_degc = np.asarray(engine.temperature_degc(problem, state)[0], np.float32)
+        fraction[1:] = spread(fraction[1:], nominal_degc, elapsed_s, case.grid)
+        fraction = moved(fraction, drift, elapsed_s, case.grid)
         plain = np.asarray(engine.frozen_fraction(self.plain, self.plain_state)[0], np.float32)
         levels = {
             "forecast": case.fine(fraction[0]),

@@ -24,6 +24,7 @@ from monitor.prediction.estimate import Estimate
 from monitor.prediction.sampling import by_voxel, weights
 from monitor.prediction.setup import driven
 from monitor.prediction.stopping import Stopped
+from monitor.prediction.unexplained import spread
 
 HORIZON_S = 900.0
 # Outputs as far as the next scan, and half as many beyond.
@@ -156,6 +157,7 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     fraction = np.asarray(engine.frozen_fraction(job.problem, state), np.float32)
     members = _members(fraction)
     elapsed_s = state.time_s - job.times_s[0]
+    fraction = spread(fraction[members], degc[0], elapsed_s, job.grid)
     since = dose.since_scan(job.estimate.past, state)
     cold = _cold(since)
 
@@ -166,10 +168,10 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
         asked = asked_at(points, job.drift, elapsed_s, job.grid)
         return weights(job.grid.to_index_zyx(asked), job.grid)
 
-    frozen, cooled = by_voxel(fraction[members]), by_voxel(degc[members])
+    frozen, cooled = by_voxel(fraction), by_voxel(degc[members])
     through = dose.mapped(since, lambda field: field[members])
     structures = [at(points) for _, points in job.target.structures_lps_mm]
-    probability = (fraction[members] >= 0.5).mean(0, dtype=np.float32)
+    probability = (fraction >= 0.5).mean(0, dtype=np.float32)
     return Output(
         nominal_degc=there(degc[0]),
         probability=there(probability),

@@ -122,6 +122,7 @@ class Readouts(Panel):
             model.time_left,
             model.structure,
             model.last_ct,
+            model.next_ct,
             model.simulation,
         )
 
@@ -136,15 +137,15 @@ class Readouts(Panel):
         )
         for readout, top, size, noted in places:
             self._readout(painter, readout, top * stretch, size, noted)
-        self._rule(painter, 726 * stretch)
-        self._last_ct(painter, model.last_ct, 738 * stretch)
-        style.draw_text(
-            painter,
-            self.box(24, 806 * stretch, 520, 40),
-            model.simulation,
-            30 * self.scale,
-            "label",
-        )
+        self._rule(painter, 716 * stretch)
+        self._last_ct(painter, model.last_ct, 722 * stretch)
+        for words, top, size, tone in (
+            (model.next_ct.value, 776, 34, model.next_ct.tone),
+            (model.next_ct.note, 810, 24, "label"),
+            (model.simulation, 833, 24, "label"),
+        ):
+            box = self.box(24, top * stretch, 520, 1.1 * size)
+            style.draw_text(painter, box, words, size * self.scale, tone)
 
     def _readout(self, painter: QPainter, r: Readout, top: float, size: float, noted: bool) -> None:
         k, w = self.scale, self.width_du - 40
@@ -158,7 +159,7 @@ class Readouts(Panel):
             )
 
     def _last_ct(self, painter: QPainter, r: Readout, top: float) -> None:
-        box, name = self.box(16, top, self.width_du - 32, 58), r.tone
+        box, name = self.box(16, top, self.width_du - 32, 52), r.tone
         if name == "alarm_medium":
             painter.fillRect(box, style.colour(name))
             name = "alarm_medium_text"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from monitor.model import Assessment, Snapshot, Status, StructureDistance
+from monitor.model import Assessment, NextScan, Snapshot, Status, StructureDistance
 from monitor.view import formats
 from monitor.view.formats import UNKNOWN
 from monitor.view.translations import body_name, text
@@ -97,6 +97,25 @@ def structure(a: Assessment | None, tone: str, language: str) -> Readout:
     if value == UNKNOWN:
         return Readout(label, UNKNOWN, tone="dim")
     return Readout(label, _doubted(a, value), tone=tone)
+
+
+def next_ct(due: NextScan | None, now_utc_s: float, language: str) -> Readout:
+    """When a scan is next worth taking, and for what; a time that is not known or is past is now."""
+    if due is None:
+        return Readout("", text(language, "next_ct_off"), tone="dim")
+    decided = due.asked_by == "decision"
+    why = _decision(due, language) if decided else text(language, f"next.{due.asked_by}")
+    if not decided and due.decision_utc_s is not None:
+        clock = formats.clock(due.decision_utc_s - now_utc_s)
+        why = f"{why} · {_decision(due, language)} {clock}"
+    left_s = due.at_utc_s - now_utc_s
+    if not left_s > 0.0:
+        return Readout("", text(language, "next_ct_now"), why)
+    return Readout("", text(language, "next_ct", clock=formats.clock(left_s)), why)
+
+
+def _decision(due: NextScan, language: str) -> str:
+    return text(language, f"next.{due.decision}", name=body_name(language, due.name))
 
 
 def _doubted(a: Assessment, value: str) -> str:

@@ -83,6 +83,7 @@ class ScreenModel:
     time_left: Readout
     structure: Readout
     last_ct: Readout
+    next_ct: Readout
     simulation: str
     alarm: AlarmLine | None
     frame: str | None
@@ -136,6 +137,7 @@ def screen_model(inputs: Inputs) -> ScreenModel:
             text(language, "last_ct", age=formats.clock(age_s)),
             tone="alarm_medium" if tone == "old" else "text",
         ),
+        next_ct=_next_ct(inputs, state),
         simulation=_simulation(snapshot, layers, language),
         alarm=alarm_line(_alarms(inputs, state, age_s), age_s, language),
         frame=_frame(state),
@@ -299,6 +301,12 @@ def _time_left(inputs: Inputs, state: State, shown: Assessment | None, goal: str
     freezing = s is not None and s.phase.kind is PhaseKind.FREEZE
     fresh = None if state in _GREY else shown
     return readouts.time_left(fresh, freezing, inputs.now_utc_s, goal, inputs.language)
+
+
+def _next_ct(inputs: Inputs, state: State) -> Readout:
+    s = inputs.snapshot
+    told = None if s is None or state in _BLANK | {State.CORE_SILENT} else s.next_scan
+    return readouts.next_ct(told, inputs.now_utc_s, inputs.language)
 
 
 def _simulation(s: Snapshot | None, layers: Layers, language: str) -> str:

@@ -10,8 +10,9 @@ import pytest
 import view_samples as samples
 from view_samples import NOW
 
-from monitor.model import Alarm, Phase, PhaseKind, Priority, Reason, Snapshot, Status
+from monitor.model import Alarm, NextScan, Phase, PhaseKind, Priority, Reason, Snapshot, Status
 from monitor.view.formats import NBSP as N
+from monitor.view.translations import LANGUAGES
 from monitor.view.viewmodel import Inputs, ScreenModel, State, screen_model
 
 DASH = "—"
@@ -56,6 +57,8 @@ def test_normal_english(normal: Snapshot) -> None:
     assert (m.clock, m.clock_of) == ("06:42", "10:00")
     assert m.last_ct.value == "Last CT: 00:48"
     assert m.simulation == "Simulation: CT + 00:48"
+    assert m.next_ct.value == "Next CT in 02:42"
+    assert m.next_ct.note == "image age · margin covered? 07:11"
     assert m.alarm is None
     assert m.frame is None
     assert m.layers.image
@@ -69,6 +72,40 @@ def test_normal_french(normal: Snapshot) -> None:
     assert m.lesion.label == "Lésion couverte (glace)"
     assert m.phase == "Cycle 1 · CONGÉLATION"
     assert m.last_ct.value == "Dernier CT : 00:48"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_reason_for_a_next_scan_has_words(normal: Snapshot, language: str) -> None:
+    for decision in ("covered", "perhaps_covered", "limit", "phase_end"):
+        due = NextScan(NOW + 70.0, "decision", decision, NOW + 70.0, "bile duct")
+        m = look(replace(normal, next_scan=due), language=language).next_ct
+        assert m.value.endswith("01:10")
+        assert m.note
+        assert ("voie biliaire" in m.note) == (decision == "limit" and language == "fr")
+        later = replace(due, asked_by="image_age", decision_utc_s=NOW + 130.0)
+        assert look(replace(normal, next_scan=later), language=language).next_ct.note.endswith(
+            "02:10"
+        )
+    for asked_by in ("image_age", "unmeasured", "horizon"):
+        due = NextScan(NOW + 70.0, asked_by)
+        assert look(replace(normal, next_scan=due), language=language).next_ct.note
+
+
+@pytest.mark.parametrize("at_utc_s", [NOW, NOW - 20.0, math.nan, -math.inf])
+def test_a_next_scan_that_is_due_or_of_no_known_time_is_now(
+    normal: Snapshot, at_utc_s: float
+) -> None:
+    m = look(replace(normal, next_scan=NextScan(at_utc_s, "decision", "covered")))
+    assert m.next_ct.value == "Next CT: now"
+
+
+def test_no_next_scan_is_told_while_none_is_known_or_the_core_is_silent(normal: Snapshot) -> None:
+    for m in (
+        look(replace(normal, next_scan=None)),
+        look(replace(normal, blocked=True)),
+        look(normal, silent_s=5.0),
+    ):
+        assert (m.next_ct.value, m.next_ct.note, m.next_ct.tone) == ("Next CT: —", "", "dim")
 
 
 def test_time_counts_on_between_messages(normal: Snapshot) -> None:

@@ -17,6 +17,7 @@ from monitor.model import (
     ArrayRef,
     Assessment,
     NeedleLine,
+    NextScan,
     Phase,
     PhaseKind,
     Priority,
@@ -171,6 +172,7 @@ def snapshot(folder: Path, geometry: SliceGeometry | None = None, **changes: Any
         forecast_times_utc_s=times,
         forecast_temperature=save(folder, "forecast", fields),
         forecast_edge_degc=-2.0,
+        next_scan=NextScan(NOW + 162.0, "image_age", "covered", NOW + 431.0),
         window_hu=(20.0, 300.0),
     )
     return replace(made, **changes)
@@ -202,6 +204,7 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
         "forecast_grid": None,
         "forecast_times_utc_s": (),
         "forecast_edge_degc": None,
+        "next_scan": None,
     }
     waiting = Phase(PhaseKind.WAITING, 0, None, None)
     no_numbers = {
