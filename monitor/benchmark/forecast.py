@@ -24,7 +24,7 @@ from monitor.benchmark.truth import ScanTruth, Scenario, open_scenarios, read_tr
 from monitor.config import Config, NeedleConfig
 from monitor.decision import protocol
 from monitor.geometry import FloatArray, Grid
-from monitor.imaging.distance import resample
+from monitor.imaging.distance import resample, sample, signed_distance_mm
 from monitor.imaging.measurement import make_reference, measure
 from monitor.imaging.needles import needle_direction
 from monitor.intake.folder import soft_volume, volumes_in
@@ -100,11 +100,13 @@ class EventRow:
 
 @dataclass(frozen=True)
 class _Known:
-    """A scan: when (s since the first freeze began), its truth, and that on the analysis grid."""
+    """A scan: when (s since the first freeze began), its truth, and that on the analysis grid;
+    ``depth_mm``: how deep the least covered point of "lesion" and "margin" lies in the true ice."""
 
     truth: ScanTruth
     at_s: float
     level: FloatArray
+    depth_mm: dict[str, float]
 
 
 def run(
@@ -205,7 +207,18 @@ class _Case:
         index = np.moveaxis(truth.grid.to_index_zyx(points), -1, 0)
         level = ndimage.map_coordinates(truth.level, index, order=1, mode="constant", cval=0.5)
         delay_s = self.config.protocol.start_after_baseline_s or 0.0
-        return _Known(truth, 60.0 * truth.minutes - delay_s, level)
+        return _Known(truth, 60.0 * truth.minutes - delay_s, level, self._depth_mm(level))
+
+    def _depth_mm(self, level: FloatArray) -> dict[str, float]:
+        """From the surface itself: the truth's own margins are in steps of half a millimetre, in which
+        ice late in a freeze takes a minute."""
+        grid, target = self.procedure.analysis_grid, self.procedure.target
+        distance_mm = signed_distance_mm(level.astype(np.float32), grid)
+        bodies = {"lesion": target.lesion_lps_mm, "margin": target.margin_lps_mm}
+        return {
+            name: -float(sample(distance_mm, grid, points, outside=np.inf).max(initial=-np.inf))
+            for name, points in bodies.items()
+        }
 
     def fine(self, fraction: Float32Array) -> Float32Array:
         """½ − frozen fraction on the analysis grid: negative in ice."""
@@ -355,8 +368,7 @@ def _within_band(frozen: list[np.ndarray], true_level: FloatArray, grid: Grid) -
 
 def _with_truth(events: list[EventRow], known: list[_Known], case: _Case) -> list[EventRow]:
     """The events that came true in the freeze they were forecast in, whatever the forecast said: the
-    minimal margin, linear between scans, passes 0 (lesion) or its goal (margin)."""
-    goals = {"lesion": 0.0, "margin": case.config.margin_goal_mm}
+    least covered point's depth, linear between scans, passes 0."""
     whole = case.progress(math.inf)
     phases = protocol.intervals(whole, case.config.protocol, 0.0)
     ends = [(s, e) for kind, s, e in phases if kind is PhaseKind.FREEZE]
@@ -367,12 +379,11 @@ def _with_truth(events: list[EventRow], known: list[_Known], case: _Case) -> lis
         if until_s is None:
             continue
         for a, b in zip(known[at:], known[at + 1 :], strict=False):
-            low, high = a.truth.min_margin_mm, b.truth.min_margin_mm
-            goal = goals[event.what]
-            if b.at_s > until_s or low is None or high is None or low >= goal:
+            low, high = a.depth_mm[event.what], b.depth_mm[event.what]
+            if b.at_s > until_s or not low < 0.0:
                 break
-            if high >= goal:
-                part = (goal - low) / (high - low)
+            if high >= 0.0:
+                part = -low / (high - low) if math.isfinite(low) else 1.0
                 true_s = a.at_s + part * (b.at_s - a.at_s) - known[at].at_s
                 found.append(replace(event, true_s=float(true_s)))
                 break

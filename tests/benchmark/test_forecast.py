@@ -76,9 +76,9 @@ def test_a_procedure_keeps_to_its_protocol(config: Config) -> None:
     assert [(s, e) for _, s, e in whole] == [(0.0, 600.0), (600.0, 900.0), (900.0, 1260.0)]
 
 
-def scan(number: int, at_s: float, margin_mm: float | None) -> bench._Known:
-    truth = SimpleNamespace(number=number, min_margin_mm=margin_mm)
-    return bench._Known(truth, at_s, np.zeros(1))  # type: ignore[arg-type]
+def scan(number: int, at_s: float, margin_mm: float) -> bench._Known:
+    depth_mm = {"lesion": margin_mm, "margin": margin_mm - 5.0}
+    return bench._Known(SimpleNamespace(number=number), at_s, np.zeros(1), depth_mm)  # type: ignore[arg-type]
 
 
 def event(number: int, what: str) -> EventRow:
