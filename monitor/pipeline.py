@@ -437,7 +437,9 @@ def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State
     estimate = _assimilated(state, state.estimate, procedure, engine)
     problem = estimate.problem(lambda m: _problem(state, procedure, m))
     kind = protocol.phase(state.progress, procedure.config.protocol).kind
-    job = begin_forecast(problem, estimate, procedure.prediction_grid, procedure.target, kind)
+    begun = state.progress.started_utc_s
+    grid, target, began_s = procedure.prediction_grid, procedure.target, begun[-1] - begun[0]
+    job = begin_forecast(problem, estimate, grid, target, kind, began_s)
     return replace(state, estimate=estimate, job=job)
 
 

@@ -7,6 +7,7 @@ change: the same estimate gives the same forecast.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +30,8 @@ from monitor.prediction.unexplained import spread
 HORIZON_S = 900.0
 # Outputs as far as the next scan, and half as many beyond.
 OUTPUT_EVERY_S, NEAR_S = 30.0, 300.0
+# And so long after a phase began: cold that comes or goes in seconds does so on no straight line.
+_AFTER_CHANGE_S = (0.0, 10.0, 20.0, 30.0, 45.0)
 # Intervals hold the middle 80 % of the members.
 _LOW, _HIGH = 0.1, 0.9
 # What fewer members than this reach within the horizon is said not to be reached.
@@ -102,13 +105,16 @@ class Job:
 
 
 def begin_forecast(
-    problem: Problem, estimate: Estimate, grid: Grid, target: Target, kind: PhaseKind
+    problem: Problem,
+    estimate: Estimate,
+    grid: Grid,
+    target: Target,
+    kind: PhaseKind,
+    began_s: float = -math.inf,
 ) -> Job:
     """Outputs from the estimate's time to ``HORIZON_S`` past it. ``problem`` has its members; ``kind`` is
-    the phase that runs."""
-    near = np.arange(0.0, NEAR_S, OUTPUT_EVERY_S)
-    far = np.arange(NEAR_S, HORIZON_S + 1.0, 2.0 * OUTPUT_EVERY_S)
-    times_s = tuple(float(estimate.state.time_s + t) for t in (*near, *far))
+    the phase that runs, since ``began_s``."""
+    times_s = _times_s(estimate.state.time_s, began_s)
     target, before = _thinned(target), estimate.past.joined
     members = dose.mapped(before, lambda field: field[_members(field)])
     return Job(
@@ -126,6 +132,14 @@ def begin_forecast(
         ),
         drift=estimate.drifts.get(kind),
     )
+
+
+def _times_s(start_s: float, began_s: float) -> tuple[float, ...]:
+    near = np.arange(0.0, NEAR_S, OUTPUT_EVERY_S)
+    far = np.arange(NEAR_S, HORIZON_S + 1.0, 2.0 * OUTPUT_EVERY_S)
+    changing = began_s - start_s + np.array(_AFTER_CHANGE_S)
+    changing = changing[(changing > 0.0) & (changing < HORIZON_S)]
+    return tuple(float(start_s + t) for t in np.unique([*near, *far, *changing]))
 
 
 def _thinned(target: Target) -> Target:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpu_kernels.cpu import CpuEngine
+from gpu_kernels.engine import Members
 from monitor.case import load_case
 from monitor.config import Config
 from monitor.geometry import Grid
-from monitor.imaging.distance import sample
+from monitor.imaging.distance import sample, signed_distance_mm
 from monitor.model import PhaseKind
 from monitor.prediction.ensemble import prior_of
 from monitor.prediction.estimate import first_estimate
@@ -133,6 +136,23 @@ def test_bands_hold_the_middle_of_the_members_for_every_isotherm(config: Config)
         assert (warmer < isotherm_degc).sum() < (colder < isotherm_degc).sum()
 
 
+def test_more_is_computed_just_after_a_phase_has_begun(config: Config) -> None:
+    engine = CpuEngine()
+    label = np.zeros(GRID.shape_zyx, np.uint8)
+    estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, FREEZE, m), engine)
+    problem = make_problem(config, GRID, label, FREEZE, estimate.members)
+    target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
+
+    def times(*began_s: float) -> tuple[float, ...]:
+        job = begin_forecast(problem, estimate, GRID, target, PhaseKind.THAW, *began_s)
+        return job.times_s
+
+    assert times() == times(-400.0)
+    assert times(42.0)[:9] == (0.0, 30.0, 42.0, 52.0, 60.0, 62.0, 72.0, 87.0, 90.0)
+    assert times(0.0)[:7] == (0.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0)
+    assert times(0.0)[-1] == 900.0
+
+
 def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:
     engine = CpuEngine()
     label = np.zeros(GRID.shape_zyx, np.uint8)
@@ -148,3 +168,36 @@ def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:
     assert [r.code for r in forecast.reasons] == ["will_not_be_covered"]
     assert forecast.time_to_margin_s is None
     assert forecast.time_to_lesion_s is not None
+
+
+def test_between_its_outputs_a_straight_line_is_the_engines_own_course(config: Config) -> None:
+    """What the screen shows at any second; mm, by isotherm, in a freeze and in the thaw after it."""
+    engine = CpuEngine()
+    label = np.zeros(GRID.shape_zyx, np.uint8)
+    phases = ((PhaseKind.FREEZE, 0.0, 300.0), (PhaseKind.THAW, 300.0, 1500.0))
+    estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, phases, m), engine)
+    frozen = make_problem(config, GRID, label, phases, Members())
+    target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
+    off: dict[float, list[float]] = {}
+    for start_s, began_s in ((0.0, 0.0), (270.0, 300.0)):
+        state = engine.advance(frozen, engine.initial(frozen, 37.0), start_s)
+        now = replace(estimate, state=replace(estimate.state, time_s=start_s))
+        times_s = begin_forecast(frozen, now, GRID, target, PhaseKind.THAW, began_s).times_s
+        for a, b in pairwise(times_s[:14]):
+            state = engine.advance(frozen, state, a)
+            ends = [engine.advance(frozen, state, t) for t in (a, 0.5 * (a + b), b)]
+            first, middle, last = (engine.temperature_degc(frozen, x)[0] for x in ends)
+            for level_degc in (-4.5, -20.0, -40.0):
+                error_mm = _apart_mm(0.5 * (first + last), middle, level_degc)
+                off.setdefault(level_degc, []).extend([] if error_mm is None else [error_mm])
+    for level_degc, limit_mm in ((-4.5, 0.4), (-20.0, 0.6), (-40.0, 0.8)):
+        assert len(off[level_degc]) > 10
+        assert np.median(off[level_degc]) < 0.15
+        assert max(off[level_degc]) < limit_mm
+
+
+def _apart_mm(a: np.ndarray, b: np.ndarray, level_degc: float) -> float | None:
+    """The mean distance of one isotherm in two fields."""
+    mine, true = (signed_distance_mm((x - level_degc).astype(np.float32), GRID) for x in (a, b))
+    near = np.abs(true) < 2.0
+    return float(np.abs(mine - true)[near].mean()) if near.any() else None
