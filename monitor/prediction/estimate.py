@@ -67,8 +67,9 @@ class Settings:
     # Fewer points make no surface.
     least_points: int = 20
     # A needle has stopped when that explains the surfaces so much better (χ², in points that count for
-    # themselves; and by this share), with the parameters learned either way. True failures of the tuning
-    # scenarios: 118 and 89, three quarters; others at most 21, a tenth. Suspicion alone needs the former.
+    # themselves; and by this share of the misfit since then), with the parameters learned either way. True
+    # failures of the tuning scenarios: 118 and 89, three quarters; others at most 21, a tenth. Suspicion alone
+    # needs the former.
     stopped_gain: float = 30.0
     stopped_share: float = 0.3
     # Each member starts from a surface of its own, off by its share of the measurement's error.
@@ -191,12 +192,16 @@ def _learned(
         return running
     other = _run(replace(before, stopped=stopped), make, grid, engine)
     other = _smoothed(other, make, grid, engine, s)
-    least = max(s.stopped_gain, s.stopped_share * _misfit(running))
+    since_s = first_difference_s([running.stopped, other.stopped])
+    least = max(s.stopped_gain, s.stopped_share * _misfit(running, since_s))
     return other if _misfit(running) - _misfit(other) > least else running
 
 
-def _misfit(e: Estimate) -> float:
-    return misfit_of([p.mean(0) for p in e.predicted], [x.variance_mm2 for x in e.seen])
+def _misfit(e: Estimate, since_s: float = 0.0) -> float:
+    after = [n for n, scan in enumerate(e.seen) if scan.at_s > since_s]
+    return misfit_of(
+        [e.predicted[n].mean(0) for n in after], [e.seen[n].variance_mm2 for n in after]
+    )
 
 
 def _suspected(
