@@ -67,9 +67,9 @@ class Settings:
     # Fewer points make no surface.
     least_points: int = 20
     # A needle has stopped when that explains the surfaces so much better (χ², in points that count for
-    # themselves; and by this share of the misfit since then), with the parameters learned either way. True
-    # failures of the tuning scenarios: 118 and 89, three quarters; others at most 21, a tenth. Suspicion alone
-    # needs the former.
+    # themselves; and by this share of the misfit since then), with the parameters learned either way. Of all
+    # misfit, true failures of the tuning scenarios explained 118 and 89, three quarters; others at most 21,
+    # a tenth. Suspicion alone needs the former.
     stopped_gain: float = 30.0
     stopped_share: float = 0.3
     # Each member starts from a surface of its own, off by its share of the measurement's error.
