@@ -38,6 +38,7 @@ from monitor.prediction.forecast import (
     Job,
     advance_forecast,
     begin_forecast,
+    finish_forecast,
     interval_s,
 )
 from monitor.prediction.setup import driven, make_problem, tissue_labels
@@ -148,6 +149,11 @@ def _scenario(
         course.learn(found.ice, scan)
         if rows and rows[-1].scan == truth.number:
             say(_line(rows[-1]))
+        told = course.told()
+        if told:
+            say(
+                f"{scenario.name} scan {truth.number}, {scan.at_s / 60.0:.1f} min: {', '.join(told)}"
+            )
         events += course.events(scenario.name)
     return rows, _with_truth(events, known, case)
 
@@ -319,6 +325,11 @@ class _Course:
             self.case.kind_at(at_s),
         )
         return advance_forecast(job, self.engine, len(job.times_s))
+
+    def told(self) -> tuple[str, ...]:
+        """What the last forecast has to say beside its numbers, as codes."""
+        forecast = finish_forecast(self.job, self.case.config, 0.0, self.engine)
+        return tuple(reason.code for reason in forecast.reasons)
 
     def events(self, name: str) -> list[EventRow]:
         """When the last forecast has lesion and margin covered; ``true_s`` is not known here."""
