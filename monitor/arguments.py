@@ -220,6 +220,9 @@ def _add_benchmark(commands: Any) -> None:
     p.add_argument(
         "--out", type=Path, metavar="DIR", help="also write forecast.md and forecast.json there"
     )
+    p.add_argument(
+        "--plots", action="store_true", help="and a picture of each scenario over time; with --out"
+    )
     _add_engine(p)
     p.set_defaults(run=measuring.benchmark_forecast)
 

@@ -39,9 +39,13 @@ def benchmark_imaging(
 
 
 def benchmark_forecast(
-    folders: Sequence[Path], out: Path | None, engine_name: str, say: Callable[[str], None]
+    folders: Sequence[Path],
+    out: Path | None,
+    plots: bool,
+    engine_name: str,
+    say: Callable[[str], None],
 ) -> str:
-    """The report as Markdown; with ``out`` also forecast.md and forecast.json there."""
+    """The report as Markdown; with ``out`` also forecast.md, forecast.json and the plots there."""
     if out is not None:
         _make(out)
     engine = open_engine(engine_name, MOST_LATENT)
@@ -55,6 +59,10 @@ def benchmark_forecast(
     if out is not None:
         with _writing(out):
             _write(out, "forecast", text, forecast_report.as_json(rows, events))
+            if plots:
+                from monitor.benchmark.plots import save_forecast_plots
+
+                save_forecast_plots(out, rows)
     return text
 
 

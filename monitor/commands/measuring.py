@@ -26,8 +26,7 @@ def segment(args: argparse.Namespace) -> int:
 def benchmark_imaging(args: argparse.Namespace) -> int:
     from monitor.benchmark.command import benchmark_imaging as run
 
-    if args.plots and args.out is None:
-        raise BenchmarkError("--plots needs --out DIR to write them to")
+    _needs_out(args)
     print(run(args.folders, args.out, args.plots, _tell), end="")
     return 0
 
@@ -35,8 +34,14 @@ def benchmark_imaging(args: argparse.Namespace) -> int:
 def benchmark_forecast(args: argparse.Namespace) -> int:
     from monitor.benchmark.command import benchmark_forecast as run
 
-    print(run(args.folders, args.out, args.engine, _tell), end="")
+    _needs_out(args)
+    print(run(args.folders, args.out, args.plots, args.engine, _tell), end="")
     return 0
+
+
+def _needs_out(args: argparse.Namespace) -> None:
+    if args.plots and args.out is None:
+        raise BenchmarkError("--plots needs --out DIR to write them to")
 
 
 def _tell(text: str) -> None:

@@ -20,12 +20,14 @@ _NUMBERS_PX = 60
 
 @dataclass(frozen=True)
 class Series:
-    """One plot: ``measured`` and, where there is one, ``reference``, both with NaN for unknown."""
+    """One plot: ``measured`` and, where there is one, ``reference``, both with NaN for unknown, and what
+    to call them."""
 
     title: str
     minutes: Sequence[float]
     measured: Sequence[float]
     reference: Sequence[float] | None = None
+    names: tuple[str, str] = ("measured", "simulator's truth")
 
 
 def save_timeline(path: Path, heading: str, plots: Sequence[Series]) -> None:
@@ -70,7 +72,7 @@ def _draw(axes: Any, plot: Series) -> None:
             np.asarray(plot.reference, float),
             pen=dashed,
             connect="finite",
-            name="simulator's truth",
+            name=plot.names[1],
         )
     axes.plot(
         minutes,
@@ -79,5 +81,5 @@ def _draw(axes: Any, plot: Series) -> None:
         connect="finite",
         symbol="o",
         symbolBrush="#56B4E9",
-        name="measured",
+        name=plot.names[0],
     )

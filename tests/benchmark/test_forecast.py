@@ -14,6 +14,7 @@ import pytest
 from monitor.benchmark import forecast as bench
 from monitor.benchmark import forecast_report as report
 from monitor.benchmark.forecast import Agreement, EventRow, ForecastRow
+from monitor.benchmark.plots import save_forecast_plots
 from monitor.case import load_case
 from monitor.config import Config
 from monitor.decision import protocol
@@ -160,3 +161,11 @@ def test_the_report_is_json_and_markdown() -> None:
     assert "| a | 3 | 9.0 | 180 | 2 | 20.0 | 0.50 | 1.50 | 2.50 | - | 2.0 | 0.950 | 0.80 |" in (
         report.as_markdown([ROW], [EVENT])
     )
+
+
+def test_each_scenario_has_its_picture(tmp_path: Path) -> None:
+    save_forecast_plots(
+        tmp_path, [ROW, replace(ROW, scan=4, minutes=12.0), replace(LUNG, scenario="b")]
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+    assert all(p.stat().st_size > 10_000 for p in tmp_path.iterdir())
