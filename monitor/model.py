@@ -409,7 +409,8 @@ class Snapshot:
     scan's pixels with ``volume_geometry``; ``ice_sdf`` and ``lesion_sdf`` live on ``analysis_grid``,
     ``structure_sdfs`` each on its own of ``structure_grids`` (none: on
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
-    ``heartbeat_utc_s`` is when the core last said it lives. ``next_scan`` is None while it is not known.
+    ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
+    (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
     """
 
     seq: int
@@ -437,5 +438,6 @@ class Snapshot:
     forecast_times_utc_s: tuple[float, ...] = ()
     forecast_temperature: ArrayRef | None = None
     forecast_edge_degc: float | None = None
+    forecast_band: ArrayRef | None = None
     next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)

@@ -28,6 +28,7 @@ class Shared:
     lesion_sdf: ArrayRef | None = None
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
     forecast_temperature: ArrayRef | None = None
+    forecast_band: ArrayRef | None = None
 
 
 class Publisher:
@@ -63,9 +64,12 @@ class Publisher:
             sdf = state.ice.sdf_mm if state.ice else None
             shared = _with(shared, ice_sdf=None if sdf is None else keep("ice", sdf))
         if old is None or old.forecast is not state.forecast:
-            field = state.forecast.temperature_degc if state.forecast else None
+            f = state.forecast
+            band = None if f is None or f.colder_degc is None else (f.colder_degc, f.warmer_degc)
             shared = _with(
-                shared, forecast_temperature=None if field is None else keep("forecast", field)
+                shared,
+                forecast_temperature=None if f is None else keep("forecast", f.temperature_degc),
+                forecast_band=None if band is None else keep("forecast_band", np.stack(band)),
             )
         self._state, self._plan, self._shared = state, procedure, shared
         return shared
@@ -117,6 +121,7 @@ def snapshot(
         forecast_grid=_grid(forecast.grid, shift) if forecast else None,
         forecast_times_utc_s=forecast.times_utc_s if forecast else (),
         forecast_temperature=shared.forecast_temperature,
+        forecast_band=shared.forecast_band,
         forecast_edge_degc=forecast.edge_degc if forecast else None,
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),

@@ -79,6 +79,25 @@ def predicted(
     ]
 
 
+def predicted_bands(
+    bounds: Array,
+    times: Sequence[float],
+    at_time: float,
+    grid: Grid,
+    frame: Frame,
+    at_mm: float,
+    levels: Sequence[float],
+) -> list[QPainterPath]:
+    """Where each isotherm may lie at a time, to be filled odd-even: colder than the level in the first of
+    ``bounds`` (2, time, z, y, x), but not in the second."""
+    cuts = [contours.blended_cut(b, times, at_time, grid, frame.plane, at_mm) for b in bounds]
+    rings = [
+        [ring for cut in cuts if cut is not None for ring in contours.areas(cut, None, level)]
+        for level in levels
+    ]
+    return [path_of([frame.in_plane_px(*r.T) for r in some], closed=True) for some in rings]
+
+
 def ct_image(
     stack: Stack, frame: Frame, at_mm: float, window_hu: tuple[float, float]
 ) -> tuple[QImage, Picture] | None:

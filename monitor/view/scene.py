@@ -52,6 +52,7 @@ class Scene:
         self.ice: Array | None = None
         self.structures: tuple[Named, ...] = ()
         self.forecast: Array | None = None
+        self.band: Array | None = None
         self.centre: Point = (0.0, 0.0, 0.0)
         self.field_mm = _FIELD_MM[0]
         self.zoom = 1.0
@@ -75,6 +76,7 @@ class Scene:
         )
         self.structures = tuple((n, p, a, g) for n, p, a, g in found if a is not None and g)
         self.forecast = get(s.forecast_temperature) if s.forecast_grid is not None else None
+        self.band = get(s.forecast_band) if self.forecast is not None else None
         self.snapshot = s
         if new_lesion or self.lesion is None:
             self._look_at_lesion(s)
@@ -83,6 +85,7 @@ class Scene:
             s.lesion_sdf,
             s.ice_sdf,
             s.forecast_temperature,
+            s.forecast_band,
             *(r for _, r in s.structure_sdfs),
         )
         self._arrays.keep_only({r.path for r in refs if r is not None})

@@ -455,3 +455,25 @@ def words_drawn(pane: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, A
     pane._key = None
     pane.show_model(pane.model)
     return found
+
+
+def test_predicted_bands_are_drawn_where_the_members_disagree_and_nowhere_else(
+    normal: Snapshot, screen: Make
+) -> None:
+    """The sample's members lie 4 °C to both sides of its nominal field, which rises 3.6 °C a millimetre."""
+    with_bands = pixels(screen(normal).window.panes["axial"]).astype(int)
+    s = screen(replace(normal, forecast_band=None))
+    pane = s.window.panes["axial"]
+    changed = np.abs(with_bands - pixels(pane).astype(int)).max(-1) > 6
+    rows, columns = np.nonzero(changed)
+    assert len(rows) > 1000
+    frame, cursor = pane.frame(), np.array(samples.WORST)
+    where = np.tile(cursor, (len(rows), 1))
+    x, y = np.array([frame.to_mm(c + 0.5, r + 0.5) for r, c in zip(rows, columns, strict=True)]).T
+    where[:, pane.plane.right], where[:, pane.plane.vertical] = x, y
+    times = normal.forecast_times_utc_s
+    degc = -2.0 + 3.6 * (samples.ice_sdf(where) - 0.011 * (samples.NOW - times[0]))
+    apart = np.min([np.abs(degc - level) for level in (-2.0, -20.0, -40.0)], axis=0)
+    assert apart.max() < 4.0 + 3.6 * 0.7
+    only_without = screen(replace(normal, forecast_temperature=None)).window.panes["axial"]
+    assert not only_without._prediction_bands

@@ -172,6 +172,9 @@ def snapshot(folder: Path, geometry: SliceGeometry | None = None, **changes: Any
         forecast_times_utc_s=times,
         forecast_temperature=save(folder, "forecast", fields),
         forecast_edge_degc=-2.0,
+        forecast_band=save(
+            folder, "forecast_band", np.stack([fields - 4.0, fields + 4.0]).astype(np.float16)
+        ),
         next_scan=NextScan(NOW + 162.0, "image_age", "covered", NOW + 431.0),
         window_hu=(20.0, 300.0),
     )
@@ -201,6 +204,7 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
         "volume_geometry": None,
         "ice_sdf": None,
         "forecast_temperature": None,
+        "forecast_band": None,
         "forecast_grid": None,
         "forecast_times_utc_s": (),
         "forecast_edge_degc": None,
