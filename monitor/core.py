@@ -118,6 +118,7 @@ class Core:
             if isinstance(event, ForecastDue):  # the next scan will ask again
                 self.state = replace(self.state, forecast_wanted=False, job=None)
             self.failed(type(event).__name__, error)
+        self.beat_mono_s = self._clock.mono_s()
 
     # ------------------------------------------------------------------ what comes in
 
