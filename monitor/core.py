@@ -123,6 +123,7 @@ class Core:
         except Exception as error:
             self.state = after_fault(self.state, event)
             self.failed(type(event).__name__, error)
+        self.beat_mono_s = self._clock.mono_s()
 
     # ------------------------------------------------------------------ what comes in
 

@@ -158,6 +158,8 @@ class Live:
 
     def _start_intake(self) -> None:
         blobs = self.options.record / "blobs"
+        # Of its own: an event on which a process was waiting when it was killed can never be set.
+        self._intake_stop = _SPAWN.Event()
         self._intake = _SPAWN.Process(
             target=run_listener,
             name="intake",

@@ -138,7 +138,8 @@ def test_a_watch_that_fails_says_so_once_and_shows_nothing_old(
 
 
 def test_what_stands_is_acknowledged_at_the_terminal(tmp_path: Path) -> None:
-    with LiveProcess(sphere_case(tmp_path, "A", (0.0, 0.0, 0.0)), tmp_path / "record") as live:
+    case = sphere_case(tmp_path, "A", (0.0, 0.0, 0.0))
+    with LiveProcess(case, tmp_path / "record", "--engine", "reference") as live:
         codes = {"no_baseline", "needles_unknown"}
         live.wait(lambda lines: codes <= {x.get("code") for x in lines})
         live.type("acknowledge")
