@@ -6,6 +6,7 @@ is at its temperature, bodies of given temperature at theirs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from gpu_kernels import law
 from gpu_kernels.engine import FloatArray, History, Problem, State
 from gpu_kernels.validation import check, check_state, check_temperature
 
+# Voxels that stay in the processor's cache with all their parameters.
+_AT_ONCE = 1 << 14
 _CURVE = ("solidus", "width", "latent", "per_cf", "per_cu")
 
 
@@ -156,9 +159,12 @@ def _by_member(
     function: Callable[..., FloatArray],
     names: tuple[str, ...],
 ) -> FloatArray:
-    """A function of enthalpy and parameters, plane by plane."""
+    """A function of enthalpy and parameters, some planes at a time: few calls, and little memory."""
     table, out = law.table(problem), np.empty(state.enthalpy_j_m3.shape, dtype)
-    for m, z in np.ndindex(out.shape[:2]):
-        at = (getattr(table, n)[m].astype(dtype)[problem.label_zyx[z]] for n in names)
-        out[m, z] = function(state.enthalpy_j_m3[m, z], *at)
+    nz, ny, nx = problem.label_zyx.shape
+    planes = max(1, _AT_ONCE // (ny * nx))
+    for m, z in itertools.product(range(len(out)), range(0, nz, planes)):
+        part = slice(z, z + planes)
+        at = (getattr(table, n)[m].astype(dtype)[problem.label_zyx[part]] for n in names)
+        out[m, part] = function(state.enthalpy_j_m3[m, part], *at)
     return out

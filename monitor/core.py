@@ -202,8 +202,8 @@ class Core:
 
     def _failed(self, event: Event, error: Exception) -> None:
         self.fault = f"{type(error).__name__} while handling {type(event).__name__}"
-        if isinstance(event, ForecastDue):  # the next scan will ask again
-            self.state = replace(self.state, forecast_wanted=False, job=None)
+        if isinstance(event, ForecastDue):  # the next scan, or the operator, will ask again
+            self.state = replace(self.state, forecast_wanted=False, job=None, asked=None)
         where = traceback.format_exception(error)[-3:]
         self.journal(
             "fault", {"event": type(event).__name__, "error": str(error), "trace": "".join(where)}

@@ -77,6 +77,7 @@ def prepare(
             plan.lesion.points_lps_mm,
             plan.lesion_and_margin.points_lps_mm,
             tuple((s.name, s.points_lps_mm) for s in plan.structures),
+            tuple(b.weights for b in (plan.lesion, plan.lesion_and_margin, *plan.structures)),
         ),
         lesion_sdf,
     )

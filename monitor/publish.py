@@ -119,6 +119,7 @@ def snapshot(
         forecast_temperature=shared.forecast_temperature,
         forecast_edge_degc=forecast.edge_degc if forecast else None,
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
+        what_if=state.what_if,
     )
 
 

@@ -14,7 +14,7 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -188,7 +188,7 @@ class Live:
         )
         self._screen = Screen(options, self.act)
 
-    def act(self, act: str) -> None:
+    def act(self, act: str, params: Mapping[str, Any] | None = None) -> None:
         """An operator's act, from screen or terminal."""
         if act == "quit":
             self.request_stop("operator")
@@ -200,7 +200,7 @@ class Live:
             except ValueError as error:
                 self.core.journal("operator", {"act": act, "refused": str(error)})
                 return
-        self._acts.put(OperatorAct(act, self.clock.now_utc_s(), procedure))
+        self._acts.put(OperatorAct(act, self.clock.now_utc_s(), procedure, params or {}))
 
     # ------------------------------------------------------------------ the watch
 

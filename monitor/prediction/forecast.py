@@ -7,6 +7,7 @@ change: the same estimate gives the same forecast.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,25 +37,44 @@ _MOST_POINTS = 4000
 @dataclass(frozen=True)
 class Target:
     """Points (n, 3) LPS mm that have to freeze: the lesion's, and those of lesion plus margin; and by
-    name those of structures that must not."""
+    name those of structures that must not. ``weights``, for each body in that order: the volume that
+    each of its points stands for, next to none on its surface."""
 
     lesion_lps_mm: FloatArray
     margin_lps_mm: FloatArray
     structures_lps_mm: tuple[tuple[str, FloatArray], ...] = ()
+    weights: tuple[FloatArray, ...] = ()
+
+    @property
+    def bodies_lps_mm(self) -> tuple[FloatArray, ...]:
+        structures = (points for _, points in self.structures_lps_mm)
+        return self.lesion_lps_mm, self.margin_lps_mm, *structures
+
+    def with_bodies(self, bodies_lps_mm: Sequence[FloatArray]) -> Target:
+        """The same bodies by other points, without weights."""
+        lesion, margin, *structures = bodies_lps_mm
+        names = (name for name, _ in self.structures_lps_mm)
+        return Target(lesion, margin, tuple(zip(names, structures, strict=True)))
 
 
 @dataclass(frozen=True)
-class Output:
-    """One time of a forecast: the nominal temperature, the share of the members that are frozen there
-    (z, y, x), and by member: the least frozen point of lesion and margin, and of each structure the
+class Reached:
+    """By member, at one time: the least frozen point of lesion and margin, and of each structure the
     most frozen and the coldest."""
 
-    nominal_degc: Float32Array
-    probability: Float32Array
     least_lesion: FloatArray
     least_margin: FloatArray
     most_structure: tuple[FloatArray, ...]
     coldest_degc: tuple[FloatArray, ...]
+
+
+@dataclass(frozen=True)
+class Output(Reached):
+    """One time of a forecast; also the nominal temperature, and the share of the members that are frozen
+    there (z, y, x)."""
+
+    nominal_degc: Float32Array
+    probability: Float32Array
 
 
 @dataclass(frozen=True)
@@ -89,11 +109,12 @@ def begin_forecast(
 
 
 def _thinned(target: Target) -> Target:
-    def some(points: FloatArray) -> FloatArray:
-        return points[:: max(1, -(-len(points) // _MOST_POINTS))]
+    return target.with_bodies([evenly(b, _MOST_POINTS) for b in target.bodies_lps_mm])
 
-    structures = tuple((name, some(points)) for name, points in target.structures_lps_mm)
-    return Target(some(target.lesion_lps_mm), some(target.margin_lps_mm), structures)
+
+def evenly(points: FloatArray, most: int) -> FloatArray:
+    """Every so many-th, so that there are ``most`` at most."""
+    return points[:: max(1, -(-len(points) // most))]
 
 
 def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
@@ -110,19 +131,34 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     fraction = np.asarray(engine.frozen_fraction(job.problem, state), np.float32)
     members = slice(1, None) if len(fraction) > 1 else slice(None)
     elapsed_s = state.time_s - job.times_s[0]
-
-    def at(field: Float32Array, points: FloatArray) -> FloatArray:
-        return _at(field[members], job.grid, asked_at(points, job.drift, elapsed_s, job.grid))
-
-    structures = [points for _, points in job.target.structures_lps_mm]
+    target = drifted(job.target, job.drift, elapsed_s, job.grid)
     probability = (fraction[members] >= 0.5).mean(0, dtype=np.float32)
     return Output(
+        **vars(at_target(fraction[members], degc[members], target, job.grid)),
         nominal_degc=moved(degc[0], job.drift, elapsed_s, job.grid),
         probability=moved(probability, job.drift, elapsed_s, job.grid),
-        least_lesion=at(fraction, job.target.lesion_lps_mm).min(axis=1),
-        least_margin=at(fraction, job.target.margin_lps_mm).min(axis=1),
-        most_structure=tuple(at(fraction, p).max(axis=1, initial=0.0) for p in structures),
-        coldest_degc=tuple(at(degc, p).min(axis=1, initial=np.inf) for p in structures),
+    )
+
+
+def drifted(target: Target, drift: Drift | None, elapsed_s: float, grid: Grid) -> Target:
+    """The target where a course without drift has what it has at the target with it."""
+    bodies = target.bodies_lps_mm
+    points = asked_at(np.concatenate(bodies), drift, elapsed_s, grid)
+    return target.with_bodies(np.split(points, np.cumsum([len(b) for b in bodies])[:-1]))
+
+
+def at_target(fraction: Float32Array, degc: Float32Array, target: Target, grid: Grid) -> Reached:
+    """What members (member, z, y, x) have at the target."""
+    structures = [points for _, points in target.structures_lps_mm]
+    return Reached(
+        least_lesion=at_points(fraction, grid, target.lesion_lps_mm).min(axis=1),
+        least_margin=at_points(fraction, grid, target.margin_lps_mm).min(axis=1),
+        most_structure=tuple(
+            at_points(fraction, grid, p).max(axis=1, initial=0.0) for p in structures
+        ),
+        coldest_degc=tuple(
+            at_points(degc, grid, p).min(axis=1, initial=np.inf) for p in structures
+        ),
     )
 
 
@@ -131,7 +167,7 @@ def finish_forecast(
 ) -> Forecast:
     """The forecast of a job that is done."""
     elapsed_s = np.array(job.times_s) - job.times_s[0]
-    doubts = (*job.estimate.reasons, *_failing(job.estimate.stopped, config))
+    doubts = (*job.estimate.reasons, *failing(job.estimate.stopped, config))
     margin = np.array([o.least_margin for o in job.outputs])
     return Forecast(
         from_volume_id=job.estimate.volume_id,
@@ -161,12 +197,15 @@ def _structure(job: Job, number: int, name: str, elapsed_s: FloatArray) -> Struc
     return StructureForecast(name, interval_s(elapsed_s, most), (low, high))
 
 
-def _failing(stopped: Stopped, config: Config) -> tuple[Reason, ...]:
+def failing(stopped: Stopped, config: Config) -> tuple[Reason, ...]:
+    """What is to be said of needles that have stopped cooling."""
     numbers = [n.number for n in driven(config.needles)]
-    failing = [str(k) for k, at_s in zip(numbers, stopped, strict=True) if np.isfinite(at_s)]
-    if not failing:
+    stopped_numbers = [
+        str(k) for k, at_s in zip(numbers, stopped, strict=True) if np.isfinite(at_s)
+    ]
+    if not stopped_numbers:
         return ()
-    text = f"Needle {', '.join(failing)} seems to have stopped cooling."
+    text = f"Needle {', '.join(stopped_numbers)} seems to have stopped cooling."
     return (Reason("needle_failing", text),)
 
 
@@ -187,7 +226,7 @@ def edge_degc(config: Config) -> float:
     return 0.5 * (tissue.solidus_degc + tissue.liquidus_degc)
 
 
-def _at(field: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> FloatArray:
+def at_points(field: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> FloatArray:
     """(member, n): a field (member, z, y, x) at points."""
     index = np.moveaxis(grid.to_index_zyx(points_lps_mm), -1, 0)
     values = [ndimage.map_coordinates(f, index, order=1, mode="nearest") for f in field]
@@ -197,10 +236,19 @@ def _at(field: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> FloatArra
 def interval_s(elapsed_s: FloatArray, frozen: FloatArray) -> tuple[float, float] | None:
     """The middle 80 % of the times at which members (columns of ``frozen``: time, member) pass one
     half; linear between outputs; inf beyond the last; None if not one in ten gets there."""
-    times = np.array([_crossing_s(elapsed_s, member) for member in frozen.T])
-    low = float(np.quantile(times, _LOW, method="lower"))
-    high = float(np.quantile(times, _HIGH, method="higher"))
+    low, high = middle(crossings_s(elapsed_s, frozen))
     return None if np.isinf(low) else (low, high)
+
+
+def middle(by_member: FloatArray) -> tuple[float, float]:
+    """Between which the middle 80 % of the members lie; both ends are a member's."""
+    low = float(np.quantile(by_member, _LOW, method="lower"))
+    return low, float(np.quantile(by_member, _HIGH, method="higher"))
+
+
+def crossings_s(elapsed_s: FloatArray, frozen: FloatArray) -> FloatArray:
+    """(member,): when each column of ``frozen`` (time, member) passes one half; inf where it does not."""
+    return np.array([_crossing_s(elapsed_s, member) for member in frozen.T])
 
 
 def _crossing_s(elapsed_s: FloatArray, frozen: FloatArray) -> float:

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from gpu_kernels.engine import Problem
+from gpu_kernels.law import interpolate
 from monitor.model import FloatArray
 
 Stopped = tuple[float, ...]
@@ -26,7 +27,9 @@ def halted(problem: Problem, stopped: Stopped) -> Problem:
     for needle, at_s in zip(problem.needles, stopped, strict=True):
         if math.isfinite(at_s):
             before = tuple(entry for entry in needle.surface_degc if entry[0] < at_s)
-            needle = replace(needle, surface_degc=(*before, (at_s, float("nan"))))
+            # On a ramp it had come so far by then.
+            last = (at_s, interpolate(needle.surface_degc, at_s))
+            needle = replace(needle, surface_degc=(*before, last, (at_s, float("nan"))))
         needles.append(needle)
     return replace(problem, needles=tuple(needles))
 
