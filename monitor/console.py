@@ -171,10 +171,14 @@ def _ends_in(outcome: _Fields) -> str:
 
 def _end(outcome: _Fields) -> str:
     return (
-        f"lesion {formats.percent_range(*outcome['lesion_covered'])}, with margin "
-        f"{formats.percent_range(*outcome['margin_covered'])}, minimal margin "
-        f"{_mm(outcome['min_margin_mm'])}"
+        f"lesion {_percent(*outcome['lesion_covered'])}, with margin "
+        f"{_percent(*outcome['margin_covered'])}, minimal margin {_mm(outcome['min_margin_mm'])}"
     )
+
+
+def _percent(low: float, high: float) -> str:
+    ends = formats.percent(low), formats.percent(high)
+    return ends[0] if ends[0] == ends[1] else str(formats.percent_range(low, high))
 
 
 def _mm(ends: list[float | None] | None) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import signed_distance_mm
@@ -78,7 +79,7 @@ def extent(fraction: Float32Array, of: Bodies, grid: Grid) -> Extent:
 
 def _extent(sdf_mm: Float32Array, of: Bodies, grid: Grid) -> tuple[float, float, float]:
     def inside(points: FloatArray) -> FloatArray:
-        return -at_points(sdf_mm[None], grid, points)[0]
+        return -_distance_mm(sdf_mm, points, grid)
 
     depth_mm = inside(of.surface.lesion_lps_mm)
     lesion = _share(depth_mm, inside(of.volumes_lps_mm[0]), of.weights[0])
@@ -98,20 +99,26 @@ def _share(surface_mm: FloatArray, volume_mm: FloatArray, weights: FloatArray) -
 
 def nearest_mm(most: Float32Array, surface: Target, grid: Grid) -> tuple[FloatArray, ...]:
     """(member,) for each structure: from its nearest point to ice (member, z, y, x)."""
-    distances = np.stack([signed_distance_mm(0.5 - member, grid) for member in most])
+    distances = [signed_distance_mm(0.5 - member, grid) for member in most]
     return tuple(
-        _distances_mm(distances, points, grid).min(axis=1, initial=np.inf)
+        np.array([_distance_mm(sdf, points, grid).min(initial=np.inf) for sdf in distances])
         for _, points in surface.structures_lps_mm
     )
 
 
-def _distances_mm(sdf_mm: Float32Array, points: FloatArray, grid: Grid) -> FloatArray:
-    """(member, n). From beyond the grid it is at least as far as from where the grid ends, and thence."""
+def _distance_mm(sdf_mm: Float32Array, points: FloatArray, grid: Grid) -> FloatArray:
+    """Signed, of points; ±inf where all or nothing is ice."""
+    if not np.isfinite(sdf_mm).all():
+        return np.full(len(points), sdf_mm.flat[0], float)
+    distance_mm = at_points(sdf_mm[None], grid, points)[0]
     index = grid.to_index_zyx(points)
-    beyond = index - np.clip(index, 0, np.array(grid.shape_zyx) - 1)
-    gap_mm = np.linalg.norm(beyond * np.array(grid.spacing_mm[::-1]), axis=1)
-    within_mm = at_points(sdf_mm, grid, points)
-    return np.where(gap_mm > 0, np.hypot(within_mm, gap_mm), within_mm)
+    beyond = np.any((index < 0) | (index > np.array(grid.shape_zyx) - 1), axis=1)
+    if beyond.any():
+        near = np.abs(sdf_mm) <= 0.5 * max(grid.spacing_mm)
+        to_voxel_mm, nearest = cKDTree(grid.to_lps_mm(np.argwhere(near))).query(points[beyond])
+        # The voxel lies so far on this side of the surface.
+        distance_mm[beyond] = to_voxel_mm + sdf_mm[near][nearest]
+    return distance_mm
 
 
 # ------------------------------------------------------------------ results

@@ -65,7 +65,10 @@ def question(params: Mapping[str, Any], numbers: Sequence[int]) -> WhatIf:
     unknown = sorted(set(params) - {"duty", "remaining_s"})
     if unknown:
         raise ValueError(f"unknown: {', '.join(unknown)}")
-    given = dict(params.get("duty") or {})
+    given = params.get("duty") or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"duty: expected one for each needle, got {given}")
+    given = dict(given)
     duty = dict.fromkeys(numbers, _duty("every needle", given.pop("all"))) if "all" in given else {}
     for name, value in given.items():
         duty[_number(name, numbers)] = _duty(f"needle {name}", value)
@@ -245,7 +248,8 @@ def _ranks(base: Base, rows: np.ndarray[Any, Any], engine: Engine) -> np.ndarray
     ice = np.array([float(fraction[r].sum()) for r in rows])
     cooling = base.problem.members.cooling_by_needle(len(base.numbers))[rows].mean(axis=1)
     order = np.lexsort((cooling, ice))
-    ranks = np.linspace(_FIRST_RANK, _LAST_RANK, _FEW) * (len(rows) - 1)
+    last = len(rows) - 1
+    ranks = np.linspace(np.floor(_FIRST_RANK * last), np.ceil(_LAST_RANK * last), _FEW)
     return order[np.unique(np.round(ranks).astype(int))]
 
 
