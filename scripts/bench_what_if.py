@@ -15,7 +15,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,10 +24,11 @@ import numpy as np
 from gpu_kernels.engine import Members, Problem
 from gpu_kernels.select import open_engine, warm_up
 from monitor.benchmark.truth import Scenario, open_scenarios
+from monitor.config import Config
 from monitor.decision import protocol
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.model import Outcome, PhaseKind, Range, WhatIf, WhatIfAnswer
+from monitor.model import PhaseKind, Range, WhatIf, WhatIfAnswer
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.prediction.estimate import assimilated, first_estimate
 from monitor.prediction.forecast import HORIZON_S
@@ -38,12 +39,6 @@ from monitor.runtime import open_case
 ENGINE = open_engine("cpu", MOST_LATENT)
 _AFTER_SCAN_S = 60.0
 _AT_ONCE = 4
-_QUANTITIES = {
-    "lesion, s": "time_to_lesion_s",
-    "margin, s": "time_to_margin_s",
-    "minimal margin, mm": "min_margin_mm",
-    "margin covered": "margin_covered",
-}
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,8 @@ def main() -> None:
     if not pairs:
         raise SystemExit(f"usage: {sys.argv[0]} DIR..., folders rendered by scanner-sim")
     print(f"all: {len(pairs)} questions. {_seconds(pairs)}")
-    for name, row in _agreement(pairs):
-        print(f"{name}: {row}")
+    for name, of in _COMPARED.items():
+        print(f"{name}: {_compared([(of(few.answer), of(every.answer)) for few, every in pairs])}")
 
 
 def _scenario(scenario: Scenario) -> Iterator[tuple[Timed, Timed]]:
@@ -80,16 +75,16 @@ def _scenario(scenario: Scenario) -> Iterator[tuple[Timed, Timed]]:
         return protocol.advanced(protocol.next_phase(protocol.Progress(), rules, 0.0), rules, at_s)
 
     estimate, shifts_mm = None, ()
-    for entry in scenario.scans[1:]:
-        folder = scenario.scan_folder(int(entry["number"]))
+    for number in range(1, len(scenario.scans)):
+        folder = scenario.scan_folder(number)
         volume = soft_volume(volumes_in(folder, config.patient_id, first.frame_of_reference_uid))
         at_s = volume.acquired_utc_s - begin_utc_s
         if at_s <= 0.0:
             continue
         now_s = at_s + _AFTER_SCAN_S
 
-        def going_on(members: Members, begun: protocol.Progress = progress(at_s)) -> Problem:
-            intervals = protocol.intervals(begun, rules, HORIZON_S)
+        def going_on(members: Members, at_s: float = at_s) -> Problem:
+            intervals = protocol.intervals(progress(at_s), rules, HORIZON_S)
             return make_problem(case, grid, label, intervals, members)
 
         kind = protocol.kind_at(progress(at_s), rules, at_s)
@@ -112,12 +107,12 @@ def _questions(numbers: tuple[int, ...]) -> tuple[WhatIf, ...]:
     return WhatIf({numbers[0]: 0.0}), WhatIf(dict.fromkeys(numbers, 0.5)), WhatIf({}, 120.0)
 
 
-def _timed(question: WhatIf, base: Base, config: object, refined: bool) -> Timed:
+def _timed(question: WhatIf, base: Base, config: Config, refined: bool) -> Timed:
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     job = begin_what_if(question, base, ENGINE, refined)
     while not job.done:
         job = advance_what_if(job, ENGINE, _AT_ONCE)
-    answer = finish_what_if(job, config, 0.0, ENGINE)  # type: ignore[arg-type]
+    answer = finish_what_if(job, config, 0.0, ENGINE)
     return Timed(answer, time.perf_counter() - wall_s, time.process_time() - cpu_s)
 
 
@@ -136,28 +131,19 @@ def _seconds(pairs: list[tuple[Timed, Timed]]) -> str:
     return "; ".join(said)
 
 
-def _agreement(pairs: list[tuple[Timed, Timed]]) -> Iterator[tuple[str, str]]:
-    for which in ("asked", "going_on"):
-        for name, field in _QUANTITIES.items():
-            ranges = [
-                (getattr(getattr(few.answer, which), field), getattr(of.answer, which), field)
-                for few, of in ((few, every) for few, every in pairs)
-            ]
-            yield f"{which}, {name}", _compared([(a, getattr(b, f)) for a, b, f in ranges])
-        nearest = [
-            (a.distance_mm, b.distance_mm)
-            for few, every in pairs
-            for a, b in _structures(getattr(few.answer, which), getattr(every.answer, which))
-        ]
-        yield f"{which}, distance, mm", _compared(nearest)
-    later = [(f.answer.change.min_margin_mm, e.answer.change.min_margin_mm) for f, e in pairs]
-    yield "change, minimal margin, mm", _compared(later)
-    later = [(f.answer.change.margin_later_s, e.answer.change.margin_later_s) for f, e in pairs]
-    yield "change, margin later, s", _compared(later)
+def _nearest(a: WhatIfAnswer) -> Range | None:
+    return a.asked.structures[0].distance_mm if a.asked.structures else None
 
 
-def _structures(few: Outcome, every: Outcome) -> Iterator[tuple]:
-    yield from zip(few.structures, every.structures, strict=True)
+_COMPARED: dict[str, Callable[[WhatIfAnswer], Range | None]] = {
+    "lesion covered after, s": lambda a: a.asked.time_to_lesion_s,
+    "margin covered after, s": lambda a: a.asked.time_to_margin_s,
+    "minimal margin, mm": lambda a: a.asked.min_margin_mm,
+    "share of lesion and margin": lambda a: a.asked.margin_covered,
+    "ice to the first structure, mm": _nearest,
+    "margin covered later than going on, s": lambda a: a.change.margin_later_s,
+    "minimal margin less that of going on, mm": lambda a: a.change.min_margin_mm,
+}
 
 
 def _compared(pairs: list[tuple[Range | None, Range | None]]) -> str:
@@ -171,10 +157,11 @@ def _compared(pairs: list[tuple[Range | None, Range | None]]) -> str:
         both = np.isfinite(few) & np.isfinite(every)
         off = np.abs(few[both] - every[both])
         alone = int((np.isfinite(few) != np.isfinite(every)).sum())
-        if off.size:
-            median, most = np.median(off), np.quantile(off, 0.9)
-            said.append(f"{name} end off by {median:.2f} (90 %: {most:.2f}) of {off.size}")
-        said.append(f"{name} only in one: {alone}")
+        median, most = (np.median(off), np.quantile(off, 0.9)) if off.size else (0.0, 0.0)
+        said.append(
+            f"{name} end off by {median:.2f} in the median, {most:.2f} in 90 % of {off.size}, "
+            f"in {alone} only one is finite"
+        )
     return ", ".join(said)
 
 

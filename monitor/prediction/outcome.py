@@ -7,11 +7,13 @@ members.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+from gpu_kernels.engine import Needle
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import signed_distance_mm
 from monitor.model import Change, Float32Array, Outcome, Range, StructureOutcome
@@ -28,6 +30,10 @@ from monitor.prediction.forecast import (
 
 # So many points of a volume give its covered share to a thousandth.
 _VOLUME_POINTS = 4000
+# Of a structure, what lies so much farther from a needle than its nearest point is reached later; the rest
+# has some thousand points, a millimetre apart.
+_FACING_MM = 10.0
+_STRUCTURE_POINTS = 4000
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,34 @@ class Bodies:
         return Bodies(drifted(self.surface, drift, elapsed_s, grid), (lesion, margin), self.weights)
 
 
-def bodies(target: Target, most: int) -> Bodies:
-    """By up to ``most`` points of each surface; all of a body's points where it has no weights."""
+def bodies(target: Target, most: int, needles: Sequence[Needle]) -> Bodies:
+    """By up to ``most`` points of the surfaces of lesion and margin, and of structures those that ice can
+    reach first. All of a body's points count as its surface where there are no weights."""
     points = target.bodies_lps_mm
     weights = target.weights or tuple(np.full(len(p), 1.0 / max(len(p), 1)) for p in points)
     surfaces = [
-        evenly(p[w < 0.5 * w.max(initial=0.0)] if target.weights else p, most)
+        p[w < 0.5 * w.max(initial=0.0)] if target.weights else p
         for p, w in zip(points, weights, strict=True)
     ]
+    reached = [evenly(p, most) for p in surfaces[:2]]
+    reached += [evenly(_facing(p, needles), _STRUCTURE_POINTS) for p in surfaces[2:]]
     lesion, margin = (evenly(p, _VOLUME_POINTS) for p in points[:2])
     shares = evenly(weights[0], _VOLUME_POINTS), evenly(weights[1], _VOLUME_POINTS)
-    return Bodies(target.with_bodies(surfaces), (lesion, margin), shares)
+    return Bodies(target.with_bodies(reached), (lesion, margin), shares)
+
+
+def _facing(points: FloatArray, needles: Sequence[Needle]) -> FloatArray:
+    """Those not much farther from a needle than the one nearest to it: that needle may be the only one
+    left to freeze."""
+    if not len(points):
+        return points
+    facing = np.zeros(len(points), bool)
+    for needle in needles:
+        offset = points - np.array(needle.tip_mm)
+        along = np.clip(offset @ np.array(needle.direction), 0.0, needle.active_length_mm)
+        away_mm = np.linalg.norm(offset - along[:, None] * np.array(needle.direction), axis=1)
+        facing |= away_mm <= away_mm.min() + _FACING_MM
+    return points[facing]
 
 
 # ------------------------------------------------------------------ how far the ice reaches

@@ -206,7 +206,7 @@ def begin_what_if(asked: WhatIf, base: Base, engine: Engine, refined: bool = Fal
         asked,
         base,
         refined,
-        bodies(base.target, _MANY_POINTS if refined else _FEW_POINTS),
+        bodies(base.target, _MANY_POINTS if refined else _FEW_POINTS, base.problem.needles),
         _times_s(now_s, {end_s, base.planned_end_s}, 1.0 if refined else _COARSER),
         (
             Course(changed, state, stops_s, end_s),
