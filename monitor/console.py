@@ -105,7 +105,7 @@ def what_if_params(typed: str) -> dict[str, Any]:
         if found is None or found[1] in params["duty"]:
             raise ValueError(f"{word!r}: expected {_HOW}")
         params["duty"][found[1]] = _finite(found[2], 0.01)
-    if minutes or typed.rstrip().endswith("for"):
+    if minutes:
         params["remaining_s"] = _finite(minutes.strip().removesuffix("min").strip(), 60.0)
     return params
 

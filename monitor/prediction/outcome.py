@@ -28,12 +28,10 @@ from monitor.prediction.forecast import (
     middle,
 )
 
-# So many points of a volume give its covered share to a thousandth.
-_VOLUME_POINTS = 4000
-# Of a structure, what lies so much farther from a needle than its nearest point is reached later; the rest
-# has some thousand points, a millimetre apart.
+# A volume's covered share to a thousandth; a surface of up to 40 cm², a millimetre from point to point.
+_MOST_POINTS = 4000
+# Of a structure, what lies so much farther from a needle than its nearest point is reached later.
 _FACING_MM = 10.0
-_STRUCTURE_POINTS = 4000
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,20 @@ class Bodies:
         return Bodies(drifted(self.surface, drift, elapsed_s, grid), (lesion, margin), self.weights)
 
 
-def bodies(target: Target, most: int, needles: Sequence[Needle]) -> Bodies:
-    """By up to ``most`` points of the surfaces of lesion and margin, and of structures those that ice can
-    reach first. All of a body's points count as its surface where there are no weights."""
+def bodies(target: Target, needles: Sequence[Needle]) -> Bodies:
+    """Of structures only what ice can reach first. All of a body's points count as its surface where there
+    are no weights."""
     points = target.bodies_lps_mm
     weights = target.weights or tuple(np.full(len(p), 1.0 / max(len(p), 1)) for p in points)
     surfaces = [
         p[w < 0.5 * w.max(initial=0.0)] if target.weights else p
         for p, w in zip(points, weights, strict=True)
     ]
-    reached = [evenly(p, most) for p in surfaces[:2]]
-    reached += [evenly(_facing(p, needles), _STRUCTURE_POINTS) for p in surfaces[2:]]
-    lesion, margin = (evenly(p, _VOLUME_POINTS) for p in points[:2])
-    shares = evenly(weights[0], _VOLUME_POINTS), evenly(weights[1], _VOLUME_POINTS)
-    return Bodies(target.with_bodies(reached), (lesion, margin), shares)
+    facing = [*surfaces[:2], *(_facing(p, needles) for p in surfaces[2:])]
+    lesion, margin = (evenly(p, _MOST_POINTS) for p in points[:2])
+    shares = evenly(weights[0], _MOST_POINTS), evenly(weights[1], _MOST_POINTS)
+    surface = target.with_bodies([evenly(p, _MOST_POINTS) for p in facing])
+    return Bodies(surface, (lesion, margin), shares)
 
 
 def _facing(points: FloatArray, needles: Sequence[Needle]) -> FloatArray:

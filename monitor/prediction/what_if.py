@@ -2,8 +2,8 @@
 LPS mm, arrays (member, z, y, x).
 
 Before the moment of the question the course is the estimate's; from then on two run from the same
-members: the one asked about, and going on as now. First by a few members, ranked by how much ice they
-have: what comes late in one that is ahead comes late in none behind it. Then by all.
+members: the one asked about, and going on as now. First by a few members, by rank of the ice that they
+have, which when they cover what mostly goes by; then by all.
 Invariant: nothing here changes the estimate, and a question that changes nothing has, to the last
 digit, the answer of going on.
 """
@@ -51,9 +51,8 @@ from monitor.prediction.stopping import halted
 # are the ends of the interval that all would give.
 _FEW = 4
 _FIRST_RANK, _LAST_RANK = 0.1, 0.9
-# The first answer looks at so many times fewer moments, and at fewer points of a surface (a few mm apart).
+# The first answer looks at so many times fewer moments.
 _COARSER = 2.0
-_FEW_POINTS, _MANY_POINTS = 1000, 4000
 
 # ------------------------------------------------------------------ the question
 
@@ -206,7 +205,7 @@ def begin_what_if(asked: WhatIf, base: Base, engine: Engine, refined: bool = Fal
         asked,
         base,
         refined,
-        bodies(base.target, _MANY_POINTS if refined else _FEW_POINTS, base.problem.needles),
+        bodies(base.target, base.problem.needles),
         _times_s(now_s, {end_s, base.planned_end_s}, 1.0 if refined else _COARSER),
         (
             Course(changed, state, stops_s, end_s),
