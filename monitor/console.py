@@ -195,7 +195,8 @@ def _beside(field: str, f: _Fields, said: Callable[[Any], str]) -> str:
 def _time(ends: list[float | None] | None) -> str:
     if ends is None or ends[0] is None:
         return f"> {HORIZON_S / 60.0:.0f} min or never"
-    return formats.remaining(ends[0], math.inf if ends[1] is None else ends[1])
+    left = formats.remaining(ends[0], math.inf if ends[1] is None else ends[1])
+    return f"< 1 to > {formats.LONG_MIN} min" if left == formats.UNKNOWN else left
 
 
 def _minutes(ends: list[float | None] | None) -> str:

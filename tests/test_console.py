@@ -229,9 +229,11 @@ def test_a_difference_in_time_is_said_where_both_get_there() -> None:
     assert said is not None
     assert "What if the freeze ends in 1.5 min (all 4 members;" in said
     assert ", difference -0.5 to +1.5 min\n" in said
-    plainly = line("what_if", {**WHAT_IF, "duty": {}, "remaining_s": None})
+    open_ended = {**GOING_ON, "time_to_margin_s": [20.0, None]}
+    plainly = line("what_if", {**WHAT_IF, "duty": {}, "remaining_s": None, "going_on": open_ended})
     assert plainly is not None
     assert plainly.startswith("What if it goes on as now (")
+    assert "going on < 1 to > 12 min\n" in plainly
 
 
 @pytest.mark.parametrize(
