@@ -15,6 +15,7 @@ Invariant: the weights of every piece sum to 1, wherever the needle lies.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def r_eq_mm(problem: Problem, needle: Needle) -> float:
 
 def shafts(problem: Problem) -> Shafts:
     """The pieces of a problem's needles; what lies outside the grid draws nothing."""
-    label = problem.label_zyx.ravel()
+    label, label_shape = problem.label_zyx.ravel(), problem.label_zyx.shape
     starts, voxels, weights, owners, lengths, shapes = [0], [], [], [], [], []
     tissues, contacts = [], []
     for number, needle in enumerate(problem.needles):
@@ -87,7 +88,9 @@ def shafts(problem: Problem) -> Shafts:
         along_mm, length_mm = _pieces(problem, needle, sigma)
         for along in along_mm:
             centre = np.array(needle.tip_mm) + along * np.array(needle.direction)
-            voxel, weight = _kernel(problem, centre, sigma)
+            voxel, weight = _kernel(
+                tuple(centre), sigma, problem.origin_mm, problem.spacing_mm, label_shape
+            )
             voxels.append(voxel)
             weights.append(weight)
             starts.append(starts[-1] + len(voxel))
@@ -179,15 +182,19 @@ def may_change(problem: Problem, voxel: npt.NDArray[np.int64]) -> npt.NDArray[np
     return free
 
 
+# A run in stretches asks for the same pieces again and again.
+@lru_cache(maxsize=1024)
 def _kernel(
-    problem: Problem, centre_mm: FloatArray, sigma: float
+    centre_mm: tuple[float, ...],
+    sigma: float,
+    origin_mm: tuple[float, ...],
+    spacing_mm: tuple[float, ...],
+    shape_zyx: tuple[int, ...],
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Flat indices and normalised Gaussian weights of the voxels around a point inside the grid."""
-    nz, ny, nx = problem.label_zyx.shape
+    nz, ny, nx = shape_zyx
     axes = []
-    for c, o, d, n in zip(
-        centre_mm, problem.origin_mm, problem.spacing_mm, (nx, ny, nz), strict=True
-    ):
+    for c, o, d, n in zip(centre_mm, origin_mm, spacing_mm, (nx, ny, nz), strict=True):
         low = int(np.ceil((c - _REACH_SIGMA * sigma - o) / d))
         high = int(np.floor((c + _REACH_SIGMA * sigma - o) / d))
         index = np.arange(max(low, 0), min(high, n - 1) + 1)

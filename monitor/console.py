@@ -6,13 +6,17 @@ number is rounded towards the safe side; no line holds patient data.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from monitor.model import Alarm, Priority
+from monitor.prediction.forecast import HORIZON_S
 from monitor.view import formats
 from monitor.view.alarms import alarm_line
+from monitor.view.translations import body_name
 
 _LANGUAGE = "en"
 # Their own sentences name the patients.
@@ -125,6 +129,121 @@ def _time_left(f: _Fields) -> str:
     return "" if left == formats.UNKNOWN else f", margin covered {left} after this scan"
 
 
+# ------------------------------------------------------------------ what if
+
+_HOW = "what if NEEDLE=PERCENT ... [for MINUTES], for instance: what if 2=0, what if all=50 for 5"
+_WORD = re.compile(r"(\w+)=(\S+?)%?")
+
+
+def what_if_params(typed: str) -> dict[str, Any]:
+    """The question of a typed "what if 2=0 3=50 for 5" (percent of full cooling, minutes to the freeze's
+    end) as the pipeline takes it. Raises ``ValueError`` saying what was expected."""
+    asked, _, minutes = typed.strip().lower().removeprefix("what if").partition("for ")
+    params: dict[str, Any] = {"duty": {}}
+    for word in asked.replace(",", " ").split():
+        found = _WORD.fullmatch(word)
+        if found is None or found[1] in params["duty"]:
+            raise ValueError(f"{word!r}: expected {_HOW}")
+        params["duty"][found[1]] = _finite(found[2], 0.01)
+    if minutes:
+        params["remaining_s"] = _finite(minutes.strip().removesuffix("min").strip(), 60.0)
+    return params
+
+
+def _finite(typed: str, unit: float) -> float:
+    try:
+        value = float(typed) * unit
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{typed!r}: expected a number: {_HOW}")
+    return value
+
+
+def _what_if(f: _Fields) -> str:
+    by = f"all {f['members']} members" if f["refined"] else f"{f['members']} members, first answer"
+    asked, going_on, change = f["asked"], f["going_on"], f["change"]
+    rows = [
+        f"What if {_question(f)} ({by}; only a calculation){_trust(f)}",
+        f"  lesion covered in {_beside('time_to_lesion_s', f, _time)}{_minutes(change['lesion_later_s'])}",
+        f"  with margin covered in {_beside('time_to_margin_s', f, _time)}"
+        f"{_minutes(change['margin_later_s'])}",
+        f"  when the freeze ends, in {_ends_in(asked)}: {_end(asked)}; going on, in "
+        f"{_ends_in(going_on)}: {_end(going_on)}; difference {_mm(change['min_margin_mm'])}",
+    ]
+    for s, other in zip(asked["structures"], going_on["structures"], strict=True):
+        name = body_name(_LANGUAGE, s["name"])
+        rows.append(
+            f"  {name}: ice no nearer than {_nearest(s)}, going on {_nearest(other)}, difference "
+            f"{_mm(change['distance_mm'][s['name']])}; contact {_time(s['time_to_contact_s'])}; "
+            f"coldest {_coldest(s)}, going on {_coldest(other)}"
+        )
+    return "\n".join(rows)
+
+
+def _question(f: _Fields) -> str:
+    set_otherwise = [f"needle {n} at {100.0 * duty:g} %" for n, duty in f["duty"].items()]
+    if f["remaining_s"] is not None:
+        set_otherwise.append(f"the freeze ends in {f['remaining_s'] / 60.0:g} min")
+    return ", ".join(set_otherwise) or "it goes on as now"
+
+
+def _beside(field: str, f: _Fields, said: Callable[[Any], str]) -> str:
+    return f"{said(f['asked'][field])}, going on {said(f['going_on'][field])}"
+
+
+def _time(ends: list[float | None] | None) -> str:
+    if ends is None or ends[0] is None:
+        return f"> {HORIZON_S / 60.0:.0f} min or never"
+    left = formats.remaining(ends[0], math.inf if ends[1] is None else ends[1])
+    return f"< 1 to > {formats.LONG_MIN} min" if left == formats.UNKNOWN else left
+
+
+def _minutes(ends: list[float | None] | None) -> str:
+    """Nothing where one of the two courses does not get there: the times say so."""
+    if ends is None or ends[0] is None or ends[1] is None:
+        return ""
+    return f", difference {ends[0] / 60.0:+.1f} to {ends[1] / 60.0:+.1f} min"
+
+
+def _ends_in(outcome: _Fields) -> str:
+    return f"{outcome['freeze_ends_s'] / 60.0:.1f} min"
+
+
+def _end(outcome: _Fields) -> str:
+    return (
+        f"lesion {_percent(*outcome['lesion_covered'])}, with margin "
+        f"{_percent(*outcome['margin_covered'])}, minimal margin {_mm(outcome['min_margin_mm'])}"
+    )
+
+
+def _percent(low: float, high: float) -> str:
+    ends = formats.percent(low), formats.percent(high)
+    return ends[0] if ends[0] == ends[1] else str(formats.percent_range(low, high))
+
+
+def _mm(ends: list[float | None] | None) -> str:
+    if ends is None or ends == [None, None]:
+        return "not known"
+    low, high = (formats.signed_mm(x, _LANGUAGE) for x in ends)
+    return f"{low} to {high} mm"
+
+
+def _nearest(s: _Fields) -> str:
+    return formats.distance_mm((s["distance_mm"] or [None])[0], _LANGUAGE)
+
+
+def _coldest(s: _Fields) -> str:
+    low = (s["coldest_degc"] or [None])[0]
+    return formats.UNKNOWN if low is None else f"{math.floor(low)} °C"
+
+
+def _what_if_over(f: _Fields) -> str | None:
+    if f["by"] == "question":
+        return None
+    return f"The what-if no longer holds (newer {f['by']}); ask again."
+
+
 # ------------------------------------------------------------------ alarms, phases, faults
 
 
@@ -167,5 +286,8 @@ _LINES: dict[str, Callable[[_Fields], str | None]] = {
     "fault": lambda f: f"Fault while handling {f['event']}: {f['error']}",
     "record_failing": lambda f: f"Record failing: {f['error']}",
     "operator": _operator,
+    "what_if": _what_if,
+    "what_if_refused": lambda f: f"Refused: what if: {f['reason']}",
+    "what_if_over": _what_if_over,
     "process_restarted": _restarted,
 }

@@ -100,7 +100,7 @@ class Core:
         if not busy:
             # Only now is silence the scanner's, and not our own lag behind the queue.
             self._tick()
-        if not busy and self.state.forecast_pending:
+        if not busy and self.state.work_pending:
             self._forecast()
         return busy
 
@@ -128,8 +128,8 @@ class Core:
     # ------------------------------------------------------------------ what comes in
 
     def _patience_s(self) -> float:
-        """How long to wait for a message: not at all while a forecast is to be carried on."""
-        return 0.001 if self.state.forecast_pending else _TICK_S
+        """How long to wait for a message: not at all while there is work to carry on."""
+        return 0.001 if self.state.work_pending else _TICK_S
 
     def _serve(self, inbox: ProcessQueue[Any], patience_s: float) -> bool:
         try:

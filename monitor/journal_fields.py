@@ -21,7 +21,10 @@ from monitor.model import (
     Forecast,
     IceSegmentation,
     NextScan,
+    Outcome,
+    Range,
     Rejected,
+    WhatIfAnswer,
 )
 
 
@@ -127,6 +130,52 @@ def _number(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
 
 
+def what_if_fields(a: WhatIfAnswer) -> dict[str, Any]:
+    return {
+        "asked_utc_s": a.asked_utc_s,
+        "from_volume_id": a.from_volume_id,
+        "refined": a.refined,
+        "members": a.members,
+        "engine": a.engine,
+        "duty": {str(n): duty for n, duty in a.question.duty.items()},
+        "remaining_s": a.question.remaining_s,
+        "asked": _outcome(a.asked),
+        "going_on": _outcome(a.going_on),
+        "change": {
+            "lesion_later_s": _ends(a.change.lesion_later_s),
+            "margin_later_s": _ends(a.change.margin_later_s),
+            "min_margin_mm": _ends(a.change.min_margin_mm),
+            "distance_mm": {name: _ends(mm) for name, mm in a.change.distance_mm},
+        },
+        **_trust(a),
+    }
+
+
+def _outcome(o: Outcome) -> dict[str, Any]:
+    return {
+        "freeze_ends_s": o.freeze_ends_s,
+        "time_to_lesion_s": _ends(o.time_to_lesion_s),
+        "time_to_margin_s": _ends(o.time_to_margin_s),
+        "lesion_covered": o.lesion_covered,
+        "margin_covered": o.margin_covered,
+        "min_margin_mm": _ends(o.min_margin_mm),
+        "structures": [
+            {
+                "name": s.name,
+                "time_to_contact_s": _ends(s.time_to_contact_s),
+                "distance_mm": _ends(s.distance_mm),
+                "coldest_degc": _ends(s.coldest_degc),
+            }
+            for s in o.structures
+        ],
+    }
+
+
+def _ends(interval: Range | None) -> list[float | None] | None:
+    """Each end by itself, None where it is open."""
+    return None if interval is None else [x if np.isfinite(x) else None for x in interval]
+
+
 def assessment_fields(a: Assessment) -> dict[str, Any]:
     at_least_s = a.time_to_margin_s[0] if a.time_to_margin_s else None
     return {
@@ -163,7 +212,7 @@ def _interval(seconds: tuple[float, float] | None) -> tuple[float, float] | None
 
 
 def _trust(
-    result: CtVolume | Registration | IceSegmentation | Forecast | Assessment,
+    result: CtVolume | Registration | IceSegmentation | Forecast | Assessment | WhatIfAnswer,
 ) -> dict[str, Any]:
     return {
         "status": result.status.value,

@@ -284,6 +284,80 @@ class Forecast:
     next_scan: NextScan | None = None
 
 
+# --------------------------------------------------------------------------- what if
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """A question: needles set otherwise from the moment it is asked. ``duty`` (0..1 of full cooling, 0
+    stops it) by the number on the needle; those not named go on as they do. The freeze ends after
+    ``remaining_s`` and the needles thaw passively; None: it goes on."""
+
+    duty: Mapping[int, float] = field(default_factory=dict)
+    remaining_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StructureOutcome:
+    """Of a critical structure: when the ice reaches it, how close the ice comes (negative: inside; inf:
+    no ice) and how cold its coldest point gets. None where it is not known."""
+
+    name: str
+    time_to_contact_s: Range | None
+    distance_mm: Range | None
+    coldest_degc: Range | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What comes of a course; ranges hold the middle 80 % of the members.
+
+    Seconds are from the moment of the question. Times mean what they mean in a ``Forecast``. Coverage
+    and ``min_margin_mm`` (as in an ``Assessment``; -inf: no ice) are those when the freeze ends: as asked,
+    else when the protocol has it end. How close and how cold: until then where the freeze goes on in
+    the model, until the horizon where it ends, since ice grows on for a while."""
+
+    freeze_ends_s: float
+    time_to_lesion_s: Range | None
+    time_to_margin_s: Range | None
+    lesion_covered: Range
+    margin_covered: Range
+    min_margin_mm: Range | None
+    structures: tuple[StructureOutcome, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """The question's course less going on, member by member, the middle 80 % of them. ``…_later_s`` is of
+    the members that get there in one of the two: inf, only when going on; -inf, only as asked. None:
+    there is nothing to compare. ``distance_mm`` is by structure: positive is farther away."""
+
+    lesion_later_s: Range | None
+    margin_later_s: Range | None
+    min_margin_mm: Range | None
+    distance_mm: tuple[tuple[str, Range | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class WhatIfAnswer:
+    """``asked`` and ``going_on`` run from the same ``members`` at ``asked_utc_s``. It holds until the
+    next scan or phase. ``refined``: by the whole ensemble."""
+
+    question: WhatIf
+    asked_utc_s: float
+    from_volume_id: str | None
+    refined: bool
+    members: int
+    asked: Outcome
+    going_on: Outcome
+    change: Change
+    engine: str
+    status: Status = Status.OK
+    reasons: tuple[Reason, ...] = ()
+
+
 # --------------------------------------------------------------------------- decision
 
 
@@ -411,6 +485,7 @@ class Snapshot:
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
+    ``what_if`` answers a question; it is never what is happening.
     """
 
     seq: int
@@ -441,3 +516,4 @@ class Snapshot:
     forecast_band: ArrayRef | None = None
     next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)
+    what_if: WhatIfAnswer | None = None

@@ -7,6 +7,7 @@ known, and an output for each thing that another program must learn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +28,7 @@ from monitor.journal_fields import (
     registration_fields,
     segmentation_fields,
     volume_fields,
+    what_if_fields,
 )
 from monitor.model import (
     Assessment,
@@ -42,6 +44,8 @@ from monitor.model import (
     Rejected,
     Status,
     StructureDistance,
+    WhatIf,
+    WhatIfAnswer,
     worst,
 )
 from monitor.prediction.ensemble import prior_of
@@ -54,7 +58,15 @@ from monitor.prediction.forecast import (
     finish_forecast,
 )
 from monitor.prediction.next_scan import next_scan
-from monitor.prediction.setup import make_problem, tissue_labels
+from monitor.prediction.setup import driven, make_problem, tissue_labels
+from monitor.prediction.what_if import (
+    Base,
+    WhatIfJob,
+    advance_what_if,
+    begin_what_if,
+    finish_what_if,
+    question,
+)
 from monitor.procedure import Procedure
 
 # Forecast times computed before the queue is looked at again.
@@ -75,19 +87,21 @@ class Tick:
 
 @dataclass(frozen=True)
 class OperatorAct:
-    """ "phase_next", "clear_block", "acknowledge" or "reload" (with the new ``procedure``, whose case
-    the record keeps in ``kept_case``). Every field but ``procedure`` is journalled as it stands."""
+    """ "phase_next", "clear_block", "acknowledge", "reload" (with the new ``procedure``, whose case
+    the record keeps in ``kept_case``) or "what_if" (its ``params`` as ``prediction.what_if.question``
+    takes them). Every field but ``procedure`` is journalled as it stands."""
 
     act: str
     now_utc_s: float
     procedure: Procedure | None = None
     kept_case: Mapping[str, Any] | None = None
+    params: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class ForecastDue:
-    """Carry the forecast on. The runtime sends it while ``State.forecast_pending`` and nothing more
-    urgent waits."""
+    """Carry the forecast on, then the answer to a what-if. The runtime sends it while
+    ``State.work_pending`` and nothing more urgent waits."""
 
     now_utc_s: float
 
@@ -121,6 +135,17 @@ Output = Line | KeepVolume | Rejected
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A what-if that is being answered: by a few members, then (``refined``) by all. ``job`` begins when
+    no forecast waits."""
+
+    question: WhatIf
+    now_utc_s: float
+    refined: bool = False
+    job: WhatIfJob | None = None
+
+
+@dataclass(frozen=True)
 class State:
     assembly: assembly.AssemblyState
     progress: protocol.Progress = field(default_factory=protocol.Progress)
@@ -137,6 +162,8 @@ class State:
     forecast: Forecast | None = None
     forecast_wanted: bool = False
     job: Job | None = None
+    asked: Asked | None = None
+    what_if: WhatIfAnswer | None = None
     block: Block | None = None
 
     @property
@@ -147,6 +174,11 @@ class State:
     @property
     def forecast_pending(self) -> bool:
         return self.forecast_wanted or self.job is not None
+
+    @property
+    def work_pending(self) -> bool:
+        """A forecast, or the answer to a what-if."""
+        return self.forecast_pending or self.asked is not None
 
 
 def initial_state(procedure: Procedure) -> State:
@@ -188,10 +220,10 @@ def due(state: State, tick: Tick, procedure: Procedure) -> bool:
 
 
 def after_fault(state: State, event: Event) -> State:
-    """What stands when a step has failed: the state before it, without the forecast that failed (the
-    next scan will ask again)."""
+    """What stands when a step has failed: the state before it, without the forecast or the what-if that
+    failed (the next scan, or the operator, will ask again)."""
     if isinstance(event, ForecastDue):
-        return replace(state, forecast_wanted=False, job=None)
+        return replace(state, forecast_wanted=False, job=None, asked=None)
     return state
 
 
@@ -282,6 +314,7 @@ def _take_baseline(
     grid = procedure.prediction_grid
     label = tissue_labels(base_hu, procedure.analysis_grid, grid)
     config = replace(procedure.config, needles=reference.needles)
+    state, dropped = _outdated(state, "baseline")
     expected = assembly.with_frame(state.assembly, volume.frame_of_reference_uid)
     reasons = (
         *volume.reasons,
@@ -304,6 +337,7 @@ def _take_baseline(
         ),
     )
     seen = float(np.isfinite(base_hu).mean())
+    outputs += dropped
     outputs.append(Line("baseline_set", {"volume_id": volume.volume_id, "seen_fraction": seen}))
     outputs.append(Line("assessment", assessment_fields(assessment)))
     return state, outputs
@@ -325,7 +359,7 @@ def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
         structures=last_known(state.structures, assessment),
         forecast_wanted=True,
     )
-    state, outputs = _skipped(state)
+    state, outputs = _skipped(state, "scan")
     outputs.append(Line("registered", registration_fields(measured.registration, ice.volume_id)))
     outputs.append(Line("ice_segmented", segmentation_fields(ice)))
     outputs.append(Line("assessment", assessment_fields(assessment)))
@@ -355,13 +389,15 @@ def _moved_on(
     phase = protocol.phase(progress, procedure.config.protocol)
     fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
     wanted = state.estimate is not None and phase.kind is not PhaseKind.ENDED
-    state, outputs = _skipped(replace(state, progress=progress, forecast_wanted=wanted))
+    state, outputs = _skipped(replace(state, progress=progress, forecast_wanted=wanted), "phase")
     return state, [*outputs, Line("phase", fields)]
 
 
 def _operator(
     state: State, event: OperatorAct, procedure: Procedure, engine: Engine
 ) -> tuple[State, list[Output]]:
+    if event.act == "what_if":
+        return _ask(state, event, procedure)
     if event.act == "clear_block":
         return replace(state, block=None), []
     if event.act == "phase_next":
@@ -392,7 +428,7 @@ def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State
     if state.forecast_wanted:
         return _begin_forecast(state, procedure, engine), []
     if state.job is None:
-        return state, []
+        return _answer(state, procedure, engine)
     job = advance_forecast(state.job, engine, _OUTPUTS_AT_ONCE)
     if not job.done:
         return replace(state, job=job), []
@@ -452,12 +488,14 @@ def _problem(state: State, procedure: Procedure, members: Members) -> Problem:
     return make_problem(config, procedure.prediction_grid, state.label_zyx, intervals, members)
 
 
-def _skipped(state: State) -> tuple[State, list[Output]]:
-    """A forecast overtaken by a newer scan or phase is dropped, and that is said."""
+def _skipped(state: State, by: str) -> tuple[State, list[Output]]:
+    """What a newer scan or phase overtakes is dropped, and that is said: a forecast that is not done,
+    and any what-if, whose course began before."""
+    state, outputs = _outdated(state, by)
     if state.job is None:
-        return state, []
+        return state, outputs
     fields = {"from_volume_id": state.job.estimate.volume_id}
-    return replace(state, job=None), [Line("forecast_skipped", fields)]
+    return replace(state, job=None), [Line("forecast_skipped", fields), *outputs]
 
 
 def _assimilated(
@@ -476,3 +514,80 @@ def _assimilated(
 
     kind = protocol.kind_at(state.progress, procedure.config.protocol, ice.acquired_utc_s)
     return assimilated(estimate, ice, at_s, kind, make, procedure.prediction_grid, engine)
+
+
+# --------------------------------------------------------------------------- what if
+
+
+def _ask(state: State, event: OperatorAct, procedure: Procedure) -> tuple[State, list[Output]]:
+    """The latest question wins; one that cannot be answered leaves the one before."""
+    try:
+        _answerable(state, procedure)
+        asked = question(event.params or {}, _numbers(state))
+    except ValueError as error:
+        return state, [Line("what_if_refused", {"reason": str(error)})]
+    state, outputs = _outdated(state, "question")
+    return replace(state, asked=Asked(asked, event.now_utc_s)), outputs
+
+
+def _answerable(state: State, procedure: Procedure) -> None:
+    """Raises ``ValueError`` with the reason why there is nothing to ask about."""
+    kind = protocol.phase(state.progress, procedure.config.protocol).kind
+    if state.block is not None:
+        raise ValueError("images of another patient or frame of reference came; clear that first")
+    if state.estimate is None:
+        raise ValueError("there is no baseline scan yet")
+    if not _numbers(state):
+        raise ValueError("the case names no needle that freezes")
+    if kind is not PhaseKind.FREEZE:
+        raise ValueError(f"no freeze is running ({kind.value})")
+
+
+def _numbers(state: State) -> tuple[int, ...]:
+    """The needles that freeze, in the order of the problem's."""
+    return (
+        () if state.reference is None else tuple(n.number for n in driven(state.reference.needles))
+    )
+
+
+def _answer(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
+    """A stretch of the answer: a few members' first, then all members' in its place."""
+    if state.asked is None:
+        return state, []
+    asked, job = state.asked, state.asked.job
+    if job is None:
+        base = _base(state, asked, procedure)
+        job = begin_what_if(asked.question, base, engine, asked.refined)
+        return replace(state, asked=replace(asked, job=job)), []
+    job = advance_what_if(job, engine, _OUTPUTS_AT_ONCE)
+    if not job.done:
+        return replace(state, asked=replace(asked, job=job)), []
+    answer = finish_what_if(job, procedure.config, state.progress.started_utc_s[0], engine)
+    following = None if asked.refined else Asked(asked.question, asked.now_utc_s, refined=True)
+    state = replace(state, what_if=answer, asked=following)
+    return state, [Line("what_if", what_if_fields(answer))]
+
+
+def _base(state: State, asked: Asked, procedure: Procedure) -> Base:
+    """The case at the moment of the question, going on as now."""
+    estimate, begun = state.estimate, state.progress.started_utc_s[0]
+    assert estimate is not None
+    ends_utc_s = protocol.phase(state.progress, procedure.config.protocol).ends_utc_s
+    return Base(
+        estimate=estimate,
+        problem=estimate.problem(lambda m: _problem(state, procedure, m)),
+        numbers=_numbers(state),
+        grid=procedure.prediction_grid,
+        target=procedure.target,
+        drift=estimate.drifts.get(PhaseKind.FREEZE),
+        now_s=asked.now_utc_s - begun,
+        planned_end_s=math.inf if ends_utc_s is None else ends_utc_s - begun,
+    )
+
+
+def _outdated(state: State, by: str) -> tuple[State, list[Output]]:
+    """A what-if that is being answered is dropped; an answer no longer holds. Either is said."""
+    if state.asked is None and state.what_if is None:
+        return state, []
+    fields = {"by": by, "answered": state.what_if is not None}
+    return replace(state, asked=None, what_if=None), [Line("what_if_over", fields)]

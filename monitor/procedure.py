@@ -82,6 +82,9 @@ def prepare(
                 ("lesion", plan.lesion.volume_lps_mm),
                 ("lesion and margin", plan.lesion_and_margin.volume_lps_mm),
             ),
+            tuple(
+                b.surface_lps_mm for b in (plan.lesion, plan.lesion_and_margin, *plan.structures)
+            ),
         ),
         lesion_sdf,
     )

@@ -127,6 +127,7 @@ def snapshot(
         forecast_edge_degc=forecast.edge_degc if forecast else None,
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
+        what_if=state.what_if,
     )
 
 

@@ -17,7 +17,13 @@ from monitor.config import ConfigError
 from monitor.decision import protocol
 from monitor.intake.decode import decode
 from monitor.intake.structures import StructureError
-from monitor.journal_fields import assessment_fields, forecast_fields, iso_utc, rejected_fields
+from monitor.journal_fields import (
+    assessment_fields,
+    forecast_fields,
+    iso_utc,
+    rejected_fields,
+    what_if_fields,
+)
 from monitor.model import Instance, Rejected
 from monitor.opening import open_case
 from monitor.pipeline import (
@@ -250,6 +256,7 @@ def state_fields(state: State, procedure: Procedure) -> dict[str, Any]:
         "forecast_pending": state.forecast_pending,
         "assessment": assessment_fields(state.assessment) if state.assessment else None,
         "forecast": forecast_fields(state.forecast) if state.forecast else None,
+        "what_if": what_if_fields(state.what_if) if state.what_if else None,
     }
 
 

@@ -14,7 +14,7 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
@@ -35,7 +35,7 @@ from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
 from monitor.publish import snapshot
 from monitor.record.cases import KeptCase, keep_case
-from monitor.record.journal import FORMAT_VERSION, Journal, RecordError
+from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
 from monitor.view.process import ViewOptions
@@ -178,15 +178,19 @@ class Live:
         )
         self._screen = Screen(options, self.act)
 
-    def act(self, act: str, alarm: Key | None = None) -> None:
-        """An operator's act, from screen or terminal. "acknowledge" is of one ``alarm``, or of all."""
+    def act(
+        self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
+    ) -> None:
+        """An operator's act, from screen or terminal. "acknowledge" is of one ``alarm``, or of all;
+        ``params`` are those of "what_if"."""
         if act == "quit":
             self.request_stop("operator")
             return
         if act == "acknowledge":  # not by way of the worker, which may hang: that is an alarm too
             self._seen.put(alarm)
         if act != "reload":
-            self._acts.put(OperatorAct(act, self.clock.now_utc_s()))
+            # As the journal will have them: what is worked with is what a replay will find.
+            self._acts.put(OperatorAct(act, self.clock.now_utc_s(), params=plain(params)))
             return
         try:
             self.config, _ = open_case(self.options.case)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from monitor.commands.procedure import Teller
-from monitor.console import line
+from monitor.console import line, what_if_params
 from monitor.demo import summary_row
 
 ASSESSMENT: dict[str, Any] = {
@@ -153,3 +153,115 @@ def test_a_scan_that_is_assessed_anew_without_news_is_said_once(
         tell(kind, fields)
     said = capsys.readouterr().out.splitlines()
     assert [row.split(":")[0] for row in said] == ["v002", "Alarm", "Alarm"]
+
+
+# ------------------------------------------------------------------ what if
+
+GOING_ON: dict[str, Any] = {
+    "freeze_ends_s": 240.0,
+    "time_to_lesion_s": [70.0, 100.0],
+    "time_to_margin_s": [400.0, None],
+    "lesion_covered": (1.0, 1.0),
+    "margin_covered": (0.9, 0.9996),
+    "min_margin_mm": [0.39, 1.2],
+    "structures": [
+        {
+            "name": "bowel",
+            "time_to_contact_s": None,
+            "distance_mm": [3.19, 4.0],
+            "coldest_degc": [1.2, 8.0],
+        }
+    ],
+}
+STOPPED = {
+    **GOING_ON,
+    "time_to_lesion_s": None,
+    "time_to_margin_s": None,
+    "lesion_covered": (0.71, 0.8),
+    "margin_covered": (0.5, 0.61),
+    "min_margin_mm": [-2.04, -1.0],
+    "structures": [
+        {
+            "name": "bowel",
+            "time_to_contact_s": None,
+            "distance_mm": [5.09, None],
+            "coldest_degc": None,
+        }
+    ],
+}
+WHAT_IF: dict[str, Any] = {
+    "refined": False,
+    "members": 4,
+    "duty": {"2": 0.0},
+    "remaining_s": 90.0,
+    "asked": {**STOPPED, "freeze_ends_s": 90.0},
+    "going_on": GOING_ON,
+    "change": {
+        "lesion_later_s": [None, None],
+        "margin_later_s": None,
+        "min_margin_mm": [-3.21, -2.5],
+        "distance_mm": {"bowel": [1.94, None]},
+    },
+    "status": "DEGRADED",
+    "reasons": [{"code": "scan_old", "text": "It is old."}],
+}
+
+
+def test_a_what_if_in_plain_words_beside_going_on() -> None:
+    said = line("what_if", WHAT_IF)
+    assert said is not None
+    assert said.splitlines() == [
+        "What if needle 2 at 0 %, the freeze ends in 1.5 min (4 members, first answer; only a "
+        "calculation); DEGRADED: It is old.",
+        "  lesion covered in > 15 min or never, going on ≈ 1–2 min",
+        "  with margin covered in > 15 min or never, going on > 6 min",
+        "  when the freeze ends, in 1.5 min: lesion 71–80 %, with margin 50–61 %, minimal margin "
+        "-2.1 to -1.0 mm; going on, in 4.0 min: lesion 100 %, with margin 90–99 %, minimal "
+        "margin +0.3 to +1.2 mm; difference -3.3 to -2.5 mm",
+        "  bowel: ice no nearer than 5.0 mm, going on 3.1 mm, difference +1.9 to — mm; contact > "
+        "15 min or never; coldest —, going on 1 °C",
+    ]
+
+
+def test_a_difference_in_time_is_said_where_both_get_there() -> None:
+    change = {**WHAT_IF["change"], "margin_later_s": [-30.0, 90.0]}
+    said = line("what_if", {**WHAT_IF, "change": change, "refined": True, "duty": {}})
+    assert said is not None
+    assert "What if the freeze ends in 1.5 min (all 4 members;" in said
+    assert ", difference -0.5 to +1.5 min\n" in said
+    open_ended = {**GOING_ON, "time_to_margin_s": [20.0, None]}
+    plainly = line("what_if", {**WHAT_IF, "duty": {}, "remaining_s": None, "going_on": open_ended})
+    assert plainly is not None
+    assert plainly.startswith("What if it goes on as now (")
+    assert "going on < 1 to > 12 min\n" in plainly
+
+
+@pytest.mark.parametrize(
+    ("typed", "params"),
+    [
+        ("what if", {"duty": {}}),
+        ("What if 2=0", {"duty": {"2": 0.0}}),
+        ("what if 2=0% 3=50", {"duty": {"2": 0.0, "3": 0.5}}),
+        ("what if all=50 for 5", {"duty": {"all": 0.5}, "remaining_s": 300.0}),
+        ("what if all=50, for 2.5 min", {"duty": {"all": 0.5}, "remaining_s": 150.0}),
+        ("what if for 0", {"duty": {}, "remaining_s": 0.0}),
+    ],
+)
+def test_typed_questions(typed: str, params: dict[str, Any]) -> None:
+    assert what_if_params(typed) == params
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["what if 2", "what if 2=", "what if 2=x", "what if 2=nan", "what if 2=0 2=50",
+     "what if for", "what if for x", "what if for inf", "what if 2:0", "what if stop"],
+)  # fmt: skip
+def test_typed_nonsense_says_what_was_expected(typed: str) -> None:
+    with pytest.raises(ValueError, match="what if NEEDLE=PERCENT"):
+        what_if_params(typed)
+
+
+def test_an_answer_that_no_longer_holds_is_said() -> None:
+    assert line("what_if_over", {"by": "question", "answered": False}) is None
+    said = line("what_if_over", {"by": "scan", "answered": True})
+    assert said == "The what-if no longer holds (newer scan); ask again."

@@ -88,11 +88,20 @@ _TYPED = {
 def _read_acts(live: Any) -> None:
     """Operator acts typed at a terminal; the end of the input ends nothing."""
     for line in sys.stdin:
-        word = line.strip().lower()
+        word = " ".join(line.lower().split())
         if word in _TYPED:
             live.act(_TYPED[word])
+        elif word.startswith("what if"):
+            _ask(live, word)
         elif word:
-            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}", flush=True)
+            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}, what if", flush=True)
+
+
+def _ask(live: Any, typed: str) -> None:
+    try:
+        live.act("what_if", params=console.what_if_params(typed))
+    except ValueError as error:
+        print(f"what if: {error}", flush=True)
 
 
 def _print(text: str) -> None:

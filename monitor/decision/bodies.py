@@ -35,7 +35,16 @@ class Body:
     @property
     def volume_lps_mm(self) -> FloatArray:
         """The points that stand for equal volumes."""
-        return self.points_lps_mm[self.weights > 0.5 * self.weights.max(initial=0.0)]
+        return self.points_lps_mm[self._of_volume]
+
+    @property
+    def surface_lps_mm(self) -> FloatArray:
+        """Those of the surface; all of them where they are all alike."""
+        return self.points_lps_mm if self._of_volume.all() else self.points_lps_mm[~self._of_volume]
+
+    @property
+    def _of_volume(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.weights > 0.5 * self.weights.max(initial=0.0))
 
 
 def body(structure: Structure, within: Grid | None = None, grow_mm: float = 0.0) -> Body:

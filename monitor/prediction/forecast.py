@@ -8,6 +8,7 @@ change: the same estimate gives the same forecast.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from monitor.model import Float32Array, Forecast, PhaseKind, Reason, Status, Str
 from monitor.prediction import dose
 from monitor.prediction.drift import Drift, asked_at, moved
 from monitor.prediction.estimate import Estimate
-from monitor.prediction.sampling import by_voxel, weights
+from monitor.prediction.sampling import by_voxel, weights_at
 from monitor.prediction.setup import driven
 from monitor.prediction.stopping import Stopped
 from monitor.prediction.unexplained import spread
@@ -49,34 +50,66 @@ _VOLUME_POINTS = 800
 _OF_INTEREST_DEGC = 12.0
 
 
+Named = tuple[tuple[str, FloatArray], ...]
+
+
 @dataclass(frozen=True)
 class Target:
     """Points (n, 3) LPS mm that have to freeze: the lesion's, and those of lesion plus margin; by name
-    those of structures that must not; for each of these the surface at its limit around it; and points
-    that stand for equal volumes of the lesion, and of lesion plus margin."""
+    those of structures that must not; for each of these the surface at its limit around it; points that
+    stand for equal volumes of the lesion, and of lesion plus margin; and of each body in the order of
+    ``bodies_lps_mm`` its surface."""
 
     lesion_lps_mm: FloatArray
     margin_lps_mm: FloatArray
-    structures_lps_mm: tuple[tuple[str, FloatArray], ...] = ()
+    structures_lps_mm: Named = ()
     limits_lps_mm: tuple[FloatArray, ...] = ()
-    volumes_lps_mm: tuple[tuple[str, FloatArray], ...] = ()
+    volumes_lps_mm: Named = ()
+    surfaces_lps_mm: tuple[FloatArray, ...] = ()
+
+    @property
+    def bodies_lps_mm(self) -> tuple[FloatArray, ...]:
+        structures = (points for _, points in self.structures_lps_mm)
+        return self.lesion_lps_mm, self.margin_lps_mm, *structures
+
+    def mapped(self, change: Callable[[FloatArray], FloatArray]) -> Target:
+        """The same done to the points of each."""
+
+        def named(points: Named) -> Named:
+            return tuple((name, change(p)) for name, p in points)
+
+        return Target(
+            change(self.lesion_lps_mm),
+            change(self.margin_lps_mm),
+            named(self.structures_lps_mm),
+            tuple(change(p) for p in self.limits_lps_mm),
+            named(self.volumes_lps_mm),
+            tuple(change(p) for p in self.surfaces_lps_mm),
+        )
 
 
 @dataclass(frozen=True)
-class Output:
-    """One time of a forecast: the nominal temperature, the share of the members that are frozen there,
+class Reached:
+    """By member, at one time: the least frozen point of lesion and margin, and of each structure the
+    most frozen and the coldest."""
+
+    least_lesion: FloatArray
+    least_margin: FloatArray
+    most_structure: tuple[FloatArray, ...]
+    coldest_degc: tuple[FloatArray, ...]
+
+
+@dataclass(frozen=True)
+class Output(Reached):
+    """One time of a forecast; also the nominal temperature, the share of the members that are frozen there,
     the middle 80 % of their temperatures, what the nominal one has been through (z, y, x); and by member:
-    the least frozen point of lesion and margin, of each structure the most frozen and the coldest, of what
-    lies at its limit the most frozen, and of each volume what it has been through (``dose.summary``)."""
+    of what lies at each structure's limit the most frozen, and of each volume what it has been through
+    (``dose.summary``)."""
 
     nominal_degc: Float32Array
     probability: Float32Array
     band_degc: npt.NDArray[np.float16]
     dose: History
-    least_lesion: FloatArray
-    least_margin: FloatArray
-    most_structure: tuple[FloatArray, ...]
-    coldest_degc: tuple[FloatArray, ...]
     most_limit: tuple[FloatArray, ...]
     volumes: tuple[FloatArray, ...]
 
@@ -127,8 +160,7 @@ def begin_forecast(
         kind,
         past=dose.mapped(before, lambda field: field[0]),
         volumes_past=tuple(
-            dose.at_points(members, weights(grid.to_index_zyx(points), grid))
-            for _, points in target.volumes_lps_mm
+            dose.at_points(members, weights_at(points, grid)) for _, points in target.volumes_lps_mm
         ),
         drift=estimate.drifts.get(kind),
     )
@@ -143,18 +175,18 @@ def _times_s(start_s: float, began_s: float) -> tuple[float, ...]:
 
 
 def _thinned(target: Target) -> Target:
-    def some(points: FloatArray, most: int = _MOST_POINTS) -> FloatArray:
-        return points[:: max(1, -(-len(points) // most))]
-
-    structures = tuple((name, some(points)) for name, points in target.structures_lps_mm)
+    """What a forecast asks: of surfaces by themselves nothing."""
+    thinned = replace(target, surfaces_lps_mm=()).mapped(lambda p: evenly(p, _MOST_POINTS))
     return replace(
-        target,
-        lesion_lps_mm=some(target.lesion_lps_mm),
-        margin_lps_mm=some(target.margin_lps_mm),
-        structures_lps_mm=structures,
-        limits_lps_mm=tuple(some(p, _LIMIT_POINTS) for p in target.limits_lps_mm),
-        volumes_lps_mm=tuple((n, some(p, _VOLUME_POINTS)) for n, p in target.volumes_lps_mm),
+        thinned,
+        limits_lps_mm=tuple(evenly(p, _LIMIT_POINTS) for p in target.limits_lps_mm),
+        volumes_lps_mm=tuple((n, evenly(p, _VOLUME_POINTS)) for n, p in target.volumes_lps_mm),
     )
+
+
+def evenly(points: FloatArray, most: int) -> FloatArray:
+    """Every so many-th, so that there are ``most`` at most."""
+    return points[:: max(1, -(-len(points) // most))]
 
 
 def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
@@ -178,30 +210,40 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     def there(field: Float32Array) -> Float32Array:
         return moved(field, job.drift, elapsed_s, job.grid, cold)
 
-    def at(points: FloatArray) -> Any:
-        asked = asked_at(points, job.drift, elapsed_s, job.grid)
-        return weights(job.grid.to_index_zyx(asked), job.grid)
-
+    target = drifted(job.target, job.drift, elapsed_s, job.grid)
     frozen, cooled = by_voxel(fraction), by_voxel(degc[members])
     through = dose.mapped(since, lambda field: field[members])
-    structures = [at(points) for _, points in job.target.structures_lps_mm]
     probability = (fraction >= 0.5).mean(0, dtype=np.float32)
     return Output(
+        **vars(at_target(frozen, cooled, target, job.grid)),
         nominal_degc=there(degc[0]),
         probability=there(probability),
         band_degc=there(_band_degc(degc[members], cold)).astype(np.float16),
         dose=dose.joined(job.past, dose.mapped(since, lambda field: there(field[0]))),
-        least_lesion=(at(job.target.lesion_lps_mm) @ frozen).min(axis=0),
-        least_margin=(at(job.target.margin_lps_mm) @ frozen).min(axis=0),
-        most_structure=tuple((s @ frozen).max(axis=0, initial=0.0) for s in structures),
-        coldest_degc=tuple((s @ cooled).min(axis=0, initial=np.inf) for s in structures),
         most_limit=tuple(
-            (at(points) @ frozen).max(axis=0, initial=0.0) for points in job.target.limits_lps_mm
+            (weights_at(points, job.grid) @ frozen).max(axis=0, initial=0.0)
+            for points in target.limits_lps_mm
         ),
         volumes=tuple(
-            dose.summary(dose.joined(past, dose.at_points(through, at(points))))
-            for (_, points), past in zip(job.target.volumes_lps_mm, job.volumes_past, strict=True)
+            dose.summary(dose.joined(past, dose.at_points(through, weights_at(points, job.grid))))
+            for (_, points), past in zip(target.volumes_lps_mm, job.volumes_past, strict=True)
         ),
+    )
+
+
+def drifted(target: Target, drift: Drift | None, elapsed_s: float, grid: Grid) -> Target:
+    """The target where a course without drift has what it has at the target with it."""
+    return target.mapped(lambda points: asked_at(points, drift, elapsed_s, grid))
+
+
+def at_target(frozen: Float32Array, degc: Float32Array, target: Target, grid: Grid) -> Reached:
+    """What members (voxel, member) have at the target."""
+    structures = [weights_at(points, grid) for _, points in target.structures_lps_mm]
+    return Reached(
+        least_lesion=(weights_at(target.lesion_lps_mm, grid) @ frozen).min(axis=0),
+        least_margin=(weights_at(target.margin_lps_mm, grid) @ frozen).min(axis=0),
+        most_structure=tuple((s @ frozen).max(axis=0, initial=0.0) for s in structures),
+        coldest_degc=tuple((s @ degc).min(axis=0, initial=np.inf) for s in structures),
     )
 
 
@@ -228,7 +270,7 @@ def finish_forecast(
 ) -> Forecast:
     """The forecast of a job that is done."""
     elapsed_s = np.array(job.times_s) - job.times_s[0]
-    doubts = (*job.estimate.reasons, *_failing(job.estimate.stopped, config))
+    doubts = (*job.estimate.reasons, *failing(job.estimate.stopped, config))
     margin = np.array([o.least_margin for o in job.outputs])
     return Forecast(
         from_volume_id=job.estimate.volume_id,
@@ -275,12 +317,15 @@ def _structure(job: Job, number: int, name: str, elapsed_s: FloatArray) -> Struc
     return StructureForecast(name, interval_s(elapsed_s, most), (low, high), infringed)
 
 
-def _failing(stopped: Stopped, config: Config) -> tuple[Reason, ...]:
+def failing(stopped: Stopped, config: Config) -> tuple[Reason, ...]:
+    """What is to be said of needles that have stopped cooling."""
     numbers = [n.number for n in driven(config.needles)]
-    failing = [str(k) for k, at_s in zip(numbers, stopped, strict=True) if np.isfinite(at_s)]
-    if not failing:
+    stopped_numbers = [
+        str(k) for k, at_s in zip(numbers, stopped, strict=True) if np.isfinite(at_s)
+    ]
+    if not stopped_numbers:
         return ()
-    text = f"Needle {', '.join(failing)} seems to have stopped cooling."
+    text = f"Needle {', '.join(stopped_numbers)} seems to have stopped cooling."
     return (Reason("needle_failing", text),)
 
 
@@ -304,10 +349,19 @@ def edge_degc(config: Config) -> float:
 def interval_s(elapsed_s: FloatArray, frozen: FloatArray) -> tuple[float, float] | None:
     """The middle 80 % of the times at which members (columns of ``frozen``: time, member) pass one
     half; linear between outputs; inf beyond the last; None if not one in ten gets there."""
-    times = np.array([_crossing_s(elapsed_s, member) for member in frozen.T])
-    low = float(np.quantile(times, _LOW, method="lower"))
-    high = float(np.quantile(times, _HIGH, method="higher"))
+    low, high = middle(crossings_s(elapsed_s, frozen))
     return None if np.isinf(low) else (low, high)
+
+
+def middle(by_member: FloatArray) -> tuple[float, float]:
+    """Between which the middle 80 % of the members lie; both ends are a member's."""
+    low = float(np.quantile(by_member, _LOW, method="lower"))
+    return low, float(np.quantile(by_member, _HIGH, method="higher"))
+
+
+def crossings_s(elapsed_s: FloatArray, frozen: FloatArray) -> FloatArray:
+    """(member,): when each column of ``frozen`` (time, member) passes one half; inf where it does not."""
+    return np.array([_crossing_s(elapsed_s, member) for member in frozen.T])
 
 
 def _crossing_s(elapsed_s: FloatArray, frozen: FloatArray) -> float:

@@ -34,6 +34,11 @@ def weights(index_zyx: FloatArray, grid: Grid) -> Any:
     return sparse.csr_matrix((data, np.stack(columns, 1).ravel(), rows), shape=(count, size))
 
 
+def weights_at(points_lps_mm: FloatArray, grid: Grid) -> Any:
+    """Of points (n, 3)."""
+    return weights(grid.to_index_zyx(points_lps_mm), grid)
+
+
 def by_voxel(field: npt.NDArray[Any]) -> Float32Array:
     """(voxel, member) of a field (member, z, y, x)."""
     return np.ascontiguousarray(field.reshape(len(field), -1).T, np.float32)

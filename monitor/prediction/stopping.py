@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_kernels.engine import Engine, Members, Problem, State
+from gpu_kernels.law import interpolate
 from monitor.geometry import Grid
 from monitor.model import FloatArray
 from monitor.prediction.observation import Seen, beyond_mm
@@ -29,7 +30,9 @@ def halted(problem: Problem, stopped: Stopped) -> Problem:
     for needle, at_s in zip(problem.needles, stopped, strict=True):
         if math.isfinite(at_s):
             before = tuple(entry for entry in needle.surface_degc if entry[0] < at_s)
-            needle = replace(needle, surface_degc=(*before, (at_s, float("nan"))))
+            # On a ramp it had come so far by then.
+            last = (at_s, interpolate(needle.surface_degc, at_s))
+            needle = replace(needle, surface_degc=(*before, last, (at_s, float("nan"))))
         needles.append(needle)
     return replace(problem, needles=tuple(needles))
 

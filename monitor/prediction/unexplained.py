@@ -9,6 +9,7 @@ Invariant: at the scan itself nothing moves, and the members' mean does not move
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from monitor.geometry import Grid
@@ -24,19 +25,21 @@ _RIM = 2
 
 
 def spread(
-    fraction: Float32Array, nominal_degc: Float32Array, elapsed_s: float, grid: Grid
+    fraction: Float32Array,
+    nominal_degc: Float32Array,
+    elapsed_s: float,
+    grid: Grid,
+    share: FloatArray | None = None,
 ) -> Float32Array:
     """The members' frozen fraction (member, z, y, x), ``elapsed_s`` after the scan; edges move along the
-    slope of ``nominal_degc`` (z, y, x)."""
-    frozen = fraction >= 0.5
-    differ = frozen.any(axis=0) & ~frozen.all(axis=0)
+    slope of ``nominal_degc`` (z, y, x). ``share``: theirs of the error where they are some of more."""
+    near = _near(fraction >= 0.5, some=share is not None)
     sd_mm = _ERROR_MM * np.sqrt(max(elapsed_s, 0.0) / _AFTER_S)
-    if not (differ.any() and sd_mm > 0.0) or len(fraction) < len(_STEPS):
+    share = shares(len(fraction)) if share is None else share
+    if not (near.any() and sd_mm > 0.0 and share.any()):
         return fraction
-    near = np.asarray(ndimage.binary_dilation(differ, iterations=_RIM))
     index = np.argwhere(near).astype(float)
     step = _outward(nominal_degc, grid)[:, near].T / np.array(grid.spacing_mm[::-1])
-    share = _shares(len(fraction))
     out = fraction.copy()
     for z in np.unique(share[share != 0.0]):
         at = weights(index + z * sd_mm * step, grid)
@@ -47,14 +50,29 @@ def spread(
     return out
 
 
+def _near(frozen: npt.NDArray[np.bool_], some: bool) -> npt.NDArray[np.bool_]:
+    """(z, y, x): around where members differ; of some of them, which differ in fewer voxels than all do,
+    around every edge."""
+    anywhere, not_everywhere = frozen.any(axis=0), ~frozen.all(axis=0)
+    if not some:
+        return _around(anywhere & not_everywhere)
+    return _around(anywhere) & _around(not_everywhere)
+
+
+def _around(where: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    return np.asarray(ndimage.binary_dilation(where, iterations=_RIM))
+
+
 def _outward(nominal_degc: Float32Array, grid: Grid) -> FloatArray:
     """(3, z, y, x): the unit vector towards warmer tissue."""
     slopes = np.array(np.gradient(nominal_degc, *grid.spacing_mm[::-1]))
     return np.asarray(slopes / np.maximum(np.sqrt((slopes**2).sum(0)), 0.1))
 
 
-def _shares(count: int) -> FloatArray:
-    """(member,): mean 0 and SD 1, dealt out by a chance that is always the same."""
+def shares(count: int) -> FloatArray:
+    """(member,): mean 0 and SD 1, dealt out by a chance that is always the same; 0 for too few members."""
+    if count < len(_STEPS):
+        return np.zeros(count)
     steps = np.resize(_STEPS, count)
     steps = np.random.default_rng(7).permutation(steps - steps.mean())
     return np.asarray(np.round(steps / steps.std(), 3))

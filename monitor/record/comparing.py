@@ -29,6 +29,9 @@ RESULTS = frozenset(
         "forecast_skipped",
         "assessment",
         "phase",
+        "what_if",
+        "what_if_refused",
+        "what_if_over",
         "fault",
     }
 )
@@ -82,7 +85,7 @@ class Tolerances:
     same_engine: bool = True
 
     def of(self, kind: str, name: str) -> Tolerance:
-        predicted = kind == "forecast" or name.startswith("time_to_")
+        predicted = kind in ("forecast", "what_if") or name.startswith("time_to_")
         return self.forecast if predicted else self.measured
 
 
@@ -135,7 +138,8 @@ def differences(
 def _apart(field: str, a: Any, b: Any, name: str, tolerance: Tolerance) -> Iterator[Difference]:
     if isinstance(a, dict) and isinstance(b, dict):
         for key in sorted(a.keys() | b.keys()):
-            yield from _apart(f"{field}.{key}", a.get(key), b.get(key), key, tolerance)
+            named = key if unit_of(key) else name
+            yield from _apart(f"{field}.{key}", a.get(key), b.get(key), named, tolerance)
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             yield from _apart(f"{field}[{i}]", x, y, name, tolerance)

@@ -28,9 +28,10 @@ def test_halted_needles_are_not_driven_from_then_on() -> None:
     first, second = halted(plain, (INF, 20.0)).needles
     assert first == plain.needles[0]
     assert second.surface_degc[0] == (0.0, 37.0)
+    assert second.surface_degc[1] == pytest.approx((20.0, 37.0 - 177.0 * 20.0 / 30.0))
     assert second.surface_degc[-1][0] == 20.0
     assert math.isnan(second.surface_degc[-1][1])
-    assert len(second.surface_degc) == 2
+    assert len(second.surface_degc) == 3
 
 
 def test_candidates_stop_one_needle_in_the_last_two_intervals() -> None:

@@ -257,3 +257,15 @@ def test_a_plan_from_another_frame_of_reference_is_said(
         (line,) = live.journal("volume_completed")
     assert line["status"] == "DEGRADED"
     assert "plan_in_other_frame" in [r["code"] for r in line["reasons"]]
+
+
+def test_a_question_before_anything_is_known_is_refused_with_the_reason(tmp_path: Path) -> None:
+    case = sphere_case(tmp_path, "P", (0.0, 0.0, 0.0), needles=True)
+    with LiveProcess(case, tmp_path / "record") as live:
+        live.type("what if 1")
+        live.type("what if 1=0 for 5")
+        said = live.wait(lambda lines: [x for x in lines if x["kind"] == "operator"])[0]
+    assert said["params"] == {"duty": {"1": 0.0}, "remaining_s": 300.0}
+    assert said["refused"] == "there is no baseline scan yet"
+    assert "what if: '1': expected what if NEEDLE=PERCENT" in live.output
+    assert "Refused: what_if: there is no baseline scan yet" in live.output
