@@ -18,7 +18,7 @@ from monitor.prediction import dose
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate
 from monitor.prediction.forecast import Target, advance_forecast, begin_forecast
-from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, TRUTH, problem, true_ice
+from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, STILL, TRUTH, problem, true_ice
 
 FREEZE, THAW = PhaseKind.FREEZE, PhaseKind.THAW
 NAN = math.nan
@@ -64,7 +64,7 @@ def learned() -> tuple[Estimate, ...]:
     e, estimates = first_estimate(PRIOR, course, ENGINE), []
     for n, state in enumerate(truths()):
         kind = kind_at(state.time_s)
-        e = assimilated(e, ice(state, n), state.time_s, kind, course, GRID, ENGINE)
+        e = assimilated(e, ice(state, n), state.time_s, kind, course, GRID, ENGINE, STILL)
         estimates.append(e)
     return tuple(estimates)
 
