@@ -22,6 +22,7 @@ from monitor.pipeline import (
     OperatorAct,
     Output,
     State,
+    after_fault,
     initial_state,
     next_scan_known,
     step,
@@ -139,6 +140,14 @@ def test_the_latest_question_wins(plan: Procedure, freezing: State) -> None:
 
 
 # ------------------------------------------------------------------ never in the way
+
+
+def test_one_that_fails_is_dropped_and_the_rest_stands(plan: Procedure, freezing: State) -> None:
+    state, _ = ask(freezing, plan, STOP)
+    left = after_fault(state, ForecastDue(0.0))
+    assert (left.asked, left.work_pending) == (None, False)
+    assert left.forecast is freezing.forecast
+    assert after_fault(state, OperatorAct("clear_block", 0.0)) is state
 
 
 def test_a_forecast_goes_first(plan: Procedure, freezing: State) -> None:

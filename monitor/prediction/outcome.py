@@ -107,11 +107,10 @@ def _to_ice_mm(fraction: Float32Array, grid: Grid) -> Float32Array:
 def _distance_mm(sdf_mm: Float32Array, points: FloatArray, grid: Grid) -> FloatArray:
     """(n, member), signed, of points; ±inf where all or nothing of a member's is ice."""
     finite = np.isfinite(sdf_mm).all(axis=(1, 2, 3))
-    at, beyond = weights_at(points, grid), _beyond(points, grid)
-    distance_mm = np.broadcast_to(
-        sdf_mm[:, 0, 0, 0].astype(float), (len(points), len(sdf_mm))
-    ).copy()
-    distance_mm[:, finite] = at @ by_voxel(sdf_mm[finite])
+    distance_mm = np.tile(sdf_mm[:, 0, 0, 0].astype(float), (len(points), 1))
+    if finite.any():
+        distance_mm[:, finite] = weights_at(points, grid) @ by_voxel(sdf_mm[finite])
+    beyond = _beyond(points, grid)
     for m in np.flatnonzero(finite) if beyond.any() else ():
         near = np.abs(sdf_mm[m]) <= 0.5 * max(grid.spacing_mm)
         to_voxel_mm, nearest = cKDTree(grid.to_lps_mm(np.argwhere(near))).query(points[beyond])

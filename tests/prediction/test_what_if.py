@@ -17,6 +17,7 @@ from gpu_kernels.reference import ReferenceEngine
 from monitor.case import load_case
 from monitor.config import Config
 from monitor.decision.bodies import Body
+from monitor.journal_fields import what_if_fields
 from monitor.model import PhaseKind, Status, WhatIf, WhatIfAnswer
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate
 from monitor.prediction.forecast import (
@@ -35,6 +36,9 @@ from monitor.prediction.what_if import (
     finish_what_if,
     question,
 )
+from monitor.record.comparing import differences, tolerances_of
+from monitor.record.journal import plain
+from monitor.record.reading import JournalLine
 from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, problem, true_ice
 
 SCAN_S, NOW_S, PLANNED_S = 180.0, 240.0, 540.0
@@ -82,12 +86,16 @@ def config(tmp_path: Path) -> Config:
 
 
 def answered(
-    config: Config, asked: WhatIf, of: Base | None = None, refined: bool = False
+    config: Config,
+    asked: WhatIf,
+    of: Base | None = None,
+    refined: bool = False,
+    engine: Engine = ENGINE,
 ) -> WhatIfAnswer:
-    job = begin_what_if(asked, of or base(), ENGINE, refined)
+    job = begin_what_if(asked, of or base(), engine, refined)
     while not job.done:
-        job = advance_what_if(job, ENGINE, 3)
-    return finish_what_if(job, config, 1000.0, ENGINE)
+        job = advance_what_if(job, engine, 3)
+    return finish_what_if(job, config, 1000.0, engine)
 
 
 # ------------------------------------------------------------------ the question
@@ -238,7 +246,7 @@ def test_the_first_answer_is_like_the_one_by_all(config: Config) -> None:
     for asked in (WhatIf({2: 0.0}), WhatIf({1: 0.5, 2: 0.5}, 300.0)):
         few, every = (answered(config, asked, refined=r).asked for r in (False, True))
         assert few.min_margin_mm == pytest.approx(every.min_margin_mm, abs=0.8)
-        assert few.margin_covered == pytest.approx(every.margin_covered, abs=0.04)
+        assert few.margin_covered == pytest.approx(every.margin_covered, abs=0.08)
         assert few.structures[0].distance_mm == pytest.approx(
             every.structures[0].distance_mm, abs=0.4
         )
@@ -261,7 +269,8 @@ def test_the_few_stand_at_the_ends_of_the_interval_by_their_ice(config: Config) 
 
 def test_going_on_is_what_the_forecast_says(config: Config) -> None:
     """Asked at the scan itself, of all members: as unsure as the forecast, too."""
-    job = begin_forecast(learned().problem(problem), learned(), GRID, TARGET, PhaseKind.FREEZE)
+    target = replace(TARGET, structures_lps_mm=TARGET.structures_lps_mm[:1])
+    job = begin_forecast(learned().problem(problem), learned(), GRID, target, PhaseKind.FREEZE)
     job = advance_forecast(job, ENGINE, len(job.times_s))
     forecast = finish_forecast(job, config, 1000.0, ENGINE)
     going_on = answered(config, WhatIf(), base(now_s=SCAN_S), refined=True).going_on
@@ -285,6 +294,15 @@ def test_nothing_of_the_estimate_is_touched(config: Config) -> None:
 
 def test_the_same_question_has_the_same_answer(config: Config) -> None:
     assert answered(config, WhatIf({2: 0.3}, 60.0)) == answered(config, WhatIf({2: 0.3}, 60.0))
+
+
+def test_another_engine_answers_within_what_a_replay_allows(config: Config) -> None:
+    asked, reference = WhatIf({1: 0.5, 2: 0.5}, 300.0), ReferenceEngine()
+    recorded, now = (what_if_fields(answered(config, asked, engine=e)) for e in (ENGINE, reference))
+    line = JournalLine(1, 1, 0.0, "what_if", plain(recorded))
+    found = list(differences(line, now, tolerances_of(ENGINE.name, reference.name)))
+    assert {d.unit for d in found} == {"mm", "s", "degc", ""}
+    assert [d for d in found if not d.within] == []
 
 
 # ------------------------------------------------------------------ what cannot be trusted

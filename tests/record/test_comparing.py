@@ -57,6 +57,18 @@ def test_a_field_is_named_by_its_path_and_measured_in_the_unit_of_the_nearest_na
     assert (found.field, found.unit, found.apart) == ("structures[0].distance_mm", "mm", 0.5)
 
 
+def test_numbers_by_the_name_of_a_body_have_the_unit_of_the_field_that_holds_them() -> None:
+    recorded = line("what_if", change={"distance_mm": {"skin": [3.0, 4.0], "colon": None}})
+    now = {"change": {"distance_mm": {"skin": [3.0, 4.5], "colon": None}}}
+    (found,) = differences(recorded, now, SAME)
+    assert (found.field, found.unit) == ("change.distance_mm.skin[1]", "mm")
+    other_mm = {
+        "change": {"distance_mm": {"skin": [3.0, 4.0 + 0.9 * OTHER_ENGINE.mm], "colon": None}}
+    }
+    assert beyond(recorded, other_mm, OTHER) == []
+    assert beyond(recorded, other_mm, SAME) == ["change.distance_mm.skin[1]"]
+
+
 def test_a_field_that_is_gone_or_new_differs_and_where_a_file_lies_does_not_matter() -> None:
     recorded = line("instance_rejected", reason="localizer", path="quarantine/a.dcm")
     assert beyond(recorded, {"reason": "localizer"}) == []

@@ -68,7 +68,7 @@ class ScriptedClock:
 
 class Scripted:
     """Gives the core one item of a script after the other. ``None`` lets it be idle for once, ``SETTLE``
-    until no forecast is left to be computed."""
+    until no forecast or what-if is left to be computed."""
 
     def __init__(self, script: list[Any], clock: ScriptedClock) -> None:
         self.script, self.clock = script, clock
@@ -78,7 +78,7 @@ class Scripted:
     def get(self, timeout: float) -> Any:
         self.clock.since_s += timeout
         assert self.core is not None
-        if not self.script or (self.script[0] is SETTLE and self.core.state.forecast_pending):
+        if not self.script or (self.script[0] is SETTLE and self.core.state.work_pending):
             raise queue.Empty
         item = self.script.pop(0)
         if callable(item):
@@ -151,8 +151,8 @@ class Room:
 
         self.script.append(passes)
 
-    def act(self, name: str) -> None:
-        self.script.append(lambda: OperatorAct(name, self.clock.now_utc_s()))
+    def act(self, name: str, params: dict[str, Any] | None = None) -> None:
+        self.script.append(lambda: OperatorAct(name, self.clock.now_utc_s(), params=params))
 
     def reload(self, text: str) -> None:
         def reloaded() -> OperatorAct:

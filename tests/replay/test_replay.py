@@ -30,7 +30,8 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> tuple[Room, RememberingCore]:
-    """All that can happen: strangers, a localizer, a duplicate, forecasts whole and overtaken, a scan
+    """All that can happen: strangers, a localizer, a duplicate, forecasts whole and overtaken, a what-if
+    answered and one refused, a scan
     that silence completes, a phase that time ends, a case that is edited, slices left at the end."""
     room = Room(tmp_path_factory.mktemp("room"))
     room.slice(PatientID="P2")
@@ -46,6 +47,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> tuple[Room, RememberingCor
     room.wait(120.0)
     room.scan(8.0)
     room.wait(60.0)
+    room.script += [None, SETTLE]
+    room.act("what_if", {"duty": {"9": 0.0}})
+    room.act("what_if", {"duty": {"1": 0.0}, "remaining_s": 60.0})
     room.script += [None, SETTLE]
     room.reload(CASE.replace("radius_mm = 7.0", "radius_mm = 6.0"))
     room.wait(190.0)
@@ -122,6 +126,7 @@ def test_the_record_holds_all_that_can_happen(room: tuple[Room, RememberingCore]
     wanted = {
         "association_ended", "tick", "operator", "forecast_step", "intake_ended", "forecast",
         "forecast_skipped", "phase", "volume_completed", "ice_segmented",
+        "what_if", "what_if_refused", "what_if_over",
     }  # fmt: skip
     assert wanted <= set(kinds)
     codes = {x.fields["reason"] for x in lines if x.kind == "instance_rejected"}
