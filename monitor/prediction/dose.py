@@ -90,8 +90,8 @@ def at_scan(
     signed distance is ``measured_mm`` (z, y, x). Both states have a history.
 
     In a freeze, ice that lies elsewhere grew there since the scan before: what was accumulated moves
-    with it (unmoved, the seconds below −20 and −40 °C are 29 and 44 off instead of 13 and 17, of two
-    needles to be learned). In a thaw it melted otherwise, and what was frozen before stays."""
+    with it (unmoved, the seconds below −20 and −40 °C are more than twice as far off, of two needles
+    to be learned). In a thaw it melted otherwise, and what was frozen before stays."""
     assert anchored.history is not None
     frozen = anchored.history.cycles > 0
     since = since_scan(past, reached)
