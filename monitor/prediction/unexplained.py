@@ -53,7 +53,7 @@ def spread(
 def _near(frozen: npt.NDArray[np.bool_], some: bool) -> npt.NDArray[np.bool_]:
     """(z, y, x): around where members differ; of some of them, which differ in fewer voxels than all do,
     around every edge."""
-    anywhere, not_everywhere = frozen.any(axis=0), ~frozen.all(axis=0)
+    anywhere, not_everywhere = np.asarray(frozen.any(axis=0)), np.asarray(~frozen.all(axis=0))
     if not some:
         return _around(anywhere & not_everywhere)
     return _around(anywhere) & _around(not_everywhere)
