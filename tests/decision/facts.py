@@ -47,7 +47,7 @@ GOOD = Assessment(
 _FIELD = np.zeros((2, 1, 2, 2), np.float32)
 FAR = Forecast(
     "v002", 1000.0, Grid((0.0, 0.0, 0.0), (3.0, 3.0, 3.0), (1, 2, 2)), (1000.0, 1900.0), _FIELD, -4.5,
-    (30.0, INF), (60.0, 120.0), "cpu", probability=_FIELD,
+    (30.0, INF), (60.0, 120.0), "cpu", probability=_FIELD, colder_degc=_FIELD, warmer_degc=_FIELD,
     structures=(StructureForecast("bowel", (400.0, 500.0), (-20.0, 5.0)),), kind=PhaseKind.FREEZE,
 )  # fmt: skip
 FINE = Facts(

@@ -139,7 +139,9 @@ def test_bands_hold_the_middle_of_the_members_for_every_isotherm(config: Config)
 def test_more_is_computed_just_after_a_phase_has_begun(config: Config) -> None:
     engine = CpuEngine()
     label = np.zeros(GRID.shape_zyx, np.uint8)
-    estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, FREEZE, m), engine)
+    estimate = first_estimate(
+        prior_of(config), lambda m: make_problem(config, GRID, label, FREEZE, m), engine
+    )
     problem = make_problem(config, GRID, label, FREEZE, estimate.members)
     target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
 
@@ -175,7 +177,9 @@ def test_between_its_outputs_a_straight_line_is_the_engines_own_course(config: C
     engine = CpuEngine()
     label = np.zeros(GRID.shape_zyx, np.uint8)
     phases = ((PhaseKind.FREEZE, 0.0, 300.0), (PhaseKind.THAW, 300.0, 1500.0))
-    estimate = first_estimate(1, lambda m: make_problem(config, GRID, label, phases, m), engine)
+    estimate = first_estimate(
+        prior_of(config), lambda m: make_problem(config, GRID, label, phases, m), engine
+    )
     frozen = make_problem(config, GRID, label, phases, Members())
     target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
     off: dict[float, list[float]] = {}
