@@ -264,8 +264,9 @@ def test_a_question_before_anything_is_known_is_refused_with_the_reason(tmp_path
     with LiveProcess(case, tmp_path / "record") as live:
         live.type("what if 1")
         live.type("what if 1=0 for 5")
-        said = live.wait(lambda lines: [x for x in lines if x["kind"] == "operator"])[0]
-    assert said["params"] == {"duty": {"1": 0.0}, "remaining_s": 300.0}
-    assert said["refused"] == "there is no baseline scan yet"
+        live.wait(lambda lines: [x for x in lines if x["kind"] == "what_if_refused"])
+        (asked,), (refused,) = live.journal("operator"), live.journal("what_if_refused")
+    assert asked["params"] == {"duty": {"1": 0.0}, "remaining_s": 300.0}
+    assert refused["reason"] == "there is no baseline scan yet"
     assert "what if: '1': expected what if NEEDLE=PERCENT" in live.output
-    assert "Refused: what_if: there is no baseline scan yet" in live.output
+    assert "Refused: what if: there is no baseline scan yet" in live.output
