@@ -1,6 +1,6 @@
 """Mutation run over the decision's gate: small wrong versions of it, each of which a test must notice.
 
-    python scripts/mutate_decision.py                 # all of them: about 10 minutes on two cores
+    python scripts/mutate_decision.py                 # all of them: about 6 minutes on two free cores
     python scripts/mutate_decision.py --sample 20     # some, as the tests do
     python scripts/mutate_decision.py --only safety
 
