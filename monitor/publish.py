@@ -65,11 +65,12 @@ class Publisher:
             shared = _with(shared, ice_sdf=None if sdf is None else keep("ice", sdf))
         if old is None or old.forecast is not state.forecast:
             f = state.forecast
-            band = None if f is None or f.colder_degc is None else (f.colder_degc, f.warmer_degc)
+            bounds = () if f is None else (f.colder_degc, f.warmer_degc)
+            band = [b for b in bounds if b is not None]
             shared = _with(
                 shared,
                 forecast_temperature=None if f is None else keep("forecast", f.temperature_degc),
-                forecast_band=None if band is None else keep("forecast_band", np.stack(band)),
+                forecast_band=keep("forecast_band", np.stack(band)) if len(band) == 2 else None,
             )
         self._state, self._plan, self._shared = state, procedure, shared
         return shared

@@ -183,6 +183,7 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     frozen, cooled = by_voxel(fraction[members]), by_voxel(degc[members])
     through = dose.mapped(since, lambda field: field[members])
     structures = [at(points) for _, points in job.target.structures_lps_mm]
+    solidus_degc = job.problem.tissues[0].solidus_degc
     probability = (fraction[members] >= 0.5).mean(0, dtype=np.float32)
     return Output(
         nominal_degc=there(degc[0]),
@@ -197,7 +198,7 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
             (at(points) @ frozen).max(axis=0, initial=0.0) for points in job.target.limits_lps_mm
         ),
         volumes=tuple(
-            dose.summary(dose.joined(past, dose.at_points(through, at(points))))
+            dose.summary(dose.joined(past, dose.at_points(through, at(points))), solidus_degc)
             for (_, points), past in zip(job.target.volumes_lps_mm, job.volumes_past, strict=True)
         ),
     )
