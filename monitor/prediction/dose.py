@@ -133,11 +133,12 @@ def at_points(history: History, at: Any) -> History:
     return mapped(history, lambda field: at @ by_voxel(field))
 
 
-def summary(points: History) -> FloatArray:
+def summary(points: History, solidus_degc: float) -> FloatArray:
     """(row, member) of points (n, member) that stand for equal volumes: the shares that have reached −20
-    and −40 °C; then of the point spared most: its lowest temperature, the times below, the freezes."""
+    and −40 °C; then of the point spared most: its lowest temperature, the times below, the freezes. What
+    has been colder than the solidus has been frozen, however few of the voxels around it are counted."""
     lowest = points.min_degc
-    freezes = np.floor(points.cycles + 1e-3)  # between voxels, the lesser
+    freezes = np.maximum(np.rint(points.cycles), lowest <= solidus_degc)
     return np.stack(
         [
             (lowest <= -20.0).mean(0),

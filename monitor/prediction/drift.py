@@ -19,8 +19,7 @@ from monitor.geometry import Grid
 from monitor.model import Float32Array, FloatArray
 
 # Half: the rest is the measurement's error and change (tuning scenarios: 0.3 to 0.7 are alike).
-_SHARE = float(__import__("os").environ.get("SHARE", "0.5"))
-_EVERYWHERE = float(__import__("os").environ.get("EVERY", "0.0"))
+_SHARE = 0.5
 # Wider than the noise of a surface, narrower than a lesion.
 _SMOOTH_MM = 4.0
 _FARTHEST_MM = 3.0

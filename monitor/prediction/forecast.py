@@ -213,6 +213,7 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     target = drifted(job.target, job.drift, elapsed_s, job.grid)
     frozen, cooled = by_voxel(fraction), by_voxel(degc[members])
     through = dose.mapped(since, lambda field: field[members])
+    solidus_degc = job.problem.tissues[0].solidus_degc
     probability = (fraction >= 0.5).mean(0, dtype=np.float32)
     return Output(
         **vars(at_target(frozen, cooled, target, job.grid)),
@@ -225,7 +226,10 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
             for points in target.limits_lps_mm
         ),
         volumes=tuple(
-            dose.summary(dose.joined(past, dose.at_points(through, weights_at(points, job.grid))))
+            dose.summary(
+                dose.joined(past, dose.at_points(through, weights_at(points, job.grid))),
+                solidus_degc,
+            )
             for (_, points), past in zip(target.volumes_lps_mm, job.volumes_past, strict=True)
         ),
     )

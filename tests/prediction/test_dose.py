@@ -225,8 +225,11 @@ def test_a_summary_tells_shares_and_the_point_spared_most() -> None:
         np.array([[120.0], [0.0], [0.0], [0.0]]),
         np.array([[2.0], [1.6], [1.0], [1.0]]),
     )
-    whole = dose.summary(dose.mapped(points, lambda field: field[:3]))[:, 0]
+    whole = dose.summary(dose.mapped(points, lambda field: field[:3]), -8.0)[:, 0]
     np.testing.assert_allclose(whole, [2 / 3, 1 / 3, -10.0, 0.0, 0.0, 1.0])
-    unknown = dose.summary(points)[:, 0]
+    cold = replace(points, cycles=np.array([[1.0], [0.4], [0.2], [1.0]]))
+    assert dose.summary(dose.mapped(cold, lambda field: field[:3]), -8.0)[-1, 0] == 1.0
+    assert dose.summary(dose.mapped(cold, lambda field: field[:3]), -11.0)[-1, 0] == 0.0
+    unknown = dose.summary(points, -8.0)[:, 0]
     assert unknown[0] == 0.5  # what is not known has not been reached
     assert math.isnan(unknown[2])
