@@ -28,11 +28,11 @@ from monitor.decision import protocol
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import FloatArray, Forecast, IceSegmentation, NextScan, Phase, PhaseKind, Status
-from monitor.prediction.ensemble import MOST_LATENT
+from monitor.prediction.ensemble import MOST_LATENT, prior_of
 from monitor.prediction.estimate import assimilated, first_estimate
 from monitor.prediction.forecast import HORIZON_S, advance_forecast, begin_forecast, finish_forecast
 from monitor.prediction.next_scan import next_scan
-from monitor.prediction.setup import driven, make_problem, tissue_labels
+from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.runtime import open_case
 
 # An event seen so soon after it is seen in time: ice grows by half a millimetre to one in a minute.
@@ -106,8 +106,7 @@ class Case:
     def forecasts(self) -> Generator[tuple[Scan, Forecast], float | None, None]:
         """Scan by scan; ``send`` a time to leave out the scans before it."""
         grid, engine, not_before_s = self.procedure.prediction_grid, self.engine, -math.inf
-        needles = len(driven(self.config.needles))
-        estimate = first_estimate(needles, lambda m: self.problem(0.0, m), engine)
+        estimate = first_estimate(prior_of(self.config), lambda m: self.problem(0.0, m), engine)
         for scan in self.scans:
             if scan.at_s < not_before_s - 1.0:
                 continue
