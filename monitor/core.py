@@ -21,7 +21,13 @@ from monitor.decision.safety import GRACE_S
 from monitor.intake.decode import decode
 from monitor.journal_fields import rejected_fields
 from monitor.model import AssociationEnded, CtSlice, Instance, Rejected
-from monitor.pipeline import (
+from monitor.pipeline import after_fault, due, step
+from monitor.procedure import Procedure
+from monitor.publish import Publisher, Shared
+from monitor.record.events import input_line
+from monitor.record.journal import Journal, RecordError
+from monitor.record.store import Store
+from monitor.state import (
     Ending,
     Event,
     ForecastDue,
@@ -31,16 +37,8 @@ from monitor.pipeline import (
     Output,
     State,
     Tick,
-    after_fault,
-    due,
     initial_state,
-    step,
 )
-from monitor.procedure import Procedure
-from monitor.publish import Publisher, Shared
-from monitor.record.events import input_line
-from monitor.record.journal import Journal, RecordError
-from monitor.record.store import Store
 
 _TICK_S = 0.1
 # Measuring a scan takes a second or two, on a busy machine more: at work is not silent.

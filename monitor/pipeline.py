@@ -7,184 +7,47 @@ known, and an output for each thing that another program must learn.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from gpu_kernels.engine import Engine, Members, Problem
+from gpu_kernels.engine import Engine
+from monitor import ahead
 from monitor.decision import protocol
 from monitor.decision.assessment import assess, unknown
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block, last_known
-from monitor.imaging.measurement import Reference, make_reference, measure
-from monitor.imaging.registration import Registration
+from monitor.imaging.measurement import make_reference, measure
 from monitor.intake import assembly
 from monitor.journal_fields import (
     assessment_fields,
-    forecast_fields,
     registration_fields,
     segmentation_fields,
     volume_fields,
-    what_if_fields,
 )
 from monitor.model import (
-    Assessment,
     AssociationEnded,
     CtSlice,
     CtVolume,
-    FloatArray,
-    Forecast,
-    IceSegmentation,
-    NextScan,
     PhaseKind,
     Reason,
     Rejected,
     Status,
-    StructureDistance,
-    WhatIf,
-    WhatIfAnswer,
     worst,
 )
 from monitor.prediction.ensemble import prior_of
-from monitor.prediction.estimate import Estimate, assimilated, first_estimate
-from monitor.prediction.forecast import (
-    HORIZON_S,
-    Job,
-    advance_forecast,
-    begin_forecast,
-    finish_forecast,
-)
-from monitor.prediction.next_scan import next_scan
-from monitor.prediction.setup import driven, make_problem, tissue_labels
-from monitor.prediction.what_if import (
-    Base,
-    WhatIfJob,
-    advance_what_if,
-    begin_what_if,
-    finish_what_if,
-    question,
-)
+from monitor.prediction.estimate import first_estimate
+from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.procedure import Procedure
-
-# Forecast times computed before the queue is looked at again.
-_OUTPUTS_AT_ONCE = 4
-# Two times this close are the same one, reckoned differently.
-_SAME_S = 0.01
-
-# --------------------------------------------------------------------------- events
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed. Sent when it is ``due``."""
-
-    now_utc_s: float
-    now_mono_s: float
-
-
-@dataclass(frozen=True)
-class OperatorAct:
-    """ "phase_next", "clear_block", "acknowledge", "reload" (with the new ``procedure``, whose case
-    the record keeps in ``kept_case``) or "what_if" (its ``params`` as ``prediction.what_if.question``
-    takes them). Every field but ``procedure`` is journalled as it stands."""
-
-    act: str
-    now_utc_s: float
-    procedure: Procedure | None = None
-    kept_case: Mapping[str, Any] | None = None
-    params: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class ForecastDue:
-    """Carry the forecast on, then the answer to a what-if. The runtime sends it while
-    ``State.work_pending`` and nothing more urgent waits."""
-
-    now_utc_s: float
-
-
-@dataclass(frozen=True)
-class Ending:
-    now_utc_s: float
-
-
-Event = CtSlice | Rejected | AssociationEnded | Tick | OperatorAct | ForecastDue | Ending
-
-# --------------------------------------------------------------------------- outputs
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line for the journal."""
-
-    kind: str
-    fields: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class KeepVolume:
-    volume: CtVolume
-
-
-Output = Line | KeepVolume | Rejected
-
-# --------------------------------------------------------------------------- state
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A what-if that is being answered: by a few members, then (``refined``) by all. ``job`` begins when
-    no forecast waits."""
-
-    question: WhatIf
-    now_utc_s: float
-    refined: bool = False
-    job: WhatIfJob | None = None
-
-
-@dataclass(frozen=True)
-class State:
-    assembly: assembly.AssemblyState
-    progress: protocol.Progress = field(default_factory=protocol.Progress)
-    baseline_volume: CtVolume | None = None
-    reference: Reference | None = None
-    label_zyx: npt.NDArray[np.uint8] | None = None
-    clock_offset_s: float | None = None
-    volume: CtVolume | None = None
-    ice: IceSegmentation | None = None
-    registration: Registration | None = None
-    assessment: Assessment | None = None
-    structures: tuple[StructureDistance, ...] = ()
-    estimate: Estimate | None = None
-    forecast: Forecast | None = None
-    forecast_wanted: bool = False
-    job: Job | None = None
-    asked: Asked | None = None
-    what_if: WhatIfAnswer | None = None
-    block: Block | None = None
-
-    @property
-    def shifts_mm(self) -> tuple[FloatArray, ...]:
-        """How the patient lay in the scan before: a start for the next."""
-        return () if self.registration is None else (np.array(self.registration.shift_lps_mm),)
-
-    @property
-    def forecast_pending(self) -> bool:
-        return self.forecast_wanted or self.job is not None
-
-    @property
-    def work_pending(self) -> bool:
-        """A forecast, or the answer to a what-if."""
-        return self.forecast_pending or self.asked is not None
-
-
-def initial_state(procedure: Procedure) -> State:
-    config = procedure.config
-    expectation = assembly.Expectation(config.patient_id, config.frame_of_reference_uid)
-    return State(assembly=assembly.initial(expectation))
+from monitor.state import (
+    Event,
+    ForecastDue,
+    KeepVolume,
+    Line,
+    OperatorAct,
+    Output,
+    State,
+    Tick,
+)
 
 
 def step(
@@ -207,7 +70,7 @@ def step(
         state, more = _moved_on(state, progress, procedure)
         return state, outputs + more
     if isinstance(event, ForecastDue):
-        return _forecast(state, procedure, engine)
+        return ahead.carried_on(state, procedure, engine)
     if isinstance(event, OperatorAct):
         return _operator(state, event, procedure, engine)
     return _take_in(state, *assembly.finish(state.assembly), procedure, engine)
@@ -314,7 +177,7 @@ def _take_baseline(
     grid = procedure.prediction_grid
     label = tissue_labels(base_hu, procedure.analysis_grid, grid)
     config = replace(procedure.config, needles=reference.needles)
-    state, dropped = _outdated(state, "baseline")
+    state, dropped = ahead.outdated(state, "baseline")
     expected = assembly.with_frame(state.assembly, volume.frame_of_reference_uid)
     reasons = (
         *volume.reasons,
@@ -359,7 +222,7 @@ def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
         structures=last_known(state.structures, assessment),
         forecast_wanted=True,
     )
-    state, outputs = _skipped(state, "scan")
+    state, outputs = ahead.skipped(state, "scan")
     outputs.append(Line("registered", registration_fields(measured.registration, ice.volume_id)))
     outputs.append(Line("ice_segmented", segmentation_fields(ice)))
     outputs.append(Line("assessment", assessment_fields(assessment)))
@@ -389,7 +252,9 @@ def _moved_on(
     phase = protocol.phase(progress, procedure.config.protocol)
     fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
     wanted = state.estimate is not None and phase.kind is not PhaseKind.ENDED
-    state, outputs = _skipped(replace(state, progress=progress, forecast_wanted=wanted), "phase")
+    state, outputs = ahead.skipped(
+        replace(state, progress=progress, forecast_wanted=wanted), "phase"
+    )
     return state, [*outputs, Line("phase", fields)]
 
 
@@ -397,7 +262,7 @@ def _operator(
     state: State, event: OperatorAct, procedure: Procedure, engine: Engine
 ) -> tuple[State, list[Output]]:
     if event.act == "what_if":
-        return _ask(state, event, procedure)
+        return ahead.ask(state, event, procedure)
     if event.act == "clear_block":
         return replace(state, block=None), []
     if event.act == "phase_next":
@@ -418,176 +283,3 @@ def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State
         return state, outputs
     state, more = _measure(replace(state, volume=latest), procedure)
     return state, outputs + more
-
-
-# --------------------------------------------------------------------------- forecast
-
-
-def _forecast(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
-    """A stretch of the forecast: it is begun anew when one is wanted, else carried on."""
-    if state.forecast_wanted:
-        return _begin_forecast(state, procedure, engine), []
-    if state.job is None:
-        return _answer(state, procedure, engine)
-    job = advance_forecast(state.job, engine, _OUTPUTS_AT_ONCE)
-    if not job.done:
-        return replace(state, job=job), []
-    begun = state.progress.started_utc_s
-    forecast = finish_forecast(job, procedure.config, begun[0], engine)
-    forecast = replace(forecast, next_scan=_next_scan(state, forecast, procedure))
-    state = replace(state, job=None, forecast=forecast)
-    outputs: list[Output] = [Line("forecast", forecast_fields(forecast))]
-    if state.ice is not None and forecast.from_volume_id == state.ice.volume_id:
-        assessment = assess(state.ice, procedure.plan, forecast)
-        state = replace(state, assessment=assessment)
-        outputs.append(Line("assessment", assessment_fields(assessment)))
-    return state, outputs
-
-
-def _next_scan(state: State, forecast: Forecast, procedure: Procedure) -> NextScan:
-    config, a = procedure.config, state.assessment
-    measured = state.ice is None or (a is not None and a.status is not Status.INVALID)
-    phase = protocol.phase(state.progress, config.protocol)
-    return next_scan(forecast, measured, phase, config.stale_after_s)
-
-
-def next_scan_known(state: State, procedure: Procedure, now_utc_s: float) -> NextScan | None:
-    """The next scan worth taking as it stands now: None while nothing runs or the forecast is being
-    made, at once where there is none of the latest scan in the phase that runs."""
-    kind = protocol.phase(state.progress, procedure.config.protocol).kind
-    if kind not in (PhaseKind.FREEZE, PhaseKind.THAW) or state.forecast_pending:
-        return None
-    f = state.forecast
-    newest_utc_s = max(
-        state.progress.started_utc_s[0], state.volume.acquired_utc_s if state.volume else 0.0
-    )
-    if f is None or f.kind is not kind or not f.start_utc_s >= newest_utc_s - _SAME_S:
-        return NextScan(now_utc_s, "unmeasured")
-    return f.next_scan
-
-
-def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State:
-    state = replace(state, forecast_wanted=False, job=None)
-    if state.estimate is None or not state.progress.started_utc_s:
-        return state
-    estimate = _assimilated(state, state.estimate, procedure, engine)
-    problem = estimate.problem(lambda m: _problem(state, procedure, m))
-    kind = protocol.phase(state.progress, procedure.config.protocol).kind
-    begun = state.progress.started_utc_s
-    grid, target, began_s = procedure.prediction_grid, procedure.target, begun[-1] - begun[0]
-    job = begin_forecast(problem, estimate, grid, target, kind, began_s)
-    return replace(state, estimate=estimate, job=job)
-
-
-def _problem(state: State, procedure: Procedure, members: Members) -> Problem:
-    """The case's, with the needles where the baseline shows them."""
-    assert state.reference is not None
-    assert state.label_zyx is not None
-    config = replace(procedure.config, needles=state.reference.needles)
-    intervals = protocol.intervals(state.progress, config.protocol, HORIZON_S)
-    return make_problem(config, procedure.prediction_grid, state.label_zyx, intervals, members)
-
-
-def _skipped(state: State, by: str) -> tuple[State, list[Output]]:
-    """What a newer scan or phase overtakes is dropped, and that is said: a forecast that is not done,
-    and any what-if, whose course began before."""
-    state, outputs = _outdated(state, by)
-    if state.job is None:
-        return state, outputs
-    fields = {"from_volume_id": state.job.estimate.volume_id}
-    return replace(state, job=None), [Line("forecast_skipped", fields), *outputs]
-
-
-def _assimilated(
-    state: State, estimate: Estimate, procedure: Procedure, engine: Engine
-) -> Estimate:
-    """The estimate at the latest measured scan; the one before when that scan is not newer."""
-    ice = state.ice
-    if ice is None or ice.volume_id == estimate.volume_id:
-        return estimate
-    at_s = ice.acquired_utc_s - state.progress.started_utc_s[0]
-    if at_s < estimate.state.time_s:
-        return estimate
-
-    def make(members: Members) -> Problem:
-        return _problem(state, procedure, members)
-
-    kind = protocol.kind_at(state.progress, procedure.config.protocol, ice.acquired_utc_s)
-    return assimilated(estimate, ice, at_s, kind, make, procedure.prediction_grid, engine)
-
-
-# --------------------------------------------------------------------------- what if
-
-
-def _ask(state: State, event: OperatorAct, procedure: Procedure) -> tuple[State, list[Output]]:
-    """The latest question wins; one that cannot be answered leaves the one before."""
-    try:
-        _answerable(state, procedure)
-        asked = question(event.params or {}, _numbers(state))
-    except ValueError as error:
-        return state, [Line("what_if_refused", {"reason": str(error)})]
-    state, outputs = _outdated(state, "question")
-    return replace(state, asked=Asked(asked, event.now_utc_s)), outputs
-
-
-def _answerable(state: State, procedure: Procedure) -> None:
-    """Raises ``ValueError`` with the reason why there is nothing to ask about."""
-    kind = protocol.phase(state.progress, procedure.config.protocol).kind
-    if state.block is not None:
-        raise ValueError("images of another patient or frame of reference came; clear that first")
-    if state.estimate is None:
-        raise ValueError("there is no baseline scan yet")
-    if not _numbers(state):
-        raise ValueError("the case names no needle that freezes")
-    if kind is not PhaseKind.FREEZE:
-        raise ValueError(f"no freeze is running ({kind.value})")
-
-
-def _numbers(state: State) -> tuple[int, ...]:
-    """The needles that freeze, in the order of the problem's."""
-    return (
-        () if state.reference is None else tuple(n.number for n in driven(state.reference.needles))
-    )
-
-
-def _answer(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
-    """A stretch of the answer: a few members' first, then all members' in its place."""
-    if state.asked is None:
-        return state, []
-    asked, job = state.asked, state.asked.job
-    if job is None:
-        base = _base(state, asked, procedure)
-        job = begin_what_if(asked.question, base, engine, asked.refined)
-        return replace(state, asked=replace(asked, job=job)), []
-    job = advance_what_if(job, engine, _OUTPUTS_AT_ONCE)
-    if not job.done:
-        return replace(state, asked=replace(asked, job=job)), []
-    answer = finish_what_if(job, procedure.config, state.progress.started_utc_s[0], engine)
-    following = None if asked.refined else Asked(asked.question, asked.now_utc_s, refined=True)
-    state = replace(state, what_if=answer, asked=following)
-    return state, [Line("what_if", what_if_fields(answer))]
-
-
-def _base(state: State, asked: Asked, procedure: Procedure) -> Base:
-    """The case at the moment of the question, going on as now."""
-    estimate, begun = state.estimate, state.progress.started_utc_s[0]
-    assert estimate is not None
-    ends_utc_s = protocol.phase(state.progress, procedure.config.protocol).ends_utc_s
-    return Base(
-        estimate=estimate,
-        problem=estimate.problem(lambda m: _problem(state, procedure, m)),
-        numbers=_numbers(state),
-        grid=procedure.prediction_grid,
-        target=procedure.target,
-        drift=estimate.drifts.get(PhaseKind.FREEZE),
-        now_s=asked.now_utc_s - begun,
-        planned_end_s=math.inf if ends_utc_s is None else ends_utc_s - begun,
-    )
-
-
-def _outdated(state: State, by: str) -> tuple[State, list[Output]]:
-    """A what-if that is being answered is dropped; an answer no longer holds. Either is said."""
-    if state.asked is None and state.what_if is None:
-        return state, []
-    fields = {"by": by, "answered": state.what_if is not None}
-    return replace(state, asked=None, what_if=None), [Line("what_if_over", fields)]

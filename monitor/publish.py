@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from monitor.ahead import next_scan_known
 from monitor.decision import protocol
 from monitor.geometry import Grid
 from monitor.model import Alarm, ArrayRef, Assessment, NeedleLine, Snapshot
-from monitor.pipeline import State, next_scan_known
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
+from monitor.state import State
 
 Point = tuple[float, float, float]
 

@@ -26,17 +26,7 @@ from monitor.journal_fields import (
 )
 from monitor.model import Instance, Rejected
 from monitor.opening import open_case
-from monitor.pipeline import (
-    Event,
-    KeepVolume,
-    Line,
-    OperatorAct,
-    Output,
-    State,
-    after_fault,
-    initial_state,
-    step,
-)
+from monitor.pipeline import after_fault, step
 from monitor.procedure import Procedure
 from monitor.record.comparing import (
     NOT_COMPARED,
@@ -57,6 +47,7 @@ from monitor.record.reading import (
     check_instance,
     check_volume,
 )
+from monitor.state import Event, KeepVolume, Line, OperatorAct, Output, State, initial_state
 
 # ------------------------------------------------------------------ events
 

@@ -30,7 +30,6 @@ from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, run_listener
 from monitor.journal_fields import alarm_fields
 from monitor.opening import open_case
-from monitor.pipeline import OperatorAct
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
 from monitor.publish import snapshot
@@ -38,6 +37,7 @@ from monitor.record.cases import KeptCase, keep_case
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
+from monitor.state import OperatorAct
 from monitor.view.process import ViewOptions
 
 _WATCH_S = 0.25

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from gpu_kernels.select import open_engine
+from monitor.ahead import next_scan_known
 from monitor.decision.protocol import Progress
 from monitor.geometry import SliceGeometry
 from monitor.model import CtVolume, Forecast, NextScan, PhaseKind, Status, StructureDistance
 from monitor.opening import open_case
-from monitor.pipeline import OperatorAct, State, Tick, due, initial_state, next_scan_known, step
+from monitor.pipeline import due, step
 from monitor.procedure import Procedure
+from monitor.state import OperatorAct, State, Tick, initial_state
 from tests.intake.intake_helpers import ct_slice
 
 CASE = """

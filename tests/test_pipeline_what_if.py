@@ -11,24 +11,16 @@ import numpy as np
 import pytest
 
 from gpu_kernels.select import open_engine
+from monitor.ahead import next_scan_known
 from monitor.console import line
 from monitor.decision.safety import Block
 from monitor.journal_fields import what_if_fields
 from monitor.model import CtSlice
 from monitor.opening import open_case
-from monitor.pipeline import (
-    ForecastDue,
-    Line,
-    OperatorAct,
-    Output,
-    State,
-    after_fault,
-    initial_state,
-    next_scan_known,
-    step,
-)
+from monitor.pipeline import after_fault, step
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
+from monitor.state import ForecastDue, Line, OperatorAct, Output, State, initial_state
 from tests.intake.intake_helpers import ct_slice
 from tests.test_pipeline import CASE, volume
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from monitor.model import AssociationEnded, Instance
-from monitor.pipeline import Ending, ForecastDue, OperatorAct, Tick
+from monitor.state import Ending, ForecastDue, OperatorAct, Tick
 
 Message = Instance | AssociationEnded | Tick | OperatorAct | ForecastDue | Ending
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.model import AssociationEnded, Instance
-from monitor.pipeline import Ending, ForecastDue, OperatorAct, Tick
 from monitor.record.cases import keep_case
 from monitor.record.events import Message, input_line, is_input, message_of
 from monitor.record.journal import Journal, RecordError, plain
+from monitor.state import Ending, ForecastDue, OperatorAct, Tick
 from tests.replay.recorded import ScriptedClock, bowel
 
 # Clocks are read to the microsecond, as the journal keeps them.

@@ -18,11 +18,11 @@ from gpu_kernels.select import open_engine
 from monitor.core import Core
 from monitor.model import AssociationEnded, Instance
 from monitor.opening import open_case
-from monitor.pipeline import Event, OperatorAct, State
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.record.cases import keep_case
 from monitor.record.journal import FORMAT_VERSION, Journal
 from monitor.record.store import Store
+from monitor.state import Event, OperatorAct, State
 from tests.intake.intake_helpers import ct_dataset
 
 EPOCH_UTC_S = 1_800_000_000.0

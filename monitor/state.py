@@ -1,0 +1,149 @@
+"""What a procedure knows, what may happen to it, and what follows for others. Times are UTC seconds on
+the procedure clock; LPS mm.
+
+Invariant: all of it is frozen; ``pipeline.step`` alone makes a new state out of an old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.decision import protocol
+from monitor.decision.safety import Block
+from monitor.imaging.measurement import Reference
+from monitor.imaging.registration import Registration
+from monitor.intake import assembly
+from monitor.model import (
+    Assessment,
+    AssociationEnded,
+    CtSlice,
+    CtVolume,
+    FloatArray,
+    Forecast,
+    IceSegmentation,
+    Rejected,
+    StructureDistance,
+    WhatIf,
+    WhatIfAnswer,
+)
+from monitor.prediction.estimate import Estimate
+from monitor.prediction.forecast import Job
+from monitor.prediction.what_if import WhatIfJob
+from monitor.procedure import Procedure
+
+# --------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed. Sent when it is ``due``."""
+
+    now_utc_s: float
+    now_mono_s: float
+
+
+@dataclass(frozen=True)
+class OperatorAct:
+    """ "phase_next", "clear_block", "acknowledge", "reload" (with the new ``procedure``, whose case
+    the record keeps in ``kept_case``) or "what_if" (its ``params`` as ``prediction.what_if.question``
+    takes them). Every field but ``procedure`` is journalled as it stands."""
+
+    act: str
+    now_utc_s: float
+    procedure: Procedure | None = None
+    kept_case: Mapping[str, Any] | None = None
+    params: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ForecastDue:
+    """Carry the forecast on, then the answer to a what-if. The runtime sends it while
+    ``State.work_pending`` and nothing more urgent waits."""
+
+    now_utc_s: float
+
+
+@dataclass(frozen=True)
+class Ending:
+    now_utc_s: float
+
+
+Event = CtSlice | Rejected | AssociationEnded | Tick | OperatorAct | ForecastDue | Ending
+
+# --------------------------------------------------------------------------- outputs
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line for the journal."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class KeepVolume:
+    volume: CtVolume
+
+
+Output = Line | KeepVolume | Rejected
+
+# --------------------------------------------------------------------------- state
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A what-if that is being answered: by a few members, then (``refined``) by all. ``job`` begins when
+    no forecast waits."""
+
+    question: WhatIf
+    now_utc_s: float
+    refined: bool = False
+    job: WhatIfJob | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    assembly: assembly.AssemblyState
+    progress: protocol.Progress = field(default_factory=protocol.Progress)
+    baseline_volume: CtVolume | None = None
+    reference: Reference | None = None
+    label_zyx: npt.NDArray[np.uint8] | None = None
+    clock_offset_s: float | None = None
+    volume: CtVolume | None = None
+    ice: IceSegmentation | None = None
+    registration: Registration | None = None
+    assessment: Assessment | None = None
+    structures: tuple[StructureDistance, ...] = ()
+    estimate: Estimate | None = None
+    forecast: Forecast | None = None
+    forecast_wanted: bool = False
+    job: Job | None = None
+    asked: Asked | None = None
+    what_if: WhatIfAnswer | None = None
+    block: Block | None = None
+
+    @property
+    def shifts_mm(self) -> tuple[FloatArray, ...]:
+        """How the patient lay in the scan before: a start for the next."""
+        return () if self.registration is None else (np.array(self.registration.shift_lps_mm),)
+
+    @property
+    def forecast_pending(self) -> bool:
+        return self.forecast_wanted or self.job is not None
+
+    @property
+    def work_pending(self) -> bool:
+        """A forecast, or the answer to a what-if."""
+        return self.forecast_pending or self.asked is not None
+
+
+def initial_state(procedure: Procedure) -> State:
+    config = procedure.config
+    expectation = assembly.Expectation(config.patient_id, config.frame_of_reference_uid)
+    return State(assembly=assembly.initial(expectation))
