@@ -46,8 +46,8 @@ class Factor:
     """What multiplies a value, before it is known: lognormal, its ``median`` and the factor ``spread`` > 1
     that one standard deviation is."""
 
-    median: float = 1.0
-    spread: float = 1.13
+    median: float
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class NeedleType:
     active_length_mm: float
     freeze_surface_degc: float
     ramp_s: float
-    cooling: Factor = Factor(0.74, 1.35)
+    cooling: Factor
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ class OrganPreset:
     expected_ice_drop_hu: float
     window_level_hu: float
     window_width_hu: float
-    perfusion: Factor = Factor(1.0, 1.65)
-    latent_heat: Factor = Factor()
-    k_frozen: Factor = Factor()
+    perfusion: Factor
+    latent_heat: Factor
+    k_frozen: Factor
 
 
 @dataclass(frozen=True)

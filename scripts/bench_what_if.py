@@ -28,10 +28,10 @@ from monitor.config import Config
 from monitor.decision import protocol
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.model import PhaseKind, Range, WhatIf, WhatIfAnswer
+from monitor.model import FloatArray, PhaseKind, Range, WhatIf, WhatIfAnswer
 from monitor.opening import open_case
 from monitor.prediction.ensemble import MOST_LATENT, prior_of
-from monitor.prediction.estimate import assimilated, first_estimate
+from monitor.prediction.estimate import Estimate, assimilated, first_estimate
 from monitor.prediction.forecast import HORIZON_S
 from monitor.prediction.setup import driven, make_problem, tissue_labels
 from monitor.prediction.what_if import Base, advance_what_if, begin_what_if, finish_what_if
@@ -74,7 +74,8 @@ def _scenario(scenario: Scenario) -> Iterator[tuple[Timed, Timed]]:
     def progress(at_s: float) -> protocol.Progress:
         return protocol.advanced(protocol.next_phase(protocol.Progress(), rules, 0.0), rules, at_s)
 
-    estimate, shifts_mm = None, ()
+    estimate: Estimate | None = None
+    shifts_mm: tuple[FloatArray, ...] = ()
     for number in range(1, len(scenario.scans)):
         folder = scenario.scan_folder(number)
         volume = soft_volume(volumes_in(folder, config.patient_id, first.frame_of_reference_uid))
@@ -151,8 +152,8 @@ def _compared(pairs: list[tuple[Range | None, Range | None]]) -> str:
     said = []
     for end, name in enumerate(("low", "high")):
         few, every = (
-            np.array([math.inf if pair[i] is None else pair[i][end] for pair in pairs])
-            for i in range(2)
+            np.array([math.inf if one is None else one[end] for one in side])
+            for side in zip(*pairs, strict=True)
         )
         both = np.isfinite(few) & np.isfinite(every)
         off = np.abs(few[both] - every[both])

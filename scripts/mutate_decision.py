@@ -145,7 +145,7 @@ def _line(tree: ast.AST, node: ast.AST) -> int:
     if hasattr(node, "lineno"):
         return int(node.lineno)
     parents = (p for p in ast.walk(tree) if hasattr(p, "lineno") and node in ast.walk(p))
-    return max(int(p.lineno) for p in parents)  # type: ignore[attr-defined]
+    return max(int(p.lineno) for p in parents)
 
 
 def _replace(tree: ast.AST, old: ast.AST, new: ast.AST) -> None:

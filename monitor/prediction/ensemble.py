@@ -32,9 +32,9 @@ class Prior:
     members there are. Logarithms of multipliers; ``blood_degc``: a shift of the blood's temperature."""
 
     cooling: tuple[tuple[float, float], ...]
-    perfusion: tuple[float, float] = (0.0, 0.5)
-    latent_heat: tuple[float, float] = (0.0, 0.12)
-    k_frozen: tuple[float, float] = (0.0, 0.12)
+    perfusion: tuple[float, float]
+    latent_heat: tuple[float, float]
+    k_frozen: tuple[float, float]
     # Patients cool under sedation, and the tissue at hand more than their core.
     blood_degc: tuple[float, float] = (0.0, 1.0)
     # From needle to needle.

@@ -2,8 +2,8 @@
 LPS mm, arrays (member, z, y, x).
 
 Before the moment of the question the course is the estimate's; from then on two run from the same
-members: the one asked about, and going on as now. First by a few members, by rank of the ice that they
-have, which when they cover what mostly goes by; then by all.
+members: the one asked about, and going on as now. First by a few members, by rank of how deep the
+lesion lies in their ice; then by all.
 Invariant: nothing here changes the estimate, and a question that changes nothing has, to the last
 digit, the answer of going on.
 """
@@ -250,15 +250,15 @@ def _members_of(
 
 
 def _ranks(base: Base, rows: Rows, engine: Engine) -> Rows:
-    """Which of the rows stand at even ranks by the ice that they have, spread by what no parameter explains
-    until the freeze ends; before there is any, by cooling."""
+    """Which of the rows stand at even ranks by how deep the lesion lies in their ice, spread by what no
+    parameter explains until the freeze ends; before there is any, by cooling."""
     problem, state = base.problem, base.estimate.state
     fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)[rows]
     nominal_degc = np.asarray(engine.temperature_degc(problem, state)[0], np.float32)
     by_then = spread(fraction, nominal_degc, base.planned_end_s - state.time_s, base.grid)
-    ice = by_then.sum(axis=(1, 2, 3), dtype=float)
+    depth_mm = extent(by_then, surfaces(base.target, problem.needles), base.grid).depth_mm
     cooling = problem.members.cooling_by_needle(len(base.numbers))[rows].mean(axis=1)
-    order = np.lexsort((cooling, ice))
+    order = np.lexsort((cooling, depth_mm))
     last = len(rows) - 1
     ranks = np.linspace(np.floor(_FIRST_RANK * last), np.ceil(_LAST_RANK * last), _FEW)
     return np.asarray(order[np.unique(np.round(ranks).astype(int))])

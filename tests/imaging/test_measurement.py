@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from monitor.config import NeedleConfig, NeedleType
+from monitor.config import Factor, NeedleConfig, NeedleType
 from monitor.geometry import Grid
 from monitor.imaging.measurement import Reference, _frozen_already, _gone, _in_plan, _told
 from monitor.imaging.needle_finding import FoundNeedle
@@ -19,7 +19,11 @@ from monitor.model import IceSegmentation, Status
 GRID = Grid((-20.0, -20.0, -20.0), (4.0, 4.0, 4.0), (11, 11, 11))
 SHIFT = (0.0, 2.0, -7.0)
 NEEDLE = NeedleConfig(
-    3, NeedleType("test", 1.5, 22.0, -140.0, 60.0), (0.0, 0.0, 0.0), (0.0, -80.0, 0.0), 1.0
+    3,
+    NeedleType("test", 1.5, 22.0, -140.0, 60.0, Factor(1.0, 1.3)),
+    (0.0, 0.0, 0.0),
+    (0.0, -80.0, 0.0),
+    1.0,
 )
 ICE = IceSegmentation("v2", 0.0, GRID, np.ones(GRID.shape_zyx, np.float32),
                       np.ones(GRID.shape_zyx, bool), 0.0, 0.5, 1.0)  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from monitor.config import NeedleConfig, NeedleType
+from monitor.config import Factor, NeedleConfig, NeedleType
 from monitor.geometry import Grid, SliceGeometry
 from monitor.imaging.anchors import NO_ANCHORS, Anchors
 from monitor.imaging.motion import make_template, register
@@ -15,7 +15,11 @@ from monitor.model import CtVolume, Status
 
 GRID = Grid((-40.0, -40.0, -40.0), (1.0, 1.0, 1.0), (81, 81, 81))
 NEEDLE = NeedleConfig(
-    1, NeedleType("test", 1.5, 22.0, -140.0, 60.0), (0.0, 0.0, 0.0), (0.0, -80.0, 0.0), 1.0
+    1,
+    NeedleType("test", 1.5, 22.0, -140.0, 60.0, Factor(1.0, 1.3)),
+    (0.0, 0.0, 0.0),
+    (0.0, -80.0, 0.0),
+    1.0,
 )
 CENTRE = np.zeros(3)
 BORDER = 9.0 * np.array(

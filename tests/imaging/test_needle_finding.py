@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from monitor.config import NeedleConfig, NeedleType
+from monitor.config import Factor, NeedleConfig, NeedleType
 from monitor.geometry import SliceGeometry
 from monitor.imaging.needle_finding import FoundNeedle, at_found_place, find_needles
 from monitor.imaging.needle_lines import Settings
@@ -21,7 +21,7 @@ from scanner_sim.tomograph.metal import Rod
 from scanner_sim.tomograph.projector import Rays
 
 LENGTH_MM = 60.0
-PROBE = NeedleType("probe", 1.5, 30.0, -140.0, 60.0)
+PROBE = NeedleType("probe", 1.5, 30.0, -140.0, 60.0, Factor(1.0, 1.3))
 NONE = (0.0, 0.0, 0.0)
 
 

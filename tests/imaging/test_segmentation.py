@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from monitor.config import NeedleConfig, NeedleType
+from monitor.config import Factor, NeedleConfig, NeedleType
 from monitor.geometry import Grid, SliceGeometry
 from monitor.imaging.distance import sample
 from monitor.imaging.needles import freezing_distance_mm
@@ -16,7 +16,11 @@ from monitor.model import CtVolume, IceSegmentation, Status
 DROP_HU = 70.0
 GRID = Grid((-45.0, -45.0, -45.0), (1.0, 1.0, 1.0), (91, 91, 91))
 NEEDLE = NeedleConfig(
-    1, NeedleType("test", 1.5, 22.0, -140.0, 60.0), (0.0, 0.0, 0.0), (0.0, -80.0, 0.0), 1.0
+    1,
+    NeedleType("test", 1.5, 22.0, -140.0, 60.0, Factor(1.0, 1.3)),
+    (0.0, 0.0, 0.0),
+    (0.0, -80.0, 0.0),
+    1.0,
 )
 CENTRE = np.array([0.0, -11.0, 0.0])
 SEMI_AXES = np.array([11.0, 16.0, 11.0])

@@ -17,7 +17,14 @@ GRID = Grid((-30.0, -30.0, -30.0), (3.0, 3.0, 3.0), (21, 21, 21))
 TISSUE = Tissue("soft", 1050.0, 3600.0, 1900.0, 0.5, 2.0, 250e3, -8.0, -1.0, 1e-3, 500.0)
 ENGINE = CpuEngine()
 # The blood is as warm as it is thought to be, and the scans lie where the plan does.
-PRIOR = ensemble.Prior(cooling=((-0.3, 0.3),) * 2, blood_degc=(0.0, 0.0), members=16)
+PRIOR = ensemble.Prior(
+    cooling=((-0.3, 0.3),) * 2,
+    perfusion=(0.0, 0.5),
+    latent_heat=(0.0, 0.12),
+    k_frozen=(0.0, 0.12),
+    blood_degc=(0.0, 0.0),
+    members=16,
+)
 STILL = Settings(registration_mm=0.0)
 
 

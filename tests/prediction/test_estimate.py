@@ -37,10 +37,10 @@ def mean_member(theta: np.ndarray) -> Members:
 
 
 def test_the_prior_is_drawn_exactly() -> None:
-    prior = ensemble.Prior(cooling=((-0.3, 0.3), (0.0, 0.4), (0.0, 0.0)))
+    prior = replace(PRIOR, cooling=((-0.3, 0.3), (0.0, 0.4), (0.0, 0.0)), blood_degc=(0.1, 1.0))
     theta = ensemble.drawn(prior)
     assert theta.shape == (prior.members, ensemble.TISSUE_PARAMETERS + 3)
-    np.testing.assert_allclose(theta.mean(0), (0.0, 0.0, 0.0, 0.0, -0.3, 0.0, 0.0), atol=1e-12)
+    np.testing.assert_allclose(theta.mean(0), (0.0, 0.0, 0.0, 0.1, -0.3, 0.0, 0.0), atol=1e-12)
     np.testing.assert_allclose(theta[:, :4].std(0), (0.5, 0.12, 0.12, 1.0))
     assert theta[:, -1].std() == pytest.approx(prior.each_needle_sd)
     members = ensemble.members(theta)

@@ -15,9 +15,9 @@ from monitor.case import load_case
 from monitor.config import Config
 from monitor.geometry import Grid
 from monitor.imaging.distance import sample, signed_distance_mm
-from monitor.model import PhaseKind
+from monitor.model import Interval, PhaseKind
 from monitor.prediction.ensemble import prior_of
-from monitor.prediction.estimate import first_estimate
+from monitor.prediction.estimate import Estimate, first_estimate
 from monitor.prediction.forecast import (
     Target,
     advance_forecast,
@@ -29,6 +29,7 @@ from monitor.prediction.setup import make_problem, surface_table
 
 GRID = Grid((-34.0, -34.0, -34.0), (2.0, 2.0, 2.0), (35, 35, 35))
 FREEZE = ((PhaseKind.FREEZE, 0.0, 1500.0),)
+LABEL = np.zeros(GRID.shape_zyx, np.uint8)
 
 
 @pytest.fixture
@@ -42,6 +43,12 @@ def config(tmp_path: Path) -> Config:
     path = tmp_path / "case.toml"
     path.write_text("\n".join(line.strip() for line in text.splitlines()), encoding="utf-8")
     return load_case(path)
+
+
+def before_any_scan(config: Config, phases: tuple[Interval, ...]) -> Estimate:
+    return first_estimate(
+        prior_of(config), lambda m: make_problem(config, GRID, LABEL, phases, m), CpuEngine()
+    )
 
 
 def test_times_hold_the_middle_of_the_members() -> None:
@@ -73,12 +80,8 @@ def test_needles_are_driven_in_freezes_only(config: Config) -> None:
 
 
 def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
-    engine = CpuEngine()
-    label = np.zeros(GRID.shape_zyx, np.uint8)
-    estimate = first_estimate(
-        prior_of(config), lambda m: make_problem(config, GRID, label, FREEZE, m), engine
-    )
-    problem = make_problem(config, GRID, label, FREEZE, estimate.members)
+    engine, estimate = CpuEngine(), before_any_scan(config, FREEZE)
+    problem = make_problem(config, GRID, LABEL, FREEZE, estimate.members)
     points = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [-6.0, 0.0, 0.0], [0.0, 0.0, 6.0]])
     near, far = np.array([[14.0, 0.0, 0.0]]), np.array([[30.0, 30.0, 30.0]])
     target = Target(
@@ -115,12 +118,8 @@ def test_forecast_grows_and_says_when_the_lesion_is_in(config: Config) -> None:
 
 
 def test_bands_hold_the_middle_of_the_members_for_every_isotherm(config: Config) -> None:
-    engine = CpuEngine()
-    label = np.zeros(GRID.shape_zyx, np.uint8)
-    estimate = first_estimate(
-        prior_of(config), lambda m: make_problem(config, GRID, label, FREEZE, m), engine
-    )
-    problem = make_problem(config, GRID, label, FREEZE, estimate.members)
+    engine, estimate = CpuEngine(), before_any_scan(config, FREEZE)
+    problem = make_problem(config, GRID, LABEL, FREEZE, estimate.members)
     target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
     job = begin_forecast(problem, estimate, GRID, target, PhaseKind.FREEZE)
     job = advance_forecast(job, engine, 11)
@@ -137,12 +136,8 @@ def test_bands_hold_the_middle_of_the_members_for_every_isotherm(config: Config)
 
 
 def test_more_is_computed_just_after_a_phase_has_begun(config: Config) -> None:
-    engine = CpuEngine()
-    label = np.zeros(GRID.shape_zyx, np.uint8)
-    estimate = first_estimate(
-        prior_of(config), lambda m: make_problem(config, GRID, label, FREEZE, m), engine
-    )
-    problem = make_problem(config, GRID, label, FREEZE, estimate.members)
+    estimate = before_any_scan(config, FREEZE)
+    problem = make_problem(config, GRID, LABEL, FREEZE, estimate.members)
     target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
 
     def times(*began_s: float) -> tuple[float, ...]:
@@ -156,12 +151,8 @@ def test_more_is_computed_just_after_a_phase_has_begun(config: Config) -> None:
 
 
 def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:
-    engine = CpuEngine()
-    label = np.zeros(GRID.shape_zyx, np.uint8)
-    estimate = first_estimate(
-        prior_of(config), lambda m: make_problem(config, GRID, label, FREEZE, m), engine
-    )
-    problem = make_problem(config, GRID, label, FREEZE, estimate.members)
+    engine, estimate = CpuEngine(), before_any_scan(config, FREEZE)
+    problem = make_problem(config, GRID, LABEL, FREEZE, estimate.members)
     target = Target(np.zeros((1, 3)), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 31.0]]))
     job = begin_forecast(problem, estimate, GRID, target, PhaseKind.FREEZE)
     while not job.done:
@@ -174,13 +165,9 @@ def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:
 
 def test_between_its_outputs_a_straight_line_is_the_engines_own_course(config: Config) -> None:
     """What the screen shows at any second; mm, by isotherm, in a freeze and in the thaw after it."""
-    engine = CpuEngine()
-    label = np.zeros(GRID.shape_zyx, np.uint8)
     phases = ((PhaseKind.FREEZE, 0.0, 300.0), (PhaseKind.THAW, 300.0, 1500.0))
-    estimate = first_estimate(
-        prior_of(config), lambda m: make_problem(config, GRID, label, phases, m), engine
-    )
-    frozen = make_problem(config, GRID, label, phases, Members())
+    engine, estimate = CpuEngine(), before_any_scan(config, phases)
+    frozen = make_problem(config, GRID, LABEL, phases, Members())
     target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
     off: dict[float, list[float]] = {}
     for start_s, began_s in ((0.0, 0.0), (270.0, 300.0)):

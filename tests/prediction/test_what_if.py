@@ -245,20 +245,21 @@ def test_what_comes_after_the_needles_have_stopped_counts(config: Config) -> Non
 def test_the_first_answer_is_like_the_one_by_all(config: Config) -> None:
     for asked in (WhatIf({2: 0.0}), WhatIf({1: 0.5, 2: 0.5}, 300.0)):
         few, every = (answered(config, asked, refined=r).asked for r in (False, True))
-        assert few.min_margin_mm == pytest.approx(every.min_margin_mm, abs=0.8)
-        assert few.margin_covered == pytest.approx(every.margin_covered, abs=0.08)
+        assert few.min_margin_mm == pytest.approx(every.min_margin_mm, abs=0.4)
+        assert few.margin_covered == pytest.approx(every.margin_covered, abs=0.04)
         assert few.structures[0].distance_mm == pytest.approx(
             every.structures[0].distance_mm, abs=0.4
         )
 
 
-def test_the_few_stand_at_the_ends_of_the_interval_by_their_ice(config: Config) -> None:
+def test_the_few_stand_at_the_ends_of_the_interval_by_their_margin(config: Config) -> None:
     of, e = base(), learned()
     few, every = (begin_what_if(WhatIf(), of, ENGINE, r) for r in (False, True))
     ice = np.asarray(ENGINE.frozen_fraction(of.problem, e.state), np.float32)
     nominal_degc = ENGINE.temperature_degc(of.problem, e.state)[0]
     ice = spread(ice[1:], nominal_degc, PLANNED_S - SCAN_S, GRID)
-    chosen = np.argsort(ice.sum(axis=(1, 2, 3), dtype=float))[[1, 5, 10, 14]]  # of 16
+    depth_mm = extent(ice, surfaces(TARGET, of.problem.needles), GRID).depth_mm
+    chosen = np.argsort(depth_mm)[[1, 5, 10, 14]]  # of 16
     assert few.share is not None
     assert list(few.share) == list(shares(16)[chosen])
     for name in ("perfusion", "latent_heat", "k_frozen", "cooling", "blood_shift_degc"):
