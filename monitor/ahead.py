@@ -12,8 +12,9 @@ from dataclasses import replace
 from gpu_kernels.engine import Engine, Members, Problem
 from monitor.decision import protocol
 from monitor.decision.assessment import assess
+from monitor.forecast_values import Forecast, NextScan
 from monitor.journal_fields import assessment_fields, forecast_fields, what_if_fields
-from monitor.model import Forecast, NextScan, PhaseKind, Status
+from monitor.model import PhaseKind, Status
 from monitor.prediction.estimate import Estimate, assimilated
 from monitor.prediction.forecast import (
     HORIZON_S,

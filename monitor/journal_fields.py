@@ -12,20 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from monitor.forecast_values import BodyDose, Forecast, NextScan, Outcome, Range, WhatIfAnswer
 from monitor.imaging.registration import Registration
-from monitor.model import (
-    Alarm,
-    Assessment,
-    BodyDose,
-    CtVolume,
-    Forecast,
-    IceSegmentation,
-    NextScan,
-    Outcome,
-    Range,
-    Rejected,
-    WhatIfAnswer,
-)
+from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, Rejected
 
 
 def volume_fields(volume: CtVolume) -> dict[str, Any]:

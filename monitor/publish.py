@@ -12,9 +12,10 @@ import numpy as np
 from monitor.ahead import next_scan_known
 from monitor.decision import protocol
 from monitor.geometry import Grid
-from monitor.model import Alarm, ArrayRef, Assessment, NeedleLine, Snapshot
+from monitor.model import Alarm, Assessment
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
+from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
 from monitor.state import State
 
 Point = tuple[float, float, float]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from monitor.model import Snapshot
+from monitor.snapshot import Snapshot
 from monitor.view.process import ViewOptions, run_view
 
 _SPAWN = multiprocessing.get_context("spawn")

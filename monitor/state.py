@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from monitor.decision import protocol
 from monitor.decision.safety import Block
+from monitor.forecast_values import Forecast, WhatIf, WhatIfAnswer
 from monitor.imaging.measurement import Reference
 from monitor.imaging.registration import Registration
 from monitor.intake import assembly
@@ -24,12 +25,9 @@ from monitor.model import (
     CtSlice,
     CtVolume,
     FloatArray,
-    Forecast,
     IceSegmentation,
     Rejected,
     StructureDistance,
-    WhatIf,
-    WhatIfAnswer,
 )
 from monitor.prediction.estimate import Estimate
 from monitor.prediction.forecast import Job

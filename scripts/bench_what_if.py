@@ -26,9 +26,10 @@ from gpu_kernels.select import open_engine, warm_up
 from monitor.benchmark.truth import Scenario, open_scenarios
 from monitor.config import Config
 from monitor.decision import protocol
+from monitor.forecast_values import Range, WhatIf, WhatIfAnswer
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.model import FloatArray, PhaseKind, Range, WhatIf, WhatIfAnswer
+from monitor.model import FloatArray, PhaseKind
 from monitor.opening import open_case
 from monitor.prediction.ensemble import MOST_LATENT, prior_of
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate

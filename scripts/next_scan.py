@@ -25,9 +25,10 @@ from gpu_kernels.engine import Engine, Members, Problem
 from gpu_kernels.select import open_engine
 from monitor.benchmark.truth import Scenario, open_scenarios
 from monitor.decision import protocol
+from monitor.forecast_values import Forecast, NextScan
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.model import FloatArray, Forecast, IceSegmentation, NextScan, Phase, PhaseKind, Status
+from monitor.model import FloatArray, IceSegmentation, Phase, PhaseKind, Status
 from monitor.prediction.ensemble import MOST_LATENT, prior_of
 from monitor.prediction.estimate import assimilated, first_estimate
 from monitor.prediction.forecast import HORIZON_S, advance_forecast, begin_forecast, finish_forecast

@@ -10,8 +10,9 @@ import numpy as np
 from gpu_kernels.select import open_engine
 from monitor.ahead import next_scan_known
 from monitor.decision.protocol import Progress
+from monitor.forecast_values import Forecast, NextScan
 from monitor.geometry import SliceGeometry
-from monitor.model import CtVolume, Forecast, NextScan, PhaseKind, Status, StructureDistance
+from monitor.model import CtVolume, PhaseKind, Status, StructureDistance
 from monitor.opening import open_case
 from monitor.pipeline import due, step
 from monitor.procedure import Procedure

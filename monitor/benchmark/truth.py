@@ -20,7 +20,8 @@ from scipy import ndimage
 
 from monitor.config import ProtocolConfig
 from monitor.geometry import FloatArray, Grid
-from monitor.model import NeedleLine, PhaseKind
+from monitor.model import PhaseKind
+from monitor.snapshot import NeedleLine
 
 _INVERSE_STEPS = 15
 

@@ -17,12 +17,12 @@ from scipy.spatial import cKDTree
 
 from monitor.decision.bodies import Body
 from monitor.decision.not_a_number import first_nan
+from monitor.forecast_values import Forecast
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import sample
 from monitor.model import (
     Assessment,
     Float32Array,
-    Forecast,
     IceSegmentation,
     Reason,
     Status,

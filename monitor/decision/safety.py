@@ -13,15 +13,8 @@ from dataclasses import dataclass, replace
 
 from monitor.decision.alarm_states import Cause
 from monitor.decision.not_a_number import first_nan
-from monitor.model import (
-    Assessment,
-    Forecast,
-    Phase,
-    PhaseKind,
-    Priority,
-    Status,
-    StructureDistance,
-)
+from monitor.forecast_values import Forecast
+from monitor.model import Assessment, Phase, PhaseKind, Priority, Status, StructureDistance
 
 # The core beats several times a second; this long without a beat it hangs.
 SILENT_AFTER_S = 3.0

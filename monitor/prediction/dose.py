@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_kernels.engine import Engine, History, Problem, State
+from monitor.forecast_values import BodyDose, Dose
 from monitor.geometry import Grid
 from monitor.imaging.distance import signed_distance_mm
-from monitor.model import BodyDose, Dose, Float32Array, FloatArray, PhaseKind
+from monitor.model import Float32Array, FloatArray, PhaseKind
 from monitor.prediction.anchor import source_index
 from monitor.prediction.sampling import by_voxel, weights
 

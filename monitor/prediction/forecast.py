@@ -18,8 +18,9 @@ from scipy import ndimage
 
 from gpu_kernels.engine import Engine, History, Problem, State
 from monitor.config import Config
+from monitor.forecast_values import Forecast, StructureForecast
 from monitor.geometry import FloatArray, Grid
-from monitor.model import Float32Array, Forecast, PhaseKind, Reason, Status, StructureForecast
+from monitor.model import Float32Array, PhaseKind, Reason, Status
 from monitor.prediction import dose
 from monitor.prediction.drift import Drift, asked_at, moved
 from monitor.prediction.estimate import Estimate

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from monitor.model import Forecast, NextScan, Phase, PhaseKind
+from monitor.forecast_values import Forecast, NextScan
+from monitor.model import Phase, PhaseKind
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from gpu_kernels.engine import Needle
+from monitor.forecast_values import Change, Outcome, Range, StructureOutcome
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import signed_distance_mm
-from monitor.model import Change, Float32Array, Outcome, Range, StructureOutcome
+from monitor.model import Float32Array
 from monitor.prediction.forecast import Reached, Target, crossings_s, evenly, middle
 from monitor.prediction.sampling import by_voxel, weights_at
 

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from gpu_kernels.engine import Engine, Members, Needle, Problem, State
 from gpu_kernels.law import interpolate
 from monitor.config import Config
+from monitor.forecast_values import WhatIf, WhatIfAnswer
 from monitor.geometry import FloatArray, Grid
-from monitor.model import Float32Array, Reason, Status, WhatIf, WhatIfAnswer
+from monitor.model import Float32Array, Reason, Status
 from monitor.prediction.drift import Drift
 from monitor.prediction.estimate import Estimate
 from monitor.prediction.forecast import (

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from monitor.model import ArrayRef, CtVolume, Rejected
+from monitor.model import CtVolume, Rejected
 from monitor.record.journal import RecordError
+from monitor.snapshot import ArrayRef
 
 FOLDERS = ("blobs", "quarantine", "volumes", "screens")
 

@@ -16,7 +16,7 @@ from PyQt5.QtCore import QPointF, QRectF
 from PyQt5.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath
 
 from monitor.geometry import FloatArray
-from monitor.model import NeedleLine
+from monitor.snapshot import NeedleLine
 from monitor.view import formats, style
 from monitor.view.planes import Frame, Point
 from monitor.view.qt import Qt

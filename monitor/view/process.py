@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monitor.model import Snapshot
+from monitor.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from monitor.view.window import RoomWindow

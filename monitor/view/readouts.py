@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from monitor.model import Assessment, NextScan, Snapshot, Status, StructureDistance
+from monitor.forecast_values import NextScan
+from monitor.model import Assessment, Status, StructureDistance
+from monitor.snapshot import Snapshot
 from monitor.view import formats
 from monitor.view.formats import UNKNOWN
 from monitor.view.translations import body_name, text

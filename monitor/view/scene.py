@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.geometry import Grid
-from monitor.model import ArrayRef, Snapshot
+from monitor.snapshot import ArrayRef, Snapshot
 from monitor.view.images import Stack
 from monitor.view.planes import Plane, Point
 

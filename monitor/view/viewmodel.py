@@ -12,14 +12,8 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from monitor.model import (
-    Alarm,
-    Assessment,
-    PhaseKind,
-    Priority,
-    Snapshot,
-    Status,
-)
+from monitor.model import Alarm, Assessment, PhaseKind, Priority, Status
+from monitor.snapshot import Snapshot
 from monitor.view import formats, readouts
 from monitor.view.alarms import AlarmLine, alarm_line
 from monitor.view.formats import UNKNOWN

@@ -17,7 +17,7 @@ from typing import Any
 from PyQt5.QtCore import QRect, QTimer
 from PyQt5.QtWidgets import QWidget
 
-from monitor.model import Snapshot
+from monitor.snapshot import Snapshot
 from monitor.view import style
 from monitor.view.keys import Keys
 from monitor.view.panels import AlarmRow, Footer, Header, Readouts

@@ -24,9 +24,10 @@ from monitor.imaging.measurement import Measurement, Reference
 from monitor.imaging.needle_finding import FoundNeedle
 from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline
-from monitor.model import CtVolume, IceSegmentation, NeedleLine, PhaseKind, Reason, Status
+from monitor.model import CtVolume, IceSegmentation, PhaseKind, Reason, Status
 from monitor.opening import open_case
 from monitor.procedure import Procedure
+from monitor.snapshot import NeedleLine
 
 GRID = Grid((-20.0, -20.0, -20.0), (1.0, 1.0, 1.0), (41, 41, 41))
 EVERYWHERE = np.ones(GRID.shape_zyx, bool)

@@ -8,16 +8,9 @@ from typing import Any
 import numpy as np
 
 from monitor.decision.safety import Facts
+from monitor.forecast_values import Forecast, StructureForecast
 from monitor.geometry import Grid
-from monitor.model import (
-    Assessment,
-    Forecast,
-    Phase,
-    PhaseKind,
-    Status,
-    StructureDistance,
-    StructureForecast,
-)
+from monitor.model import Assessment, Phase, PhaseKind, Status, StructureDistance
 
 NAN, INF = float("nan"), float("inf")
 NOW = 1010.0

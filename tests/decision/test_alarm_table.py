@@ -14,14 +14,8 @@ import pytest
 
 from monitor.decision.alarm_states import Cause
 from monitor.decision.safety import ALARMS, Block, Facts, causes, latches
-from monitor.model import (
-    PhaseKind,
-    Priority,
-    Reason,
-    Status,
-    StructureDistance,
-    StructureForecast,
-)
+from monitor.forecast_values import StructureForecast
+from monitor.model import PhaseKind, Priority, Reason, Status, StructureDistance
 from tests.decision.facts import FINE, GOOD, INF, NAN, NOW, PHASES, forecast
 
 HIGH, MEDIUM, LOW = Priority.HIGH, Priority.MEDIUM, Priority.LOW

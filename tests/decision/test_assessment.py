@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 
 from monitor.decision.assessment import Plan, assess
 from monitor.decision.bodies import Body, body
+from monitor.forecast_values import Forecast
 from monitor.geometry import Grid
-from monitor.model import (
-    Forecast,
-    IceSegmentation,
-    Reason,
-    Role,
-    Status,
-    Structure,
-    StructureDistance,
-)
+from monitor.model import IceSegmentation, Reason, Role, Status, Structure, StructureDistance
 from tests.decision.facts import FAR
 
 GRID = Grid((-30.0, -30.0, -30.0), (1.0, 1.0, 1.0), (61, 61, 61))

@@ -16,15 +16,8 @@ import pytest
 from monitor.decision.assessment import assess
 from monitor.decision.not_a_number import first_nan
 from monitor.decision.safety import Facts, causes
-from monitor.model import (
-    Assessment,
-    Forecast,
-    IceSegmentation,
-    Phase,
-    PhaseKind,
-    Status,
-    StructureDistance,
-)
+from monitor.forecast_values import Forecast
+from monitor.model import Assessment, IceSegmentation, Phase, PhaseKind, Status, StructureDistance
 from tests.decision.facts import FAR, FINE, NAN, NOW, PHASES
 from tests.decision.test_assessment import PLAN, ball, ice
 

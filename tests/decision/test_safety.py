@@ -11,15 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.decision.safety import ALARMS, Block, Facts, causes, last_known, latches
-from monitor.model import (
-    Phase,
-    PhaseKind,
-    Priority,
-    Reason,
-    Status,
-    StructureDistance,
-    StructureForecast,
-)
+from monitor.forecast_values import StructureForecast
+from monitor.model import Phase, PhaseKind, Priority, Reason, Status, StructureDistance
 from tests.decision.facts import FINE, GOOD, INF, NAN, NOW, forecast
 
 NUMBERS = st.floats() | st.none()

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from monitor.forecast_values import Forecast, NextScan, StructureForecast
 from monitor.geometry import Grid
-from monitor.model import Forecast, NextScan, Phase, PhaseKind, StructureForecast
+from monitor.model import Phase, PhaseKind
 from monitor.prediction.next_scan import next_scan
 
 START = 1000.0

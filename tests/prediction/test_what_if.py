@@ -17,8 +17,9 @@ from gpu_kernels.reference import ReferenceEngine
 from monitor.case import load_case
 from monitor.config import Config
 from monitor.decision.bodies import Body
+from monitor.forecast_values import WhatIf, WhatIfAnswer
 from monitor.journal_fields import what_if_fields
-from monitor.model import PhaseKind, Status, WhatIf, WhatIfAnswer
+from monitor.model import PhaseKind, Status
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate
 from monitor.prediction.forecast import (
     Target,

@@ -19,7 +19,7 @@ import pytest
 import view_samples as samples
 from PyQt5.QtWidgets import QApplication
 
-from monitor.model import Snapshot
+from monitor.snapshot import Snapshot
 from monitor.view.style import load_fonts
 from monitor.view.window import RoomWindow
 

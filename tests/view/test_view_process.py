@@ -16,7 +16,7 @@ import pytest
 import view_samples as samples
 from PyQt5.QtGui import QImage
 
-from monitor.model import Snapshot
+from monitor.snapshot import Snapshot
 from monitor.view.process import ViewOptions, run_view
 
 _SPAWN = multiprocessing.get_context("spawn")

@@ -10,7 +10,9 @@ import pytest
 import view_samples as samples
 from view_samples import NOW
 
-from monitor.model import Alarm, NextScan, Phase, PhaseKind, Priority, Reason, Snapshot, Status
+from monitor.forecast_values import NextScan
+from monitor.model import Alarm, Phase, PhaseKind, Priority, Reason, Status
+from monitor.snapshot import Snapshot
 from monitor.view.formats import NBSP as N
 from monitor.view.translations import LANGUAGES
 from monitor.view.viewmodel import Inputs, ScreenModel, State, screen_model

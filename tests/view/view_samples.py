@@ -11,21 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from monitor.forecast_values import NextScan
 from monitor.geometry import Grid, SliceGeometry
 from monitor.model import (
     Alarm,
-    ArrayRef,
     Assessment,
-    NeedleLine,
-    NextScan,
     Phase,
     PhaseKind,
     Priority,
     Reason,
-    Snapshot,
     Status,
     StructureDistance,
 )
+from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
 
 NOW = 1_000_000.0
 LESION = (20.0, -80.0, 12.0)

@@ -1,0 +1,73 @@
+"""What a screen is given, immutable and numbered. Units and frames as in ``model``.
+
+Invariant: a snapshot holds all that a view needs; pixels lie in files that it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monitor.forecast_values import NextScan, WhatIfAnswer
+from monitor.geometry import Grid, SliceGeometry
+from monitor.model import Alarm, Assessment, Phase
+
+
+@dataclass(frozen=True)
+class ArrayRef:
+    """An array shared through a file of the record: ``numpy.load(path, mmap_mode="r")``."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class NeedleLine:
+    """A needle as drawn: number as printed on the handle, tip and entry in LPS mm."""
+
+    number: int
+    tip_lps_mm: tuple[float, float, float]
+    entry_lps_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a screen needs, immutable, numbered by ``seq``. The view computes nothing from it
+    but contours and positions on the screen.
+
+    ``blocked`` (wrong patient or frame of reference) blanks everything. ``volume`` is the latest
+    scan's pixels with ``volume_geometry``; ``ice_sdf`` and ``lesion_sdf`` live on ``analysis_grid``,
+    ``structure_sdfs`` each on its own of ``structure_grids`` (none: on
+    ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
+    ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
+    (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
+    ``what_if`` answers a question; it is never what is happening.
+    """
+
+    seq: int
+    now_utc_s: float
+    heartbeat_utc_s: float
+    patient_label: str
+    margin_goal_mm: float
+    stale_after_s: float
+    phase: Phase
+    blocked: bool
+    alarms: tuple[Alarm, ...]
+    needles: tuple[NeedleLine, ...]
+    assessment: Assessment | None
+    baseline_id: str | None = None
+    volume_id: str | None = None
+    volume: ArrayRef | None = None
+    volume_geometry: SliceGeometry | None = None
+    analysis_grid: Grid | None = None
+    ice_sdf: ArrayRef | None = None
+    ice_edge_error_mm: float = 0.0
+    lesion_sdf: ArrayRef | None = None
+    structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
+    structure_grids: tuple[Grid, ...] = ()
+    forecast_grid: Grid | None = None
+    forecast_times_utc_s: tuple[float, ...] = ()
+    forecast_temperature: ArrayRef | None = None
+    forecast_edge_degc: float | None = None
+    forecast_band: ArrayRef | None = None
+    next_scan: NextScan | None = None
+    window_hu: tuple[float, float] = (40.0, 400.0)
+    what_if: WhatIfAnswer | None = None
