@@ -259,8 +259,9 @@ def test_the_few_stand_at_the_ends_of_the_interval_by_their_margin(config: Confi
     ice = np.asarray(ENGINE.frozen_fraction(of.problem, e.state), np.float32)
     nominal_degc = ENGINE.temperature_degc(of.problem, e.state)[0]
     ice = spread(ice[1:], nominal_degc, PLANNED_S - SCAN_S, GRID)
-    depth_mm = extent(ice, surfaces(TARGET, of.problem.needles), GRID).depth_mm
-    chosen = np.argsort(depth_mm)[[1, 5, 10, 14]]  # of 16
+    depth_mm = extent(ice, surfaces(of.target, of.problem.needles), GRID).depth_mm
+    cooling = of.problem.members.cooling_by_needle(2)[1:].mean(axis=1)  # of two alike
+    chosen = np.lexsort((cooling, depth_mm))[[1, 5, 10, 14]]  # of 16
     assert few.share is not None
     assert list(few.share) == list(shares(16)[chosen])
     for name in ("perfusion", "latent_heat", "k_frozen", "cooling", "blood_shift_degc"):
@@ -299,7 +300,7 @@ def test_the_same_question_has_the_same_answer(config: Config) -> None:
 
 
 def test_another_engine_answers_within_what_a_replay_allows(config: Config) -> None:
-    asked, reference = WhatIf({1: 0.5, 2: 0.5}, 300.0), ReferenceEngine()
+    asked, reference = WhatIf({2: 0.0}), ReferenceEngine()
     recorded, now = (what_if_fields(answered(config, asked, engine=e)) for e in (ENGINE, reference))
     line = JournalLine(1, 1, 0.0, "what_if", plain(recorded))
     found = list(differences(line, now, tolerances_of(ENGINE.name, reference.name)))
