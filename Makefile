@@ -28,7 +28,7 @@ lint: $(TOOLS)
 
 test: lint
 	sh scripts/system_packages.sh test
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python scripts/bench_latency.py

@@ -29,3 +29,8 @@ def dcmtk() -> dict[str, str]:
     if missing:
         pytest.skip(f"DCMTK is not installed ({', '.join(missing)}): apt-get install dcmtk")
     return {name: str(path) for name, path in found.items()}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The demo first: it plays for minutes beside the others, and as the last it would play alone."""
+    items.sort(key=lambda item: "test_demo" not in item.nodeid)
