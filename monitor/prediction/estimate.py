@@ -18,6 +18,7 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from gpu_kernels.engine import Engine, Members, Problem, State
+from gpu_kernels.overlap import states
 from monitor.geometry import Grid
 from monitor.imaging.distance import resample, signed_distance_mm
 from monitor.model import Float32Array, FloatArray, IceSegmentation, PhaseKind, Reason
@@ -250,8 +251,8 @@ def _run(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine) -> Estimate
     problem = e.problem(make)
     state = engine.initial(problem, BODY_DEGC)
     nominal, predicted = [], []
-    for scan in e.seen:
-        state = engine.advance(problem, state, scan.at_s)
+    course = states(engine, problem, state, [scan.at_s for scan in e.seen])
+    for scan, state in zip(e.seen, course, strict=True):
         nominal.append(first_of(state))
         predicted.append(beyond_mm(_fraction(problem, state, engine)[1:], grid, scan.edge))
     return replace(e, free=state, nominal=tuple(nominal), predicted=tuple(predicted))
