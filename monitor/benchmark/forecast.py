@@ -30,6 +30,7 @@ from monitor.benchmark.forecast_rows import (
     Scored,
 )
 from monitor.benchmark.truth import Scenario, open_scenarios, read_truth
+from monitor.config import NeedleConfig
 from monitor.decision import protocol
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.measurement import make_reference, measure
@@ -38,7 +39,7 @@ from monitor.model import Float32Array, IceSegmentation, PhaseKind
 from monitor.opening import open_case
 from monitor.prediction.drift import moved
 from monitor.prediction.ensemble import prior_of
-from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate
+from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate, replaced
 from monitor.prediction.forecast import (
     Job,
     advance_forecast,
@@ -83,6 +84,7 @@ def _scenario(scenario: Scenario, engine: Engine, say: Callable[[str], None]) ->
         began = time.perf_counter()
         found = measure(volume, reference, config, shifts_mm)
         reference, shifts_mm = found.reference, (np.array(found.registration.shift_lps_mm),)
+        course.place(reference.placed)
         course.learn(found.ice, scan, began)
         if rows and rows[-1].scan == truth.number:
             say(_line(rows[-1]))
@@ -118,7 +120,8 @@ class _Course:
 
     def __init__(self, case: Case, engine: Engine) -> None:
         self.case, self.engine = case, engine
-        self.estimate = first_estimate(prior_of(case.config), case.problem, engine)
+        config = case.config
+        self.estimate = first_estimate(prior_of(config), case.problem, engine, config.needles)
         self.plain = case.problem(Members())
         self.plain_state = engine.initial(self.plain, BODY_DEGC)
         self.ellipsoid = ellipsoid_level(case.config.needles, case.procedure.analysis_grid)
@@ -161,6 +164,11 @@ class _Course:
             wall_s=self.wall_s,
         )
         return [row]
+
+    def place(self, needles: tuple[NeedleConfig, ...]) -> None:
+        """Takes over where the needles are seen."""
+        self.case = replace(self.case, config=replace(self.case.config, needles=needles))
+        self.estimate = replaced(self.estimate, needles, self.case.problem, self.engine)
 
     def learn(self, ice: IceSegmentation, scan: Known, began: float) -> None:
         """Takes in a measurement that was ``began`` then (``time.perf_counter``), and forecasts."""
