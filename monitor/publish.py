@@ -5,17 +5,18 @@ LPS mm, UTC seconds. Invariant: an array is written once; a snapshot names only 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from monitor.ahead import next_scan_known
 from monitor.decision import protocol
 from monitor.geometry import Grid
-from monitor.model import Alarm, Assessment
+from monitor.model import Alarm, Assessment, CtVolume
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
-from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
+from monitor.snapshot import ArrayRef, NeedleLine, ReceivedVolume, Snapshot
 from monitor.state import State
 
 Point = tuple[float, float, float]
@@ -31,6 +32,7 @@ class Shared:
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
     forecast_temperature: ArrayRef | None = None
     forecast_band: ArrayRef | None = None
+    kept: Mapping[str, ArrayRef] = field(default_factory=dict)
 
 
 class Publisher:
@@ -45,7 +47,7 @@ class Publisher:
 
     def volume_kept(self, volume_id: str, ref: ArrayRef) -> None:
         """The pixels of a volume are in the record already: the screen reads them there."""
-        self._volumes[volume_id] = ref
+        self._volumes = {**self._volumes, volume_id: ref}
 
     def share(self, state: State, procedure: Procedure) -> Shared:
         """The files of ``state``'s arrays; only what is new is written."""
@@ -54,14 +56,14 @@ class Publisher:
         if self._plan is not procedure:
             shared = _with(
                 shared,
-                lesion_sdf=keep("lesion", procedure.lesion_sdf),
+                lesion_sdf=None if procedure.draft else keep("lesion", procedure.lesion_sdf),
                 structure_sdfs=tuple(
                     (s.name, keep(f"structure{i}", s.sdf_mm))
                     for i, s in enumerate(critical_structures(procedure))
                 ),
             )
-        if state.volume is not None:
-            shared = _with(shared, volume=self._volumes.get(state.volume.volume_id))
+        shown = state.volume and self._volumes.get(state.volume.volume_id)
+        shared = _with(shared, volume=shown, kept=self._volumes)
         if old is None or old.ice is not state.ice:
             sdf = state.ice.sdf_mm if state.ice else None
             shared = _with(shared, ice_sdf=None if sdf is None else keep("ice", sdf))
@@ -94,14 +96,15 @@ def snapshot(
 ) -> Snapshot:
     """All that a screen needs of one moment. What lies in the plan's frame is shown where it lies in
     the scan on the screen: shifted as the target has moved."""
-    config = procedure.config
+    config, planned = procedure.config, procedure.planned
     forecast = state.forecast
+    baseline = state.baseline_volume
     shift = state.registration.shift_lps_mm if state.registration else (0.0, 0.0, 0.0)
     return Snapshot(
         seq=seq,
         now_utc_s=now_utc_s,
         heartbeat_utc_s=heartbeat_utc_s,
-        patient_label=config.patient_label,
+        patient_label=_patient_label(state, procedure),
         margin_goal_mm=config.margin_goal_mm,
         stale_after_s=config.stale_after_s,
         phase=protocol.phase(state.progress, config.protocol),
@@ -112,11 +115,11 @@ def snapshot(
             for n in config.needles
         ),
         assessment=_assessment(state.assessment, shift),
-        baseline_id=state.reference.baseline.volume_id if state.reference else None,
+        baseline_id=None if baseline is None else baseline.volume_id,
         volume_id=state.volume.volume_id if state.volume else None,
         volume=shared.volume,
         volume_geometry=state.volume.geometry if state.volume else None,
-        analysis_grid=_grid(procedure.analysis_grid, shift),
+        analysis_grid=None if planned is None else _grid(planned.analysis_grid, shift),
         ice_sdf=shared.ice_sdf,
         ice_edge_error_mm=_finite(state.ice.edge_error_mm if state.ice else 0.0),
         lesion_sdf=shared.lesion_sdf,
@@ -130,6 +133,33 @@ def snapshot(
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
         what_if=state.what_if,
+        draft=procedure.draft,
+        received=tuple(_received(v, shared) for v in state.kept),
+        refused=state.refused,
+        relearning=0 if state.relearning is None else len(state.relearning.left),
+    )
+
+
+def _patient_label(state: State, procedure: Procedure) -> str:
+    """While nobody has said whom it is about: whose images are shown."""
+    config, volume = procedure.config, state.volume
+    if config.patient_id is not None or volume is None:
+        return config.patient_label
+    name = volume.patient_name.replace("^", " ").strip()
+    return " · ".join(x for x in (name, volume.patient_id) if x) or config.patient_label
+
+
+def _received(volume: CtVolume, shared: Shared) -> ReceivedVolume:
+    ref = shared.kept.get(volume.volume_id)
+    return ReceivedVolume(
+        volume_id=volume.volume_id,
+        acquired_utc_s=volume.acquired_utc_s,
+        slices=len(volume.geometry.slice_offsets_mm),
+        patient_id=volume.patient_id,
+        patient_name=volume.patient_name,
+        series=volume.series_description,
+        geometry=volume.geometry,
+        path=None if ref is None else ref.path,
     )
 
 

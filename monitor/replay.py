@@ -26,7 +26,7 @@ from monitor.journal_fields import (
 )
 from monitor.model import Instance, Rejected
 from monitor.opening import open_case
-from monitor.pipeline import after_fault, step
+from monitor.pipeline import after_fault, in_force, step
 from monitor.procedure import Procedure
 from monitor.record.comparing import (
     NOT_COMPARED,
@@ -120,8 +120,7 @@ def replay(record: Path, lines: list[JournalLine], engine: Engine, tell: Tell) -
     state = initial_state(procedure)
     results = _results(lines, tell)
     for line, event in events_of(record, lines, tell):
-        if isinstance(event, OperatorAct) and event.procedure is not None:
-            procedure = event.procedure
+        procedure = in_force(state, event, procedure)
         state, outputs = _attempt(state, event, procedure, engine)
         yield Step(line, state, procedure, results[line.number], outputs)
 
@@ -239,6 +238,7 @@ def state_fields(state: State, procedure: Procedure) -> dict[str, Any]:
         "cycle": phase.cycle,
         "phase_started_at": _iso(phase.started_utc_s),
         "phase_ends_at": _iso(phase.ends_utc_s),
+        "draft": procedure.draft,
         "baseline_id": state.baseline_volume.volume_id if state.baseline_volume else None,
         "volume_id": state.volume.volume_id if state.volume else None,
         "slices_pending": state.assembly.pending,

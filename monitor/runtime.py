@@ -15,13 +15,14 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
+from monitor.case import load_case
 from monitor.clock import ProcedureClock
 from monitor.core import Core
 from monitor.decision import protocol
@@ -39,6 +40,7 @@ from monitor.record.store import Store
 from monitor.screen import Screen
 from monitor.state import OperatorAct
 from monitor.view.process import ViewOptions
+from monitor.workstation import Workstation, load_workstation
 
 _WATCH_S = 0.25
 # Slices waiting for the core; a full queue is told to the scanner (0xA700), which sends again.
@@ -50,15 +52,17 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """``screen``: a window. ``screenshots``: a PNG per scan into RECORD/screens."""
+    """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window.
+    ``screenshots``: a PNG per scan into RECORD/screens."""
 
-    case: Path
+    case: Path | None
     record: Path
     screen: bool
     screenshots: bool
     engine: str = "auto"
     clock_speed: float = 1.0
     clock_epoch_utc_s: float | None = None
+    workstation: Path | None = None
 
 
 def _make(record: Path) -> None:
@@ -68,21 +72,36 @@ def _make(record: Path) -> None:
         raise RecordError(f"{record}: {error.strerror}") from None
 
 
+def _drafted(record: Path, workstation: Workstation | None) -> Path:
+    """RECORD/draft/case.toml: the case that begins as what the workstation says, for a console to edit."""
+    assert workstation is not None
+    path = record / "draft" / "case.toml"
+    try:
+        path.parent.mkdir()
+        path.write_text(workstation.draft_text(), encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    return path
+
+
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
     def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
         self.options = options
-        self.config, _ = open_case(options.case)
+        draft = load_workstation(options.workstation) if options.case is None else None
+        self.config = draft.config if draft else open_case(options.case)[0]  # type: ignore[arg-type]
         self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
         # Made last: what cannot begin leaves no folder behind.
         _make(options.record)
         self._journal = Journal(options.record, self.clock)
+        self._given = options.case or _drafted(options.record, draft)
+        self._refused: str | None = None
         self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
         store = Store(options.record, self._scratch)
-        procedure, self._case = self._kept()
+        procedure, self._case = self._kept(self._given)
         self.core = Core(procedure, self._engine, self._journal, store, self.clock, say)
         self.stopping = threading.Event()
         self.ended_by = ""
@@ -135,7 +154,7 @@ class Live:
         return {
             "format_version": FORMAT_VERSION,
             "version": version("iceball-monitor"),
-            "case": str(self.options.case),
+            "case": str(self._given),
             "kept_case": asdict(self._case),
             "patient_id": config.patient_id,
             "organ": config.organ.name,
@@ -182,27 +201,36 @@ class Live:
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
     ) -> None:
         """An operator's act, from screen or terminal. "acknowledge" is of one ``alarm``, or of all;
-        ``params`` are those of "what_if"."""
+        ``params`` are those of "what_if", "pick_baseline" and "open_case" (``path``: a reload of that case,
+        and of it from then on)."""
+        self._refused = None
         if act == "quit":
             self.request_stop("operator")
             return
         if act == "acknowledge":  # not by way of the worker, which may hang: that is an alarm too
             self._seen.put(alarm)
-        if act != "reload":
+        if act not in ("reload", "open_case"):
             # As the journal will have them: what is worked with is what a replay will find.
             self._acts.put(OperatorAct(act, self.clock.now_utc_s(), params=plain(params)))
             return
+        self._reload(act, Path(str((params or {}).get("path") or self._given)))
+
+    def _reload(self, act: str, path: Path) -> None:
+        """On the caller's thread, which may take its time: the worker goes on with the case before."""
         try:
-            self.config, _ = open_case(self.options.case)
-            procedure, kept = self._kept()
-        except (ValueError, RecordError) as error:
+            load_case(path)  # whose errors name the file as it was given
+            procedure, kept = self._kept(path)
+        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: ITK's
+            self._refused = f"{act}: {error}"
             self.core.journal("operator", {"act": act, "refused": str(error)})
             return
-        self._acts.put(OperatorAct(act, self.clock.now_utc_s(), procedure, asdict(kept)))
+        self._given = path
+        self.config = procedure.config
+        self._acts.put(OperatorAct("reload", self.clock.now_utc_s(), procedure, asdict(kept)))
 
-    def _kept(self) -> tuple[Procedure, KeptCase]:
+    def _kept(self, path: Path) -> tuple[Procedure, KeptCase]:
         """The case as the record keeps it from now on: what is worked with is what a replay will find."""
-        kept = keep_case(self.options.record, self.options.case)
+        kept = keep_case(self.options.record, path)
         return open_case(self.options.record / kept.path)[1], kept
 
     # ------------------------------------------------------------------ the watch
@@ -245,7 +273,8 @@ class Live:
         config = self.core.procedure.config
         return Facts(
             phase=protocol.phase(state.progress, config.protocol),
-            baseline_id=state.reference.baseline.volume_id if state.reference else None,
+            baseline_id=state.baseline_volume.volume_id if state.baseline_volume else None,
+            planned=not self.core.procedure.draft,
             needles_known=bool(config.needles),
             assessment=state.assessment,
             structures=state.structures,
@@ -283,4 +312,7 @@ class Live:
         beat = now - (self.clock.mono_s() - self.core.beat_mono_s) * self.clock.speed
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
-        self._screen.show(snapshot(self._seq, now, beat, state, shared, procedure, alarms))
+        shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
+        if self._refused is not None:
+            shown = replace(shown, refused=self._refused)
+        self._screen.show(shown)

@@ -29,6 +29,21 @@ class NeedleLine:
 
 
 @dataclass(frozen=True)
+class ReceivedVolume:
+    """A volume of the room, from which the baseline may be picked. ``path``: its pixels (as ``ArrayRef``'s),
+    None while they are not kept."""
+
+    volume_id: str
+    acquired_utc_s: float
+    slices: int
+    patient_id: str
+    patient_name: str
+    series: str
+    geometry: SliceGeometry
+    path: str | None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that a screen needs, immutable, numbered by ``seq``. The view computes nothing from it
     but contours and positions on the screen.
@@ -39,7 +54,10 @@ class Snapshot:
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
-    ``what_if`` answers a question; it is never what is happening.
+    ``what_if`` answers a question; it is never what is happening. ``draft``: nothing is measured, since no
+    lesion is known; ``analysis_grid`` and ``lesion_sdf`` are then None. ``received``: all volumes, the oldest
+    first. ``refused``: why the operator's last act was not done, "act: reason". ``relearning``: how many
+    scans are being learned from anew.
     """
 
     seq: int
@@ -71,3 +89,7 @@ class Snapshot:
     next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)
     what_if: WhatIfAnswer | None = None
+    draft: bool = False
+    received: tuple[ReceivedVolume, ...] = ()
+    refused: str | None = None
+    relearning: int = 0

@@ -7,7 +7,7 @@ Invariant: all of it is frozen; ``pipeline.step`` alone makes a new state out of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ from monitor.model import (
     AssociationEnded,
     CtSlice,
     CtVolume,
-    FloatArray,
     IceSegmentation,
+    Int16Array,
     Rejected,
     StructureDistance,
 )
@@ -48,8 +48,9 @@ class Tick:
 @dataclass(frozen=True)
 class OperatorAct:
     """ "phase_next", "clear_block", "acknowledge", "reload" (with the new ``procedure``, whose case
-    the record keeps in ``kept_case``) or "what_if" (its ``params`` as ``prediction.what_if.question``
-    takes them). Every field but ``procedure`` is journalled as it stands."""
+    the record keeps in ``kept_case``), "pick_baseline" (``params``: ``volume_id``) or "what_if" (its
+    ``params`` as ``prediction.what_if.question`` takes them). Every field but ``procedure`` is journalled as
+    it stands."""
 
     act: str
     now_utc_s: float
@@ -106,7 +107,23 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Relearning:
+    """Earlier scans being measured and learned from anew, beside what is shown: ``left`` (volumes), the
+    oldest first; ``ice``: the one just measured, to be learned from next."""
+
+    left: tuple[str, ...]
+    reference: Reference
+    estimate: Estimate
+    registration: Registration | None = None
+    ice: IceSegmentation | None = None
+
+
+@dataclass(frozen=True)
 class State:
+    """``kept``: all volumes of the room as they were received, each in its last revision, the oldest
+    first. ``picked``: the operator chose the baseline, no newer scan replaces it. ``refused``: why the last
+    act was not done, if it was not."""
+
     assembly: assembly.AssemblyState
     progress: protocol.Progress = field(default_factory=protocol.Progress)
     baseline_volume: CtVolume | None = None
@@ -125,20 +142,33 @@ class State:
     asked: Asked | None = None
     what_if: WhatIfAnswer | None = None
     block: Block | None = None
-
-    @property
-    def shifts_mm(self) -> tuple[FloatArray, ...]:
-        """How the patient lay in the scan before: a start for the next."""
-        return () if self.registration is None else (np.array(self.registration.shift_lps_mm),)
+    kept: tuple[CtVolume, ...] = ()
+    picked: bool = False
+    relearning: Relearning | None = None
+    refused: str | None = None
 
     @property
     def forecast_pending(self) -> bool:
-        return self.forecast_wanted or self.job is not None
+        return self.forecast_wanted or self.job is not None or self.relearning is not None
 
     @property
     def work_pending(self) -> bool:
         """A forecast, or the answer to a what-if."""
         return self.forecast_pending or self.asked is not None
+
+
+def on_disk(state: State, volume_id: str, hu: Int16Array) -> State:
+    """With the pixels of a kept volume where the record holds them: a procedure's scans would not all fit
+    into memory."""
+
+    def there(volume: CtVolume | None) -> CtVolume | None:
+        same = volume is not None and volume.volume_id == volume_id
+        return replace(volume, hu=hu) if same else volume  # type: ignore[type-var]
+
+    kept = tuple(replace(v, hu=hu) if v.volume_id == volume_id else v for v in state.kept)
+    return replace(
+        state, kept=kept, volume=there(state.volume), baseline_volume=there(state.baseline_volume)
+    )
 
 
 def initial_state(procedure: Procedure) -> State:

@@ -39,7 +39,7 @@ def keep_case(record: Path, case: Path) -> KeptCase:
         folder = _new_folder(record / _CASES)
         given = case.read_bytes()
         _write(folder / "given.toml", given)
-        text = _toml(_with_copies(tomllib.loads(given.decode("utf-8")), case.parent, folder))
+        text = toml_text(_with_copies(tomllib.loads(given.decode("utf-8")), case.parent, folder))
         _write(folder / "case.toml", text.encode("utf-8"))
         hashes = {str(p.relative_to(record)): sha256_of(p) for p in sorted(folder.iterdir())}
     except OSError as error:
@@ -71,7 +71,8 @@ def _new_folder(cases: Path) -> Path:
 def _with_copies(case: dict[str, Any], of: Path, to: Path) -> dict[str, Any]:
     """The case with the names of the copies. A file that several structures name is copied once."""
     copies: dict[Path, str] = {}
-    for body in (case["lesion"], *case.get("structure", ())):
+    bodies = [case["lesion"]] if "lesion" in case else []
+    for body in (*bodies, *case.get("structure", ())):
         if "file" not in body:
             continue
         source = (of / body["file"]).resolve()
@@ -101,7 +102,7 @@ def _write(path: Path, data: bytes) -> None:
 # ------------------------------------------------------------------ TOML
 
 
-def _toml(case: dict[str, Any]) -> str:
+def toml_text(case: dict[str, Any]) -> str:
     """Text, numbers, truths, lists and tables, under the plain keys that a case has: all it is made of."""
     plain = {k: v for k, v in case.items() if not isinstance(v, dict) and not _is_tables(v)}
     lines = list(_pairs(plain))

@@ -32,6 +32,7 @@ RESULTS = frozenset(
         "what_if",
         "what_if_refused",
         "what_if_over",
+        "act_refused",
         "fault",
     }
 )
