@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from gpu_kernels.engine import Engine
-from monitor import ahead
+from monitor import acts, ahead
 from monitor.decision import protocol
 from monitor.decision.assessment import assess, unknown
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block, last_known
@@ -273,7 +273,7 @@ def _operator(
         return _moved_on(state, progress, procedure)
     if event.act == "reload":
         return _reloaded(state, procedure, engine)
-    return state, []
+    return acts.done(state, event, procedure)
 
 
 def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
