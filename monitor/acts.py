@@ -19,7 +19,16 @@ from monitor.duties import NeedleSet, duty_now
 from monitor.journal_fields import assessment_fields, segmentation_fields
 from monitor.model import PhaseKind, Status, Structure
 from monitor.procedure import Procedure
-from monitor.review import ACCEPTED, CORRECTED, MEASURED, REJECTED, Review
+from monitor.review import (
+    ACCEPTED,
+    CORRECTED,
+    MEASURED,
+    REJECTED,
+    Review,
+    Verdict,
+    corrected,
+    standing,
+)
 from monitor.state import Done, Line, OperatorAct, Output, State
 
 _Did = tuple[State, list[Output]]
@@ -115,6 +124,10 @@ def _correct(state: State, event: OperatorAct, procedure: Procedure) -> _Did:
     review = _reviewed_scan(state, event)
     if event.drawn is None:
         raise Refusal("no ice was drawn")
+    try:
+        corrected(review.measured, event.drawn, review.registration)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
     return reviewed(_undoable(state, event, review), CORRECTED, event.drawn, procedure)
 
 
@@ -138,16 +151,15 @@ def reviewed(state: State, verdict: str, drawn: Structure | None, procedure: Pro
     """The scan measured last with that verdict: assessed anew, and learned from anew by what was known when
     it came."""
     assert state.review is not None
-    review = replace(state.review, verdict=verdict, drawn=drawn)
-    try:
-        ice = review.ice
-    except ValueError as error:
-        raise Refusal(str(error)) from error
-    before = review.before
+    review, before = replace(state.review, verdict=verdict, drawn=drawn), state.review.before
+    kept = Verdict(verdict, drawn) if verdict in (REJECTED, CORRECTED) else None
+    others = {name: v for name, v in state.verdicts.items() if name != review.volume_id}
+    ice = standing(review.measured, review.registration, kept)
     assessment = assess(ice, procedure.plan, None)
     state = replace(
         state,
         review=review,
+        verdicts=others if kept is None else {**others, review.volume_id: kept},
         ice=ice,
         reference=before.reference if verdict == REJECTED else review.reference,
         estimate=before.estimate,

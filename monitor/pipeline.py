@@ -38,7 +38,7 @@ from monitor.prediction.ensemble import prior_of
 from monitor.prediction.estimate import first_estimate
 from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.procedure import Procedure
-from monitor.review import CORRECTED, REJECTED, Before, Review
+from monitor.review import Before, is_rejection, review_of, standing
 from monitor.state import (
     Event,
     ForecastDue,
@@ -220,15 +220,16 @@ def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
     assert state.volume is not None
     assert state.reference is not None
     measured = measure(state.volume, state.reference, procedure.config, state.shifts_mm)
-    ice = measured.ice
+    verdict = state.verdicts.get(measured.ice.volume_id)
+    ice = standing(measured.ice, measured.registration, verdict)
     before = Before(state.reference, state.estimate, state.structures)
     assessment = assess(ice, procedure.plan, None)
     state = replace(
         state,
         ice=ice,
-        reference=measured.reference,
+        reference=before.reference if is_rejection(verdict) else measured.reference,
         registration=measured.registration,
-        review=Review(ice, measured.registration, measured.reference, before),
+        review=review_of(measured, before, verdict),
         done=acts.still(state.done, "needle"),
         assessment=assessment,
         structures=last_known(state.structures, assessment),
@@ -301,14 +302,9 @@ def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State
     """The case changed (needles became known, say): what was received is measured again."""
     if state.baseline_volume is None or state.volume is None:
         return state, []
-    latest, review = state.volume, state.review
+    latest = state.volume
     state, outputs = _take_baseline(state, state.baseline_volume, [], procedure, engine)
     if latest.volume_id == state.baseline_volume.volume_id:  # type: ignore[union-attr]
         return state, outputs
     state, more = _measure(replace(state, volume=latest), procedure)
-    outputs += more
-    # A measurement that was rejected is not back because the case was edited.
-    if review is None or review.verdict not in (REJECTED, CORRECTED):
-        return state, outputs
-    state, more = acts.reviewed(state, review.verdict, review.drawn, procedure)
     return state, outputs + more

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from monitor.imaging.distance import sample, signed_distance_mm, volume_ml
-from monitor.imaging.measurement import Reference
+from monitor.imaging.measurement import Measurement, Reference
 from monitor.imaging.registration import Registration
 from monitor.model import (
     IceSegmentation,
@@ -35,6 +35,14 @@ _CORRECTED = Reason("ice_corrected", "An operator has drawn the ice in place of 
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What holds of a scan however often it is measured anew: rejected, or corrected by what was drawn."""
+
+    verdict: str
+    drawn: Structure | None = None
+
+
+@dataclass(frozen=True)
 class Review:
     """The scan measured last. ``before``: what was known when it came, to learn anew from or to stay with;
     ``reference``: what measuring it has left. ``drawn``: by an operator, in the scan's space."""
@@ -50,15 +58,6 @@ class Review:
     def volume_id(self) -> str:
         return self.measured.volume_id
 
-    @property
-    def ice(self) -> IceSegmentation:
-        """As it stands."""
-        if self.verdict == REJECTED:
-            return rejected(self.measured)
-        if self.verdict == CORRECTED and self.drawn is not None:
-            return corrected(self.measured, self.drawn, self.registration)
-        return self.measured
-
 
 @dataclass(frozen=True)
 class Before:
@@ -67,6 +66,21 @@ class Before:
     reference: Reference
     estimate: Estimate | None
     structures: tuple[StructureDistance, ...]
+
+
+def standing(
+    ice: IceSegmentation, registration: Registration, verdict: Verdict | None
+) -> IceSegmentation:
+    """A measurement made anew, as the operator's verdict of that scan has it. A drawing that no longer fits
+    makes no measurement."""
+    if verdict is None:
+        return ice
+    if verdict.verdict == CORRECTED and verdict.drawn is not None:
+        try:
+            return corrected(ice, verdict.drawn, registration)
+        except ValueError:
+            return rejected(ice)
+    return rejected(ice)
 
 
 def rejected(ice: IceSegmentation) -> IceSegmentation:
@@ -108,3 +122,13 @@ def corrected(
         status=Status.DEGRADED,
         reasons=(*ice.reasons, _CORRECTED),
     )
+
+
+def review_of(found: Measurement, before: Before, verdict: Verdict | None) -> Review:
+    """Of a scan just measured; ``verdict``: what an operator thought of it when it was measured before."""
+    review = Review(found.ice, found.registration, found.reference, before)
+    return review if verdict is None else replace(review, **vars(verdict))
+
+
+def is_rejection(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.verdict == REJECTED

@@ -36,7 +36,7 @@ from monitor.prediction.estimate import Estimate
 from monitor.prediction.forecast import Job
 from monitor.prediction.what_if import WhatIfJob
 from monitor.procedure import Procedure
-from monitor.review import Review
+from monitor.review import Review, Verdict
 
 # --------------------------------------------------------------------------- events
 
@@ -143,7 +143,8 @@ class Done:
 
 @dataclass(frozen=True)
 class State:
-    """``needle_sets``: all, in order. ``review``: of the scan measured last. ``picked``: an operator chose
+    """``needle_sets``: all, in order. ``review``: of the scan measured last; ``verdicts``
+    by volume, of all scans rejected or corrected. ``picked``: an operator chose
     the baseline, and a newer scan does not replace it. ``done``: what can be undone, the last last.
     ``refused``: why the last act was, if it was."""
 
@@ -167,6 +168,7 @@ class State:
     block: Block | None = None
     needle_sets: tuple[NeedleSet, ...] = ()
     review: Review | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     received: tuple[Received, ...] = ()
     picked: bool = False
     done: tuple[Done, ...] = ()

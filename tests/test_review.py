@@ -190,7 +190,9 @@ def test_a_drawn_surface_replaces_the_measured_one(
 def test_a_rejection_outlives_an_edit_of_the_case(plan: Procedure, measured: State) -> None:
     state, _ = act(measured, plan, "reject_ice", volume_id="v002")
     state, outputs = step(state, OperatorAct("reload", 410.0, plan), plan, ENGINE)
-    assert of_kind(outputs, "ice_reviewed") == [{"volume_id": "v002", "verdict": "rejected"}]
+    assert of_kind(outputs, "ice_segmented")[-1]["status"] == "INVALID"
+    assert state.review is not None
+    assert state.review.verdict == "rejected"
     assert state.ice is not None
     assert state.ice.status is Status.INVALID
     assert state.assessment is not None
