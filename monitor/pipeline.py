@@ -279,9 +279,9 @@ def _operator(
         return replace(state, block=None), []
     if event.act == "phase_next":
         progress = protocol.next_phase(state.progress, procedure.config.protocol, event.now_utc_s)
-        return _moved_on(state, progress, procedure)
+        return _moved_on(replace(state, refused=None), progress, procedure)
     if event.act == "reload":
-        return _reloaded(state, procedure, engine)
+        return _reloaded(replace(state, refused=None), procedure, engine)
     if event.act == "pick_baseline" or acts.undoes(state, event, "pick_baseline"):
         return _rebased(state, event, procedure, engine)
     return acts.done(state, event, procedure)

@@ -159,10 +159,29 @@ def test_what_no_needle_can_be_set_to(
     assert refused(freezing, plan, "needle", **params) == reason
 
 
+def test_a_needle_that_failed_and_was_stopped_is_no_longer_said_to_fail(
+    plan: Procedure, freezing: State
+) -> None:
+    assert freezing.estimate is not None
+    failed = replace(freezing.estimate, stopped=(30.0,))
+    state = replace(freezing, estimate=failed, forecast_wanted=True)
+
+    def reasons(state: State) -> list[str]:
+        assert state.forecast is not None
+        return [r.code for r in state.forecast.reasons]
+
+    state, _ = worked_off(state, plan)
+    assert "needle_failing" in reasons(state)
+    state, _ = worked_off(act(state, plan, "needle", number=4, duty=0.0)[0], plan)
+    assert "needle_failing" not in reasons(state)
+
+
 def test_the_next_act_forgets_a_refusal(plan: Procedure, freezing: State) -> None:
     state, _ = act(freezing, plan, "undo")
     assert state.refused == "undo: there is nothing to undo"
     assert act(state, plan, "needle", number=4, duty=0.0)[0].refused is None
+    assert act(state, plan, "acknowledge")[0].refused == state.refused
+    assert act(state, plan, "phase_next")[0].refused is None
 
 
 def test_undone_is_as_if_it_had_not_been(plan: Procedure, freezing: State) -> None:
