@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from gpu_kernels.engine import Engine
-from monitor import ahead, scans
+from monitor import acts, ahead, scans
 from monitor.decision import protocol
 from monitor.decision.assessment import unknown, unplanned
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block
@@ -35,12 +35,14 @@ from monitor.prediction.estimate import first_estimate
 from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.procedure import Procedure
 from monitor.state import (
+    Done,
     Event,
     ForecastDue,
     KeepVolume,
     Line,
     OperatorAct,
     Output,
+    Picked,
     State,
     Tick,
 )
@@ -148,16 +150,19 @@ def _volume(
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
     if not procedure.draft and (state.reference is None or _replaces_baseline(state, volume)):
         return _take_baseline(state, volume, outputs, procedure, engine)
-    if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
-        outputs.append(
-            Line(
-                "volume_not_measured",
-                {"volume_id": volume.volume_id, "reason": "older_than_latest"},
-            )
-        )
-        return state, outputs
+    if why := _why_not_measured(state, volume):
+        fields = {"volume_id": volume.volume_id, "reason": why}
+        return state, [*outputs, Line("volume_not_measured", fields)]
     state, more = _shown(replace(state, volume=volume), procedure)
     return state, outputs + more
+
+
+def _why_not_measured(state: State, volume: CtVolume) -> str | None:
+    if state.picked and _before_freeze(state, volume):
+        return "baseline_picked"
+    if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
+        return "older_than_latest"
+    return None
 
 
 def _shown(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
@@ -218,6 +223,8 @@ def _take_baseline(
         volume=volume,
         ice=None,
         registration=None,
+        review=None,
+        done=acts.still(state.done, "needle", "pick_baseline"),
         relearning=None,
     )
     if procedure.draft:
@@ -294,9 +301,9 @@ def _moved_on(
     phase = protocol.phase(progress, procedure.config.protocol)
     fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
     wanted = state.estimate is not None and phase.kind is not PhaseKind.ENDED
-    state, outputs = ahead.skipped(
-        replace(state, progress=progress, forecast_wanted=wanted), "phase"
-    )
+    acts_left = acts.still(state.done, *({d.act for d in state.done} - {"pick_baseline"}))
+    state = replace(state, progress=progress, forecast_wanted=wanted, done=acts_left)
+    state, outputs = ahead.skipped(state, "phase")
     return state, [*outputs, Line("phase", fields)]
 
 
@@ -309,17 +316,14 @@ def _operator(
         return replace(state, block=None), []
     if event.act == "phase_next":
         progress = protocol.next_phase(state.progress, procedure.config.protocol, event.now_utc_s)
-        return _moved_on(state, progress, procedure)
+        return _moved_on(replace(state, refused=None), progress, procedure)
     if event.act == "reload":
         return _reload(state, event, procedure, engine)
     if event.act == "pick_baseline":
         return _pick(state, event, procedure, engine)
-    return state, []
-
-
-def _refused(state: State, event: OperatorAct, reason: str) -> tuple[State, list[Output]]:
-    line = Line("act_refused", {"act": event.act, "reason": reason})
-    return replace(state, refused=f"{event.act}: {reason}"), [line]
+    if acts.undoes(state, event, "pick_baseline"):
+        return _unpick(state, procedure, engine)
+    return acts.done(state, event, procedure)
 
 
 # --------------------------------------------------------------------------- another case, another baseline
@@ -331,7 +335,7 @@ def _reload(
     """The case changed (a lesion was drawn, needles became known): what was received is measured, and
     learned from, again."""
     if event.procedure is not None and (reason := _unsuited(state, event.procedure)):
-        return _refused(state, event, reason)
+        return acts.refused(state, event, reason)
     state = replace(state, refused=None)
     if state.baseline_volume is not None:
         baseline = scans.as_received(state, state.baseline_volume)
@@ -376,53 +380,54 @@ def _based_on(
 def _pick(
     state: State, event: OperatorAct, procedure: Procedure, engine: Engine
 ) -> tuple[State, list[Output]]:
+    """That volume is the baseline, and no newer one replaces it. Until a freeze begins it is also what is
+    shown."""
     volume_id = (event.params or {}).get("volume_id")
-    if reason := _unpickable(state, volume_id, procedure):
-        return _refused(state, event, reason)
-    return picked(replace(state, refused=None), str(volume_id), procedure, engine)
-
-
-def _unpickable(state: State, volume_id: object, procedure: Procedure) -> str:
-    """Why a volume cannot become the baseline, "" when it can."""
-    volume, wanted = scans.of_id(state, volume_id), scans.expected(procedure.config)
-    if volume is None:
-        known = ", ".join(v.volume_id for v in state.kept) or "none"
-        return f"{volume_id!r} is no volume that was received ({known})"
-    if state.block is not None:
-        return "images of another patient or frame of reference came; clear that first"
-    if not scans.suits(volume, wanted):
-        return f"{volume_id}: {scans.misfit(volume, wanted)}"
-    begun = bool(state.progress.started_utc_s)
-    if begun and state.baseline_volume is not None:
-        return "a freeze has begun: the baseline stands"
-    if not _before_freeze(state, volume):
-        return f"{volume_id} was acquired after the first freeze began"
-    return ""
-
-
-def picked(
-    state: State, volume_id: str | None, procedure: Procedure, engine: Engine
-) -> tuple[State, list[Output]]:
-    """That volume is the baseline, and no newer one replaces it; None: as if nobody had picked any. Until a
-    freeze begins it is also what is shown."""
-    if volume_id is None:
-        state = replace(
-            state,
-            picked=False,
-            baseline_volume=None,
-            reference=None,
-            label_zyx=None,
-            estimate=None,
-            ice=None,
-            registration=None,
-        )
-        return _unpicked(state, procedure, engine)
     volume = scans.of_id(state, volume_id)
-    assert volume is not None
+    if volume is None or (reason := _unpickable(state, volume, procedure)):
+        known = ", ".join(v.volume_id for v in state.kept)
+        unknown_id = f"{volume_id} has not been received ({known})"
+        missing = unknown_id if known else "no volume has been received yet"
+        return acts.refused(state, event, missing if volume is None else reason)
+    before = None if state.baseline_volume is None else state.baseline_volume.volume_id
+    done = Done(event.act, volume.volume_id, Picked(before, state.picked))
     latest = None
     if state.progress.started_utc_s:
         latest = scans.latest_of(v for v in state.kept if _alike(v, volume))
-    return _based_on(replace(state, picked=True), volume, latest, procedure, engine)
+    state = replace(state, picked=True, done=(*state.done, done), refused=None)
+    return _based_on(state, volume, latest, procedure, engine)
+
+
+def _unpickable(state: State, volume: CtVolume, procedure: Procedure) -> str:
+    """Why a volume cannot become the baseline, "" when it can."""
+    wanted, now = scans.expected(procedure.config), state.baseline_volume
+    if state.block is not None:
+        return "images of another patient or frame of reference came; clear that first"
+    if not scans.suits(volume, wanted):
+        return f"{volume.volume_id}: {scans.misfit(volume, wanted)}"
+    if state.progress.started_utc_s and now is not None:
+        return "the first freeze has begun: the baseline stays"
+    if not _before_freeze(state, volume):
+        return f"{volume.volume_id} was acquired after the first freeze began"
+    if state.picked and now is not None and now.volume_id == volume.volume_id:
+        return f"{volume.volume_id} has been picked already"
+    return ""
+
+
+def _unpick(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
+    """The baseline that was there before; where none was, any may be chosen again."""
+    last, state = state.done[-1], replace(state, done=state.done[:-1], refused=None)
+    assert isinstance(last.before, Picked)
+    state = replace(state, picked=last.before.picked)
+    said: list[Output] = [Line("undone", {"act": last.act, "of": last.of})]
+    volume = scans.of_id(state, last.before.volume_id)
+    if volume is not None:
+        state, outputs = _based_on(state, volume, None, procedure, engine)
+    else:
+        state = replace(state, baseline_volume=None, reference=None, label_zyx=None, estimate=None)
+        state = replace(state, ice=None, registration=None, review=None)
+        state, outputs = _unpicked(state, procedure, engine)
+    return state, said + outputs
 
 
 def _alike(a: CtVolume, b: CtVolume) -> bool:

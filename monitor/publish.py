@@ -12,6 +12,7 @@ import numpy as np
 
 from monitor.ahead import next_scan_known
 from monitor.decision import protocol
+from monitor.duties import duty_now
 from monitor.geometry import Grid
 from monitor.model import Alarm, Assessment, CtVolume
 from monitor.procedure import Procedure, critical_structures
@@ -27,12 +28,12 @@ class Shared:
     """The arrays of one state, as files."""
 
     volume: ArrayRef | None = None
+    volumes: Mapping[str, ArrayRef] = field(default_factory=dict)
     ice_sdf: ArrayRef | None = None
     lesion_sdf: ArrayRef | None = None
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
     forecast_temperature: ArrayRef | None = None
     forecast_band: ArrayRef | None = None
-    kept: Mapping[str, ArrayRef] = field(default_factory=dict)
 
 
 class Publisher:
@@ -63,7 +64,7 @@ class Publisher:
                 ),
             )
         shown = state.volume and self._volumes.get(state.volume.volume_id)
-        shared = _with(shared, volume=shown, kept=self._volumes)
+        shared = _with(shared, volume=shown, volumes=self._volumes)
         if old is None or old.ice is not state.ice:
             sdf = state.ice.sdf_mm if state.ice else None
             shared = _with(shared, ice_sdf=None if sdf is None else keep("ice", sdf))
@@ -135,7 +136,11 @@ def snapshot(
         what_if=state.what_if,
         draft=procedure.draft,
         received=tuple(_received(v, shared) for v in state.kept),
+        ice_review=state.review.verdict if state.review else None,
+        needle_duties=tuple((n.number, duty_now(n, state.needle_sets)) for n in config.needles),
         refused=state.refused,
+        undo=state.done[-1].act if state.done else None,
+        undo_of=state.done[-1].of if state.done else "",
         relearning=0 if state.relearning is None else len(state.relearning.left),
     )
 
@@ -150,16 +155,15 @@ def _patient_label(state: State, procedure: Procedure) -> str:
 
 
 def _received(volume: CtVolume, shared: Shared) -> ReceivedVolume:
-    ref = shared.kept.get(volume.volume_id)
     return ReceivedVolume(
-        volume_id=volume.volume_id,
-        acquired_utc_s=volume.acquired_utc_s,
-        slices=len(volume.geometry.slice_offsets_mm),
-        patient_id=volume.patient_id,
-        patient_name=volume.patient_name,
-        series=volume.series_description,
-        geometry=volume.geometry,
-        path=None if ref is None else ref.path,
+        volume.volume_id,
+        volume.acquired_utc_s,
+        len(volume.geometry.slice_offsets_mm),
+        volume.patient_id,
+        shared.volumes.get(volume.volume_id),
+        volume.geometry,
+        volume.patient_name,
+        volume.series_description,
     )
 
 

@@ -30,11 +30,12 @@ from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, che
 from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, run_listener
 from monitor.journal_fields import alarm_fields
-from monitor.opening import open_case
+from monitor.opening import open_case, open_drawing
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
 from monitor.publish import snapshot
 from monitor.record.cases import KeptCase, keep_case
+from monitor.record.drawings import keep_drawing
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
@@ -98,7 +99,6 @@ class Live:
         _make(options.record)
         self._journal = Journal(options.record, self.clock)
         self._given = options.case or _drafted(options.record, draft)
-        self._refused: str | None = None
         self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
         store = Store(options.record, self._scratch)
         procedure, self._case = self._kept(self._given)
@@ -114,6 +114,8 @@ class Live:
         self._alarms: Alarms = ()
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
+        # Why the last act was, if it could not even be read from disk.
+        self._refused: str | None = None
         self._watch_over = threading.Event()
         self._worker = threading.Thread(target=self._work, name="core")
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
@@ -201,32 +203,36 @@ class Live:
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
     ) -> None:
         """An operator's act, from screen or terminal. "acknowledge" is of one ``alarm``, or of all;
-        ``params`` are those of "what_if", "pick_baseline" and "open_case" (``path``: a reload of that case,
-        and of it from then on)."""
-        self._refused = None
+        ``params`` are the act's own."""
         if act == "quit":
             self.request_stop("operator")
             return
         if act == "acknowledge":  # not by way of the worker, which may hang: that is an alarm too
             self._seen.put(alarm)
-        if act not in ("reload", "open_case"):
-            # As the journal will have them: what is worked with is what a replay will find.
-            self._acts.put(OperatorAct(act, self.clock.now_utc_s(), params=plain(params)))
-            return
-        self._reload(act, Path(str((params or {}).get("path") or self._given)))
-
-    def _reload(self, act: str, path: Path) -> None:
-        """On the caller's thread, which may take its time: the worker goes on with the case before."""
         try:
+            self._acts.put(self._act(act, plain(params)))
+        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: ITK's
+            self.core.journal("operator", {"act": act, "refused": str(error)})
+            self._refused = f"{act}: {error}"
+        else:
+            self._refused = None
+
+    def _act(self, act: str, params: Mapping[str, Any] | None) -> OperatorAct:
+        """With what has to be read from disk for it, on the caller's thread, which may take its time: what is
+        worked with is what a replay will find. "open_case" is a reload of the case at its ``path``, and of
+        that one from then on."""
+        if act in ("reload", "open_case"):
+            path = self._given if act == "reload" else Path(str((params or {}).get("path")))
             load_case(path)  # whose errors name the file as it was given
             procedure, kept = self._kept(path)
-        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: ITK's
-            self._refused = f"{act}: {error}"
-            self.core.journal("operator", {"act": act, "refused": str(error)})
-            return
-        self._given = path
-        self.config = procedure.config
-        self._acts.put(OperatorAct("reload", self.clock.now_utc_s(), procedure, asdict(kept)))
+            self._given, self.config = path, procedure.config
+            return OperatorAct("reload", self.clock.now_utc_s(), procedure, asdict(kept))
+        if act == "correct_ice":
+            record, given = self.options.record, dict(params or {})
+            given["path"], given["sha256"] = keep_drawing(record, record / str(given.get("path")))
+            drawn = open_drawing(record / given["path"])
+            return OperatorAct(act, self.clock.now_utc_s(), params=given, drawn=drawn)
+        return OperatorAct(act, self.clock.now_utc_s(), params=params)
 
     def _kept(self, path: Path) -> tuple[Procedure, KeptCase]:
         """The case as the record keeps it from now on: what is worked with is what a replay will find."""
@@ -313,6 +319,4 @@ class Live:
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
-        if self._refused is not None:
-            shown = replace(shown, refused=self._refused)
-        self._screen.show(shown)
+        self._screen.show(replace(shown, refused=self._refused or shown.refused))

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from gpu_kernels.engine import Engine
-from monitor import ahead
+from monitor import acts, ahead
 from monitor.config import Config
 from monitor.decision.assessment import assess
 from monitor.decision.safety import last_known
@@ -21,8 +21,9 @@ from monitor.imaging.measurement import Measurement, Reference, measure
 from monitor.imaging.registration import Registration
 from monitor.intake.assembly import Expectation
 from monitor.journal_fields import assessment_fields, registration_fields, segmentation_fields
-from monitor.model import CtVolume, FloatArray, Reason, Status, worst
+from monitor.model import CtVolume, FloatArray, IceSegmentation, Reason, Status, worst
 from monitor.procedure import Procedure
+from monitor.review import Before, is_rejection, review_of, standing
 from monitor.state import Line, Output, Relearning, State
 
 # ------------------------------------------------------------------ kept
@@ -87,19 +88,23 @@ def measured(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
     assert state.volume is not None
     assert state.reference is not None
     found = _measurement(state.volume, state.reference, state.registration, procedure)
-    ice = found.ice
+    verdict = state.verdicts.get(found.ice.volume_id)
+    ice = standing(found.ice, found.registration, verdict)
+    before = Before(state.reference, state.estimate, state.structures)
     assessment = assess(ice, procedure.plan, None)
     state = replace(
         _to_learn(state),
         ice=ice,
-        reference=found.reference,
+        reference=before.reference if is_rejection(verdict) else found.reference,
         registration=found.registration,
+        review=review_of(found, before, verdict),
+        done=acts.still(state.done, "needle"),
         assessment=assessment,
         structures=last_known(state.structures, assessment),
         forecast_wanted=True,
     )
     state, outputs = ahead.skipped(state, "scan")
-    return state, [*outputs, *_lines(found), Line("assessment", assessment_fields(assessment))]
+    return state, [*outputs, *_lines(found, ice), Line("assessment", assessment_fields(assessment))]
 
 
 def _measurement(
@@ -110,8 +115,7 @@ def _measurement(
     return measure(volume, reference, procedure.config, starts_mm)
 
 
-def _lines(found: Measurement) -> list[Output]:
-    ice = found.ice
+def _lines(found: Measurement, ice: IceSegmentation) -> list[Output]:
     return [
         Line("registered", registration_fields(found.registration, ice.volume_id)),
         Line("ice_segmented", segmentation_fields(ice)),
@@ -178,8 +182,11 @@ def _measured_anew(
     if volume is None:  # a late slice has made a revision of it, which is the latest scan
         return replace(state, relearning=anew), []
     found = _measurement(doubted(volume, procedure), anew.reference, anew.registration, procedure)
-    anew = replace(anew, reference=found.reference, registration=found.registration, ice=found.ice)
-    return replace(state, relearning=anew), _lines(found)
+    verdict = state.verdicts.get(volume.volume_id)
+    ice = standing(found.ice, found.registration, verdict)
+    reference = anew.reference if is_rejection(verdict) else found.reference
+    anew = replace(anew, reference=reference, registration=found.registration, ice=ice)
+    return replace(state, relearning=anew), _lines(found, ice)
 
 
 def latest_of(volumes: Iterable[CtVolume]) -> CtVolume | None:

@@ -30,17 +30,16 @@ class NeedleLine:
 
 @dataclass(frozen=True)
 class ReceivedVolume:
-    """A volume of the room, from which the baseline may be picked. ``path``: its pixels (as ``ArrayRef``'s),
-    None while they are not kept."""
+    """A volume of the room, from which the baseline may be picked; its pixels are in a file of the record."""
 
     volume_id: str
     acquired_utc_s: float
     slices: int
     patient_id: str
-    patient_name: str
-    series: str
+    volume: ArrayRef | None
     geometry: SliceGeometry
-    path: str | None
+    patient_name: str = ""
+    series: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,12 @@ class Snapshot:
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
-    ``what_if`` answers a question; it is never what is happening. ``draft``: nothing is measured, since no
-    lesion is known; ``analysis_grid`` and ``lesion_sdf`` are then None. ``received``: all volumes, the oldest
-    first. ``refused``: why the operator's last act was not done, "act: reason". ``relearning``: how many
-    scans are being learned from anew.
+    ``what_if`` answers a question; it is never what is happening. ``needle_duties``: by number, as set
+    now. ``draft``: nothing is measured, since no lesion is known; ``analysis_grid`` and ``lesion_sdf`` are
+    then None. ``received``: every volume so far, the oldest first, in its last revision. ``ice_review``: of
+    the scan measured last, "measured", "accepted", "rejected" or "corrected". ``refused``: why the operator's
+    last act was not done, "act: reason". ``undo``: the act that would be undone, and of which needle or
+    volume. ``relearning``: how many scans are being learned from anew.
     """
 
     seq: int
@@ -91,5 +92,9 @@ class Snapshot:
     what_if: WhatIfAnswer | None = None
     draft: bool = False
     received: tuple[ReceivedVolume, ...] = ()
+    ice_review: str | None = None
+    needle_duties: tuple[tuple[int, float], ...] = ()
     refused: str | None = None
+    undo: str | None = None
+    undo_of: str = ""
     relearning: int = 0

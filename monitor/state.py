@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from monitor.decision import protocol
 from monitor.decision.safety import Block
+from monitor.duties import NeedleSet
 from monitor.forecast_values import Forecast, WhatIf, WhatIfAnswer
 from monitor.imaging.measurement import Reference
 from monitor.imaging.registration import Registration
@@ -27,12 +28,14 @@ from monitor.model import (
     IceSegmentation,
     Int16Array,
     Rejected,
+    Structure,
     StructureDistance,
 )
 from monitor.prediction.estimate import Estimate
 from monitor.prediction.forecast import Job
 from monitor.prediction.what_if import WhatIfJob
 from monitor.procedure import Procedure
+from monitor.review import Review, Verdict
 
 # --------------------------------------------------------------------------- events
 
@@ -48,15 +51,17 @@ class Tick:
 @dataclass(frozen=True)
 class OperatorAct:
     """ "phase_next", "clear_block", "acknowledge", "reload" (with the new ``procedure``, whose case
-    the record keeps in ``kept_case``), "pick_baseline" (``params``: ``volume_id``) or "what_if" (its
-    ``params`` as ``prediction.what_if.question`` takes them). Every field but ``procedure`` is journalled as
-    it stands."""
+    the record keeps in ``kept_case``), "what_if" (its ``params`` as ``prediction.what_if.question``
+    takes them), or one of ``monitor.acts`` and "pick_baseline". ``drawn``: the ice of a "correct_ice", in the
+    scan's space, from the file that its params name. Every field but ``procedure`` and ``drawn`` is
+    journalled as it stands."""
 
     act: str
     now_utc_s: float
     procedure: Procedure | None = None
     kept_case: Mapping[str, Any] | None = None
     params: Mapping[str, Any] | None = None
+    drawn: Structure | None = None
 
 
 @dataclass(frozen=True)
@@ -119,10 +124,28 @@ class Relearning:
 
 
 @dataclass(frozen=True)
+class Picked:
+    """Which volume is the baseline, if any, and whether an operator ``picked`` it."""
+
+    volume_id: str | None
+    picked: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """An act that can be undone: of which needle or volume, and what stood ``before`` it."""
+
+    act: str
+    of: str
+    before: tuple[NeedleSet, ...] | Review | Picked
+
+
+@dataclass(frozen=True)
 class State:
     """``kept``: all volumes of the room as they were received, each in its last revision, the oldest
-    first. ``picked``: the operator chose the baseline, no newer scan replaces it. ``refused``: why the last
-    act was not done, if it was not."""
+    first. ``picked``: an operator chose the baseline, and a newer scan does not replace it. ``needle_sets``:
+    all, in order. ``review``: of the scan measured last; ``verdicts`` by volume, of all scans rejected or
+    corrected. ``done``: what can be undone, the last last. ``refused``: why the last act was, if it was."""
 
     assembly: assembly.AssemblyState
     progress: protocol.Progress = field(default_factory=protocol.Progress)
@@ -145,6 +168,10 @@ class State:
     kept: tuple[CtVolume, ...] = ()
     picked: bool = False
     relearning: Relearning | None = None
+    needle_sets: tuple[NeedleSet, ...] = ()
+    review: Review | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    done: tuple[Done, ...] = ()
     refused: str | None = None
 
     @property
