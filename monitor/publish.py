@@ -12,7 +12,7 @@ import numpy as np
 from monitor.ahead import next_scan_known
 from monitor.decision import protocol
 from monitor.geometry import Grid
-from monitor.model import Alarm, Assessment
+from monitor.model import Alarm, Assessment, IceSegmentation
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
 from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
@@ -27,6 +27,8 @@ class Shared:
 
     volume: ArrayRef | None = None
     ice_sdf: ArrayRef | None = None
+    ice_inner_sdf: ArrayRef | None = None
+    ice_outer_sdf: ArrayRef | None = None
     lesion_sdf: ArrayRef | None = None
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
     forecast_temperature: ArrayRef | None = None
@@ -63,8 +65,7 @@ class Publisher:
         if state.volume is not None:
             shared = _with(shared, volume=self._volumes.get(state.volume.volume_id))
         if old is None or old.ice is not state.ice:
-            sdf = state.ice.sdf_mm if state.ice else None
-            shared = _with(shared, ice_sdf=None if sdf is None else keep("ice", sdf))
+            shared = _with(shared, **self._ice(state.ice))
         if old is None or old.forecast is not state.forecast:
             f = state.forecast
             band = None
@@ -77,6 +78,18 @@ class Publisher:
             )
         self._state, self._plan, self._shared = state, procedure, shared
         return shared
+
+    def _ice(self, ice: IceSegmentation | None) -> dict[str, ArrayRef | None]:
+        """The measured surface and its bounds, whichever there are."""
+        fields = {
+            "ice_sdf": ice.sdf_mm if ice else None,
+            "ice_inner_sdf": ice.inner_sdf_mm if ice else None,
+            "ice_outer_sdf": ice.outer_sdf_mm if ice else None,
+        }
+        return {
+            name: None if sdf is None else self._store.keep_field(name, sdf)
+            for name, sdf in fields.items()
+        }
 
 
 def _with(shared: Shared, **fields: object) -> Shared:
@@ -118,6 +131,8 @@ def snapshot(
         volume_geometry=state.volume.geometry if state.volume else None,
         analysis_grid=_grid(procedure.analysis_grid, shift),
         ice_sdf=shared.ice_sdf,
+        ice_inner_sdf=shared.ice_inner_sdf,
+        ice_outer_sdf=shared.ice_outer_sdf,
         ice_edge_error_mm=_finite(state.ice.edge_error_mm if state.ice else 0.0),
         lesion_sdf=shared.lesion_sdf,
         structure_sdfs=shared.structure_sdfs,

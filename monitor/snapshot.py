@@ -34,7 +34,8 @@ class Snapshot:
     but contours and positions on the screen.
 
     ``blocked`` (wrong patient or frame of reference) blanks everything. ``volume`` is the latest
-    scan's pixels with ``volume_geometry``; ``ice_sdf`` and ``lesion_sdf`` live on ``analysis_grid``,
+    scan's pixels with ``volume_geometry``; ``ice_sdf``, its bounds (zero on surfaces between which the
+    true one lies) and ``lesion_sdf`` live on ``analysis_grid``,
     ``structure_sdfs`` each on its own of ``structure_grids`` (none: on
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
@@ -59,6 +60,8 @@ class Snapshot:
     volume_geometry: SliceGeometry | None = None
     analysis_grid: Grid | None = None
     ice_sdf: ArrayRef | None = None
+    ice_inner_sdf: ArrayRef | None = None
+    ice_outer_sdf: ArrayRef | None = None
     ice_edge_error_mm: float = 0.0
     lesion_sdf: ArrayRef | None = None
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()

@@ -54,6 +54,7 @@ class Keys:
             Qt.Key_Minus: lambda: self._window.zoom(0.8),
             Qt.Key_Q: self.quit_asked,
             Qt.Key_Escape: self._take_back,
+            Qt.Key_M: self._window.switch_simple,
             Qt.Key_F11: self._window.toggle_full_screen,
         }
         if key in actions:

@@ -18,6 +18,7 @@ from PyQt5.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath
 from monitor.geometry import FloatArray
 from monitor.snapshot import NeedleLine
 from monitor.view import formats, style
+from monitor.view.layout import SMALL_DU
 from monitor.view.planes import Frame, Point
 from monitor.view.qt import Qt
 from monitor.view.translations import text
@@ -90,7 +91,7 @@ def _numbers(
     """Places of the number of the needle along ``line`` (tip, entry): beside it, best as far from the
     tip as can be, and on the side that lies ``apart`` from the middle of all needles, so that of two
     needles close together each has its own."""
-    size, pad = 28 * scale, 40 * scale
+    size, pad = 32 * scale, 40 * scale
     found = []
     for share in np.linspace(0.92, 0.0, 24):
         x, y = line[0] + share * (line[1] - line[0])
@@ -184,11 +185,12 @@ def draw_scale_bar(painter: QPainter, frame: Frame, scale: float) -> None:
     style.stroke(painter, path, "text", 2.4 * scale)
 
 
-def scale_caption(frame: Frame, scale: float, main: bool) -> Word:
+def scale_caption(frame: Frame, scale: float) -> Word:
     length_mm, left, right, y = _scale_bar(frame, scale)
     at = QPointF((left + right) / 2, y - 1.2 * _TICK_DU * scale)
-    size = (26 if main else 21) * scale
-    return Word(f"{length_mm}{formats.NBSP}mm", at, size, align="centre")
+    size = SMALL_DU * scale
+    pane = QRectF(0.0, 0.0, frame.width_px - 6.0 * scale, float(frame.height_px))
+    return Word(f"{length_mm}{formats.NBSP}mm", at, size, align="centre").inside(pane)
 
 
 def _scale_bar(frame: Frame, scale: float) -> tuple[int, float, float, float]:
@@ -217,7 +219,7 @@ def message(pane: QRectF, model: ScreenModel, scale: float) -> Message | None:
     rows = _rows(
         model.message,
         (46 if blank else 34) * scale,
-        (32 if blank else 28) * scale,
+        (34 if blank else SMALL_DU) * scale,
         pane.width() - 2 * _MESSAGE_PAD_DU * scale,
         model.state is not State.DEGRADED,
     )

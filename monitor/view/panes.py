@@ -2,8 +2,8 @@
 
 LPS mm onto pane pixels by ``planes.Frame``. Drawn in three layers: a base (CT and fills) and an
 overlay (all that is measured or planned) kept as pixmaps, and between them the prediction, the
-only thing that moves between scans. Invariant: a predicted edge is never solid; a measured one is,
-unless unsure: then it is a band with a dotted middle.
+only thing that moves between scans. Invariant: a predicted edge is never solid and its band is hatched; a
+measured edge is solid and its area filled, unless unsure: then it is a filled band with a dotted middle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from PyQt5.QtGui import QPainter, QPainterPath, QPixmap
 from PyQt5.QtWidgets import QWidget
 
 from monitor.geometry import Grid
+from monitor.snapshot import Snapshot
 from monitor.view import formats, layers, style
+from monitor.view.layout import SMALL_DU
 from monitor.view.marks import (
     RING_DU,
     Message,
@@ -40,8 +42,8 @@ from monitor.view.words import Places, Word
 
 COLD_DEGC = (-20.0, -40.0)
 _ICE_FILL, _BAND_FILL, _STRUCTURE_FILL = 0.15, 0.38, 0.30
-# Of the 80 % of the members' isotherms: fainter than what is measured.
-_PREDICTED_FILL = 0.25
+# Of the 80 % of the members' isotherms: hatched, as only what is predicted is.
+_PREDICTED_FILL = 0.75
 # The prediction is drawn anew when it has moved on by this much of the procedure's time.
 PREDICTION_STEP_S = 1.0
 # 1.64 sigma: the 90 % interval of the edge.
@@ -62,6 +64,7 @@ class PlanePane(QWidget):
         self.model: ScreenModel | None = None
         self.slab_mm: float | None = None
         self._wheel = 0
+        self._caption_rows = 0
         self._paths = layers.PathCache()
         self._key: Any = None
         self._base = self._overlay = QPixmap()
@@ -112,6 +115,8 @@ class PlanePane(QWidget):
             s.needles,
             s.analysis_grid,
             s.ice_sdf,
+            s.ice_inner_sdf,
+            s.ice_outer_sdf,
             s.ice_edge_error_mm,
             s.margin_goal_mm,
             self.scene.worst(),
@@ -188,12 +193,22 @@ class PlanePane(QWidget):
         if s is None or ice is None or s.ice_sdf is None:
             return
         if model.layers.band:
-            e = BAND_SIGMAS * s.ice_edge_error_mm
-            band = self._area(ice, s.ice_sdf.path, frame, cursor, -e, e)
-            painter.fillPath(band, style.colour("ice", _BAND_FILL))
+            painter.fillPath(self._band(s, ice, frame, cursor), style.colour("ice", _BAND_FILL))
             return
         path = self._area(ice, s.ice_sdf.path, frame, cursor, None, 0.0)
         painter.fillPath(path, style.colour("ice", _ICE_FILL))
+
+    def _band(self, s: Snapshot, ice: Any, frame: Frame, cursor: Any) -> QPainterPath:
+        """Where the edge may be: between the measured bounds, else by its error on both sides."""
+        bounds, inner, outer = self.scene.ice_bounds, s.ice_inner_sdf, s.ice_outer_sdf
+        if bounds is None or inner is None or outer is None:
+            e = BAND_SIGMAS * s.ice_edge_error_mm
+            assert s.ice_sdf is not None
+            return self._area(ice, s.ice_sdf.path, frame, cursor, -e, e)
+        band = QPainterPath(self._area(bounds[1], outer.path, frame, cursor, None, 0.0))
+        band.addPath(self._area(bounds[0], inner.path, frame, cursor, None, 0.0))
+        band.setFillRule(Qt.OddEvenFill)
+        return band
 
     def _draw_overlay(self, model: ScreenModel, frame: Frame, cursor: Any) -> None:
         self._overlay = QPixmap(self.size())
@@ -222,13 +237,15 @@ class PlanePane(QWidget):
         fixed = self._fixed_words(model, frame, cursor)
         worst = worst_point(self.scene.worst(), frame, cursor) if model.layers.ice else None
         places = Places([w.box() for w in fixed])
+        if self.main:
+            places.take(self._caption(model.simulation, self._caption_rows).box())
         if said is not None and said.box is not None:
             places.take(said.box)
         if worst is not None:
             places.take(_around(worst, 1.5 * RING_DU * scale))
         if s is not None and model.layers.plan:
             names = self._draw_measured(painter, model, frame, cursor, places)
-            size = (26 if self.main else 22) * scale
+            size = SMALL_DU * scale
             for name, path in names:
                 draw_name(painter, name, path, QRectF(self.rect()), size, places)
             draw_needles(painter, s.needles, frame, cursor, scale, places)
@@ -271,16 +288,17 @@ class PlanePane(QWidget):
     def _fixed_words(self, model: ScreenModel, frame: Frame, cursor: Any) -> list[Word]:
         """Orientation, captions and the scale bar's length: these have their own places."""
         scale = self.scale
-        size = (28 if self.main else 24) * scale
-        captions = [
-            Word(caption, QPointF(10 * scale, (1.15 + 1.3 * i) * size), size)
-            for i, caption in enumerate(self._captions(model, cursor))
-        ]
+        captions = [self._caption(c, i) for i, c in enumerate(self._captions(model, cursor))]
+        self._caption_rows = len(captions)
         return [
             *letters(frame, scale * (1.0 if self.main else 0.8), model.language),
             *captions,
-            scale_caption(frame, scale, self.main),
+            scale_caption(frame, scale),
         ]
+
+    def _caption(self, words: str, row: int) -> Word:
+        size = SMALL_DU * self.scale
+        return Word(words, QPointF(10 * self.scale, (1.15 + 1.3 * row) * size), size)
 
     def _captions(self, model: ScreenModel, cursor: Any) -> list[str]:
         """Which plane, and on the main pane how it is shown."""
@@ -359,10 +377,12 @@ class PlanePane(QWidget):
         painter.drawPixmap(0, 0, self._base)
         painter.setRenderHint(QPainter.Antialiasing)
         for path, (name, _) in zip(self._prediction_bands, PREDICTED_LINES, strict=False):
-            painter.fillPath(path, style.colour(name, _PREDICTED_FILL))
+            painter.fillPath(path, style.hatched(name, _PREDICTED_FILL, self.scale))
         for path, (name, dash) in zip(self._prediction, PREDICTED_LINES, strict=False):
             style.stroke(painter, path, name, THIN_DU * self.scale, dash)
         painter.drawPixmap(0, 0, self._overlay)
+        if self.main and self.model is not None and self._prediction:
+            self._caption(self.model.simulation, self._caption_rows).draw(painter)
         painter.end()
 
     def wheelEvent(self, event: Any) -> None:

@@ -50,6 +50,7 @@ class Scene:
         self.stack: Stack | None = None
         self.lesion: Array | None = None
         self.ice: Array | None = None
+        self.ice_bounds: tuple[Array, Array] | None = None
         self.structures: tuple[Named, ...] = ()
         self.forecast: Array | None = None
         self.band: Array | None = None
@@ -70,6 +71,8 @@ class Scene:
         grid = s.analysis_grid
         new_lesion = old is None or old.lesion_sdf != s.lesion_sdf or old.analysis_grid != grid
         self.lesion, self.ice = _on(grid, get(s.lesion_sdf)), _on(grid, get(s.ice_sdf))
+        inner, outer = _on(grid, get(s.ice_inner_sdf)), _on(grid, get(s.ice_outer_sdf))
+        self.ice_bounds = None if inner is None or outer is None else (inner, outer)
         own = s.structure_grids or (grid,) * len(s.structure_sdfs)
         found = (
             (n, r.path, _on(g, get(r)), g) for (n, r), g in zip(s.structure_sdfs, own, strict=True)
@@ -84,6 +87,8 @@ class Scene:
             s.volume,
             s.lesion_sdf,
             s.ice_sdf,
+            s.ice_inner_sdf,
+            s.ice_outer_sdf,
             s.forecast_temperature,
             s.forecast_band,
             *(r for _, r in s.structure_sdfs),

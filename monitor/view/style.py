@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PyQt5.QtCore import QPointF, QRectF
 from PyQt5.QtGui import (
+    QBrush,
     QColor,
     QFont,
     QFontDatabase,
@@ -22,6 +23,7 @@ from PyQt5.QtGui import (
     QPainterPath,
     QPen,
     QPolygonF,
+    QTransform,
 )
 
 from monitor.view.palette import COLOURS
@@ -62,6 +64,13 @@ def line_pen(name: str, width_px: float, dash: str = "solid", alpha: float = 1.0
     if DASHES[dash]:
         pen.setDashPattern(DASHES[dash])
     return pen
+
+
+def hatched(name: str, alpha: float, scale: float) -> QBrush:
+    """Thin diagonal lines, as far apart on any screen as they look on the first."""
+    brush = QBrush(colour(name, alpha), Qt.BDiagPattern)
+    brush.setTransform(QTransform.fromScale(0.9 * scale, 0.9 * scale))
+    return brush
 
 
 def casing_pen(width_px: float, alpha: float = 0.75) -> QPen:

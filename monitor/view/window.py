@@ -1,6 +1,6 @@
 """The in-room window: lays the parts out, keeps time, takes the operator's keys.
 
-Design units (du): 1 px at 1920 × 1080; everything scales with the window. Time: the procedure's
+Where the parts lie: ``layout``. Time: the procedure's
 now is the snapshot's, run on by the view's own monotonic clock times ``speed``; the core's silence
 is real time by that same clock, so a dead or hung core shows within a second.
 Invariant: the window never shows numbers of a snapshot it could not draw whole.
@@ -20,6 +20,9 @@ from PyQt5.QtWidgets import QWidget
 from monitor.snapshot import Snapshot
 from monitor.view import style
 from monitor.view.keys import Keys
+from monitor.view.layout import DESIGN as DESIGN
+from monitor.view.layout import Layout, layout
+from monitor.view.legibility import Viewing
 from monitor.view.panels import AlarmRow, Footer, Header, Readouts
 from monitor.view.panes import PlanePane
 from monitor.view.planes import AXIAL, PLANES, Plane
@@ -28,14 +31,13 @@ from monitor.view.scene import Scene
 from monitor.view.translations import next_language, text
 from monitor.view.viewmodel import Inputs, ScreenModel, screen_model
 
-DESIGN = (1920, 1080)
-HEADER_DU, ALARM_DU, FOOTER_DU, READOUTS_DU, GAP_DU = 64, 60, 96, 560, 4
 _REFRESH_MS = 125
 _SAID_S = 3.0
 
 
 class RoomWindow(QWidget):
-    """The screen. ``send`` takes acts as plain dicts; ``mono`` is a monotonic clock in seconds."""
+    """The screen. ``send`` takes acts as plain dicts; ``mono`` is a monotonic clock in seconds.
+    ``simple`` True or False is the operator's choice of screen; None: by the ``viewing``."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class RoomWindow(QWidget):
         language: str = "en",
         speed: float = 1.0,
         mono: Callable[[], float] = time.monotonic,
+        viewing: Viewing | None = None,
     ) -> None:
         super().__init__()
         self.setWindowTitle("iceball-monitor")
@@ -60,6 +63,9 @@ class RoomWindow(QWidget):
         self._draw_error: str | None = None
         self._slot_error: str | None = None
         self._said: tuple[str, float] = ("", 0.0)
+        self.viewing = viewing or Viewing()
+        self.simple: bool | None = None
+        self.layout_now = Layout(False, 1.0, {})
         self.scene = Scene()
         self._make_parts()
         self.keys = Keys(self, mono)
@@ -74,6 +80,13 @@ class RoomWindow(QWidget):
             plane = pane.plane
             pane.wheeled.connect(lambda steps, plane=plane: self.scroll_plane(steps, plane))
             pane.pointed.connect(lambda r, v, plane=plane: self._pointed(plane, r, v))
+        self._parts: dict[str, Any] = {
+            "header": self.header,
+            "readouts": self.readouts,
+            "alarm": self.alarm_row,
+            "footer": self.footer,
+            **self.panes,
+        }
 
     def start_clock(self) -> None:
         """Keeps the screen live between messages."""
@@ -132,8 +145,9 @@ class RoomWindow(QWidget):
         self.alarm_row.lit = self._lit(model)
         words, until = self._said
         self.footer.said = words if self._mono() < until else ""
-        for part in (self.header, self.readouts, self.alarm_row, self.footer, *self.panes.values()):
-            part.show_model(model)
+        for name, part in self._parts.items():
+            if name in self.layout_now.boxes:
+                part.show_model(model)
 
     def _lit(self, model: ScreenModel) -> bool:
         if model.alarm is None or model.alarm.flash_hz == 0 or not self._timer.isActive():
@@ -177,6 +191,12 @@ class RoomWindow(QWidget):
 
     def toggle_full_screen(self) -> None:
         self.setWindowState(self.windowState() ^ Qt.WindowFullScreen)
+
+    def switch_simple(self) -> None:
+        """The other of the two screens, whatever the viewing says."""
+        self.simple = not self.layout_now.simple
+        self._lay_out()
+        self.refresh()
 
     def home(self) -> None:
         self.scene.home()
@@ -223,24 +243,21 @@ class RoomWindow(QWidget):
         self.refresh()
 
     def _lay_out(self) -> None:
-        """Fixed heights and readouts; the planes take the rest, axial two thirds of it."""
-        w, h = self.width(), self.height()
-        k = min(w / DESIGN[0], h / DESIGN[1])
-        header, alarm, footer, side, gap = (
-            round(v * k) for v in (HEADER_DU, ALARM_DU, FOOTER_DU, READOUTS_DU, GAP_DU)
+        """Shows the parts that the layout has, where it has them."""
+        size = (self.width(), self.height())
+        self.layout_now = shown = layout(size, self._screen_px(), self.viewing, self.simple)
+        self.readouts.simple = self.footer.simple = shown.simple
+        for name, part in self._parts.items():
+            part.setVisible(name in shown.boxes)
+            part.scale = shown.scale
+            if name in shown.boxes:
+                part.setGeometry(QRect(*shown.boxes[name]))
+
+    def _screen_px(self) -> tuple[int, int]:
+        """The pixels of the monitor whose diagonal is configured; a window may be smaller than it."""
+        screen: Any = self.screen()
+        size, ratio = screen.size(), screen.devicePixelRatio()
+        return (
+            max(round(size.width() * ratio), self.width()),
+            max(round(size.height() * ratio), self.height()),
         )
-        top, bottom = header, h - alarm - footer
-        axial_w = round((w - side - 2 * gap) * 2 / 3)
-        small_x, small_w = axial_w + gap, w - side - axial_w - 2 * gap
-        small_h = (bottom - top - gap) // 2
-        self.header.setGeometry(QRect(0, 0, w, header))
-        self.readouts.setGeometry(QRect(w - side, top + gap // 2, side, bottom - top - gap // 2))
-        self.alarm_row.setGeometry(QRect(0, bottom, w, alarm))
-        self.footer.setGeometry(QRect(0, h - footer, w, footer))
-        self.panes["axial"].setGeometry(QRect(0, top + gap // 2, axial_w, bottom - top - gap // 2))
-        self.panes["coronal"].setGeometry(
-            QRect(small_x, top + gap // 2, small_w, small_h - gap // 2)
-        )
-        self.panes["sagittal"].setGeometry(QRect(small_x, top + small_h + gap, small_w, small_h))
-        for part in (self.header, self.readouts, self.alarm_row, self.footer, *self.panes.values()):
-            part.scale = k

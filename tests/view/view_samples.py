@@ -159,6 +159,8 @@ def snapshot(folder: Path, geometry: SliceGeometry | None = None, **changes: Any
         volume_geometry=geometry,
         analysis_grid=GRID,
         ice_sdf=save(folder, "ice", ice_sdf(grid_points).astype(np.float32)),
+        ice_inner_sdf=save(folder, "ice_inner", (ice_sdf(grid_points) + 2.0).astype(np.float32)),
+        ice_outer_sdf=save(folder, "ice_outer", (ice_sdf(grid_points) - 1.2).astype(np.float32)),
         ice_edge_error_mm=0.8,
         lesion_sdf=save(
             folder, "lesion", _ball(grid_points, LESION, LESION_RADIUS).astype(np.float32)
