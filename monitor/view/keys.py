@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ASK_S = 4.0
 BOUNCE_S = 2.0
 HOLD_MS = 1500
+_LOOK = {Qt.Key_Left: -1, Qt.Key_Right: 1}
 _SCROLL = {Qt.Key_PageUp: 1, Qt.Key_Up: 1, Qt.Key_PageDown: -1, Qt.Key_Down: -1}
 
 
@@ -38,8 +39,11 @@ class Keys:
 
     def pressed(self, event: QKeyEvent) -> None:
         key = event.key()
-        if key in _SCROLL:  # scrolling may repeat
+        if key in _SCROLL:  # scrolling and looking may repeat
             self._window.scroll_plane(_SCROLL[key])
+            return
+        if key in _LOOK:
+            self._window.look_on(_LOOK[key])
             return
         if event.isAutoRepeat():
             return
@@ -48,6 +52,7 @@ class Keys:
             Qt.Key_A: self._window.acknowledge,
             Qt.Key_C: self._clear,
             Qt.Key_L: self._window.switch_language,
+            Qt.Key_End: self._window.look_now,
             Qt.Key_Home: self._window.home,
             Qt.Key_Plus: lambda: self._window.zoom(1.25),
             Qt.Key_Equal: lambda: self._window.zoom(1.25),

@@ -228,6 +228,34 @@ def message(pane: QRectF, model: ScreenModel, scale: float) -> Message | None:
     return Message(rows, top, None if blank else _box(rows, pane, top, height, scale))
 
 
+@dataclass(frozen=True)
+class Banner:
+    """Another time than now, at the foot of a plane: dark on light, all of it on the main plane."""
+
+    rows: list[str]
+    size: float
+    box: QRectF
+
+
+def banner(pane: QRectF, looking: Sequence[str], scale: float, main: bool) -> Banner | None:
+    if not looking:
+        return None
+    size = (35 if main else SMALL_DU) * scale
+    said = looking[1:] if main else looking[:1]
+    rows = [row for words in said for row in wrapped(words, size, True, pane.width() - 24 * scale)]
+    height = _ROW_STEP * size * len(rows) + 8 * scale
+    return Banner(rows, size, QRectF(pane.left(), pane.bottom() - height, pane.width(), height))
+
+
+def draw_banner(painter: QPainter, said: Banner, scale: float) -> None:
+    painter.fillRect(said.box, style.colour("look"))
+    step = _ROW_STEP * said.size
+    for i, row in enumerate(said.rows):
+        top = said.box.top() + 4 * scale + step * i
+        box = QRectF(said.box.left(), top, said.box.width(), step)
+        style.draw_text(painter, box, row, said.size, "look_text", True, Qt.AlignCenter)
+
+
 def draw_message(painter: QPainter, pane: QRectF, said: Message, scale: float) -> None:
     if said.box is not None:
         painter.setPen(Qt.NoPen)

@@ -22,6 +22,10 @@ COLOURS: dict[str, str] = {
     "cold40": "#CC79A7",
     "critical": "#D55E00",
     "needle": "#FFFFFF",
+    # Another time than now; and the part of the time strip in which a freeze runs.
+    "look": "#E8E8E8",
+    "look_text": "#101010",
+    "freeze": "#20313C",
     "mark": "#FFFFFF",
     "alarm_high": "#D40000",
     "alarm_high_text": "#FFFFFF",

@@ -29,6 +29,8 @@ _VERSION = metadata.version("iceball-monitor")
 _RIGHT = Qt.AlignRight | Qt.AlignVCenter
 _LEFT = Qt.AlignLeft | Qt.AlignVCenter
 _READOUTS_HIGH_DU = 844
+# Less than this, and the header leaves out how long the phase lasts.
+_WIDE_DU = 1500
 
 
 class _AbstractWidget(ABCMeta, type(QWidget)):  # type: ignore[misc]
@@ -86,32 +88,29 @@ class Header(Panel):
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
         w, k = self.width_du, self.scale
-        left, middle = w - 330, 0.45 * w
+        short = w < _WIDE_DU
+        left, middle = (w - 190, 0.41 * w) if short else (w - 330, 0.45 * w)
         of = f"/ {model.clock_of}" if model.clock_of else ""
-        self._patient(painter, model.patient, middle - 40)
-        style.draw_text(
-            painter,
-            self.box(middle, 0, left - middle - 30, 64),
-            model.phase,
-            40 * k,
-            "text",
-            True,
-            Qt.AlignCenter,
-        )
+        self._rows(painter, model.patient, 16, middle - 36)
+        self._rows(painter, model.phase, middle, left - middle - 20, Qt.AlignCenter)
         style.draw_text(
             painter, self.box(left, 0, 170, 64), model.clock, 50 * k, "text", True, _RIGHT
         )
-        style.draw_text(painter, self.box(left + 182, 3, 140, 64), of, 34 * k, "label", align=_LEFT)
+        if not short:
+            at = self.box(left + 182, 3, 140, 64)
+            style.draw_text(painter, at, of, 34 * k, "label", align=_LEFT)
 
-    def _patient(self, painter: QPainter, patient: str, width_du: float) -> None:
-        """The whole identity: in two smaller rows rather than with a part left out."""
+    def _rows(
+        self, painter: QPainter, words: str, left: float, width_du: float, align: int = _LEFT
+    ) -> None:
+        """The whole of it: in two smaller rows rather than with a part left out."""
         k, width = self.scale, width_du * self.scale
-        whole = style.fitted(patient, 40 * k, True, width)[1].pixelSize() >= SMALL_DU * k
-        rows = [patient] if whole else wrapped(patient, SMALL_DU * k, True, width)[:2]
+        whole = style.width_of(words, 1.02 * SMALL_DU * k, True) <= width
+        rows = [words] if whole else wrapped(words, SMALL_DU * k, True, width)[:2]
         size, height = (40 * k, 64) if whole else (SMALL_DU * k, 32)
         for i, row in enumerate(rows):
-            box = self.box(16, i * height, width_du, height)
-            style.draw_text(painter, box, row, size, "text", True)
+            box = self.box(left, i * height, width_du, height)
+            style.draw_text(painter, box, row, size, "text", True, align)
 
 
 class Readouts(Panel):
@@ -153,10 +152,9 @@ class Readouts(Panel):
     def _paint_simple(self, painter: QPainter, model: ScreenModel) -> None:
         high = self.height() / self.scale
         each = (high - 60) / 3
-        numbers = (model.lesion, 110), (model.margin, 100), (model.min_margin, 60)
-        for i, (readout, size) in enumerate(numbers):
-            fitting = min(size, 0.9 * (each - 40 - (0 if i == 2 else 36)))
-            self._readout(painter, readout, i * each, fitting, i < 2)
+        for i, readout in enumerate((model.lesion, model.margin, model.min_margin)):
+            size = min((110, 100, 60)[i], 0.9 * (each - 40))
+            self._readout(painter, readout, i * each, size, False)
         self._last_ct(painter, model.last_ct, high - 58)
 
     def _readout(self, painter: QPainter, r: Readout, top: float, size: float, noted: bool) -> None:
@@ -228,8 +226,7 @@ class AlarmRow(Panel):
     def _sentence(self, painter: QPainter, sentence: str, ink: str) -> None:
         """In one row where it can be read from afar, else in two."""
         k, high, width = self.scale, self.height() / self.scale, self.width_du - 232
-        one = style.fitted(sentence, 40 * k, True, width * k)
-        whole = one[0] == sentence and one[1].pixelSize() >= SMALL_DU * k
+        whole = style.width_of(sentence, 1.02 * SMALL_DU * k, True) <= width * k
         rows = [sentence] if whole else wrapped(sentence, SMALL_DU * k, True, width * k)
         if len(rows) > 2:
             rows = [rows[0], " ".join(rows[1:])]

@@ -9,6 +9,7 @@ measured edge is solid and its area filled, unless unsure: then it is a filled b
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from monitor.view.layout import SMALL_DU
 from monitor.view.marks import (
     RING_DU,
     Message,
+    banner,
+    draw_banner,
     draw_message,
     draw_name,
     draw_needles,
@@ -98,7 +101,7 @@ class PlanePane(QWidget):
         s, shown = self.scene.snapshot, model.layers
         drawn = (shown.image, shown.plan, shown.ice, shown.band)
         if s is None:
-            return frame, drawn, model.message, model.language, model.frame
+            return frame, drawn, model.message, model.language, model.frame, model.looking
         return (
             frame,
             cursor,
@@ -106,6 +109,7 @@ class PlanePane(QWidget):
             model.message,
             model.language,
             model.frame,
+            model.looking,
             self.scale,
             s.volume,
             s.volume_geometry,
@@ -220,6 +224,9 @@ class PlanePane(QWidget):
             self._draw_picture(painter, model, frame, cursor, said)
         if said is not None:
             draw_message(painter, QRectF(self.rect()), said, self.scale)
+        told = banner(QRectF(self.rect()), model.looking, self.scale, self.main)
+        if told is not None:
+            draw_banner(painter, told, self.scale)
         self._draw_frame(painter, model)
         painter.end()
 
@@ -251,7 +258,7 @@ class PlanePane(QWidget):
             draw_needles(painter, s.needles, frame, cursor, scale, places)
         if worst is not None:
             ring(painter, worst, RING_DU * scale, scale)
-        draw_scale_bar(painter, frame, scale)
+        draw_scale_bar(painter, self._above_banner(model, frame), scale)
         for word in fixed:
             word.draw(painter)
 
@@ -290,11 +297,17 @@ class PlanePane(QWidget):
         scale = self.scale
         captions = [self._caption(c, i) for i, c in enumerate(self._captions(model, cursor))]
         self._caption_rows = len(captions)
+        free = self._above_banner(model, frame)
         return [
-            *letters(frame, scale * (1.0 if self.main else 0.8), model.language),
+            *letters(free, scale * (1.0 if self.main else 0.8), model.language),
             *captions,
-            scale_caption(frame, scale),
+            scale_caption(free, scale),
         ]
+
+    def _above_banner(self, model: ScreenModel, frame: Frame) -> Frame:
+        """For words that have their places at the edges: the pane without what the banner covers."""
+        told = banner(QRectF(self.rect()), model.looking, self.scale, self.main)
+        return frame if told is None else replace(frame, height_px=int(told.box.top()))
 
     def _caption(self, words: str, row: int) -> Word:
         size = SMALL_DU * self.scale
@@ -326,7 +339,7 @@ class PlanePane(QWidget):
         if model.frame is None:
             return
         width = 8.0 * self.scale
-        painter.setPen(style.line_pen(model.frame, width))
+        painter.setPen(style.line_pen(model.frame, width, "dashed" if model.looking else "solid"))
         painter.setBrush(Qt.NoBrush)
         inset = width / 2
         painter.drawRect(QRectF(self.rect()).adjusted(inset, inset, -inset, -inset))

@@ -112,7 +112,9 @@ def next_ct(due: NextScan | None, now_utc_s: float, language: str) -> Readout:
     why = _decision(due, language) if decided else text(language, f"next.{due.asked_by}")
     if not decided and due.decision_utc_s is not None:
         clock = formats.clock(due.decision_utc_s - now_utc_s)
-        why = f"{why} · {_decision(due, language)} {clock}"
+        # Kept together, so that a row that is too short is broken before it.
+        then = f"{_decision(due, language)} {clock}".replace(" ", formats.NBSP)
+        why = f"{why} · {then}"
     left_s = due.at_utc_s - now_utc_s
     if not left_s > 0.0:
         return Readout("", text(language, "next_ct_now"), why)

@@ -117,6 +117,11 @@ def path_of(lines_px: Sequence[npt.NDArray[Any]], closed: bool = False) -> QPain
     return path
 
 
+def width_of(text: str, size_px: float, bold: bool = False) -> float:
+    """Pixels that the text takes when nothing shrinks it."""
+    return float(QFontMetricsF(font(size_px, bold)).horizontalAdvance(text))
+
+
 def fitted(text: str, size_px: float, bold: bool, width_px: float) -> tuple[str, QFont]:
     """The text and font that fit the width: shrunk to 60 %, then elided in the middle."""
     chosen = font(size_px, bold)

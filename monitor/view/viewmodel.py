@@ -63,7 +63,8 @@ class Layers:
 
 @dataclass(frozen=True)
 class ScreenModel:
-    """Everything that is written on the screen, and what may be drawn."""
+    """Everything that is written on the screen, and what may be drawn. ``looking``: what the planes have to
+    say when they show another time than now: in few words for the small ones, then all of it."""
 
     state: State
     language: str
@@ -84,6 +85,7 @@ class ScreenModel:
     layers: Layers
     message: tuple[str, ...]
     margin_text: str
+    looking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,21 @@ from monitor.view.keys import Keys
 from monitor.view.layout import DESIGN as DESIGN
 from monitor.view.layout import Layout, layout
 from monitor.view.legibility import Viewing
+from monitor.view.looking import Look, look_at, planes_model, seen_then, stepped, still_there
 from monitor.view.panels import AlarmRow, Footer, Header, Readouts
 from monitor.view.panes import PlanePane
 from monitor.view.planes import AXIAL, PLANES, Plane
 from monitor.view.qt import Qt
 from monitor.view.scene import Scene
+from monitor.view.strip import Strip
+from monitor.view.strip_model import strip_model
 from monitor.view.translations import next_language, text
 from monitor.view.viewmodel import Inputs, ScreenModel, screen_model
 
 _REFRESH_MS = 125
 _SAID_S = 3.0
+# Nobody should take another time for now because somebody left the planes there.
+_LOOK_S = 60.0
 
 
 class RoomWindow(QWidget):
@@ -66,6 +71,8 @@ class RoomWindow(QWidget):
         self.viewing = viewing or Viewing()
         self.simple: bool | None = None
         self.layout_now = Layout(False, 1.0, {})
+        self.look: Look | None = None
+        self._look_until_s = 0.0
         self.scene = Scene()
         self._make_parts()
         self.keys = Keys(self, mono)
@@ -80,7 +87,11 @@ class RoomWindow(QWidget):
             plane = pane.plane
             pane.wheeled.connect(lambda steps, plane=plane: self.scroll_plane(steps, plane))
             pane.pointed.connect(lambda r, v, plane=plane: self._pointed(plane, r, v))
+        self.strip = Strip(self)
+        self.strip.asked.connect(self.look_at)
+        self.strip.returned.connect(self.look_now)
         self._parts: dict[str, Any] = {
+            "strip": self.strip,
             "header": self.header,
             "readouts": self.readouts,
             "alarm": self.alarm_row,
@@ -96,13 +107,31 @@ class RoomWindow(QWidget):
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """The core's latest word."""
-        self._snapshot, self._received_mono_s = snapshot, self._mono()
+        old, self._snapshot = self._snapshot, snapshot
+        self._received_mono_s = self._mono()
         self._draw_error = None
+        self._keep_look(old, snapshot)
+        self._take()
+        self.refresh()
+
+    def _take(self) -> None:
+        """What the planes draw: now, or what is looked at."""
+        if self._snapshot is None:
+            return
         try:
-            self.scene.take(snapshot)
+            self.scene.take(seen_then(self._snapshot, self.look))
         except Exception as error:
             self._fail(error)
-        self.refresh()
+
+    def _keep_look(self, old: Snapshot | None, new: Snapshot) -> None:
+        """A new scan brings the planes back to now; else the look stays while there is something to see."""
+        if self.look is None:
+            return
+        if old is None or old.volume_id != new.volume_id:
+            self.look = None
+            self.say(text(self.language, "said.new_scan"))
+            return
+        self.look = still_there(new, self.look, self.now_utc_s())
 
     def core_gone(self) -> None:
         """The pipe to the core is closed: say so at once."""
@@ -145,9 +174,15 @@ class RoomWindow(QWidget):
         self.alarm_row.lit = self._lit(model)
         words, until = self._said
         self.footer.said = words if self._mono() < until else ""
+        if self.look is not None and self._mono() > self._look_until_s:
+            self.look = None
+            self._take()
+        now_utc_s, look = self.now_utc_s(), self.look
+        planes = planes_model(model, self._snapshot, look, now_utc_s)
         for name, part in self._parts.items():
-            if name in self.layout_now.boxes:
-                part.show_model(model)
+            if name in self.layout_now.boxes and name != "strip":
+                part.show_model(planes if name in self.panes else model)
+        self.strip.show_strip(strip_model(self._snapshot, model, now_utc_s, look))
 
     def _lit(self, model: ScreenModel) -> bool:
         if model.alarm is None or model.alarm.flash_hz == 0 or not self._timer.isActive():
@@ -187,6 +222,22 @@ class RoomWindow(QWidget):
 
     def scroll_plane(self, steps: int, plane: Plane = AXIAL) -> None:
         self.scene.scroll(plane, steps)
+        self.refresh()
+
+    def look_at(self, at_utc_s: float) -> None:
+        """The planes show another time; after a minute without a hand on it they show now again."""
+        self._look(look_at(self._snapshot, at_utc_s, self.now_utc_s()))
+
+    def look_now(self) -> None:
+        self._look(None)
+
+    def look_on(self, steps: int) -> None:
+        """A scan back or on; beyond the last, a minute of the forecast."""
+        self._look(stepped(self._snapshot, self.look, steps, self.now_utc_s()))
+
+    def _look(self, look: Look | None) -> None:
+        self.look, self._look_until_s = look, self._mono() + _LOOK_S
+        self._take()
         self.refresh()
 
     def toggle_full_screen(self) -> None:

@@ -60,7 +60,7 @@ def test_normal_english(normal: Snapshot) -> None:
     assert m.last_ct.value == "Last CT: 00:48"
     assert m.simulation == "Predicted: CT + 00:48"
     assert m.next_ct.value == "Next CT in 02:42"
-    assert m.next_ct.note == "image age · margin covered? 07:11"
+    assert m.next_ct.note == f"image age · margin{N}covered?{N}07:11"
     assert m.alarm is None
     assert m.frame is None
     assert m.layers.image
