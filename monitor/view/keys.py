@@ -14,6 +14,7 @@ from PyQt5.QtGui import QKeyEvent
 
 from monitor.view.qt import Qt
 from monitor.view.translations import text
+from monitor.view.views import Views
 
 if TYPE_CHECKING:
     from monitor.view.window import RoomWindow
@@ -59,6 +60,11 @@ class Keys:
             Qt.Key_Minus: lambda: self._window.zoom(0.8),
             Qt.Key_Q: self.quit_asked,
             Qt.Key_Escape: self._take_back,
+            Qt.Key_W: lambda: self._window.show_views(Views.other_window),
+            Qt.Key_S: lambda: self._window.show_views(Views.other_subtraction),
+            Qt.Key_T: lambda: self._window.show_views(Views.next_slab),
+            Qt.Key_V: lambda: self._window.show_views(Views.next_third),
+            Qt.Key_H: self._window.switch_help,
             Qt.Key_M: self._window.switch_simple,
             Qt.Key_F11: self._window.toggle_full_screen,
         }

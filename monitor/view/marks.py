@@ -256,6 +256,17 @@ def draw_banner(painter: QPainter, said: Banner, scale: float) -> None:
         style.draw_text(painter, box, row, said.size, "look_text", True, Qt.AlignCenter)
 
 
+def draw_frame(painter: QPainter, pane: QRectF, model: ScreenModel, scale: float) -> None:
+    """The state's frame around a plane, broken where it shows another time than now."""
+    if model.frame is None:
+        return
+    inset = 4.0 * scale
+    dash = "dashed" if model.frame == "look" else "solid"
+    painter.setPen(style.line_pen(model.frame, 2 * inset, dash))
+    painter.setBrush(Qt.NoBrush)
+    painter.drawRect(pane.adjusted(inset, inset, -inset, -inset))
+
+
 def draw_message(painter: QPainter, pane: QRectF, said: Message, scale: float) -> None:
     if said.box is not None:
         painter.setPen(Qt.NoPen)

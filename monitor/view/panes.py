@@ -26,6 +26,7 @@ from monitor.view.marks import (
     Message,
     banner,
     draw_banner,
+    draw_frame,
     draw_message,
     draw_name,
     draw_needles,
@@ -68,6 +69,7 @@ class PlanePane(QWidget):
         self.slab_mm: float | None = None
         self._wheel = 0
         self._caption_rows = 0
+        self._subtracted = False
         self._paths = layers.PathCache()
         self._key: Any = None
         self._base = self._overlay = QPixmap()
@@ -111,6 +113,8 @@ class PlanePane(QWidget):
             model.frame,
             model.looking,
             self.scale,
+            self.scene.views,
+            s.baseline,
             s.volume,
             s.volume_geometry,
             s.window_hu,
@@ -153,7 +157,7 @@ class PlanePane(QWidget):
     def _draw_base(self, model: ScreenModel, frame: Frame, cursor: Any) -> None:
         self._base = QPixmap(self.size())
         self._base.fill(style.colour("pane"))
-        self.slab_mm = None
+        self.slab_mm, self._subtracted = None, False
         if self.scene.snapshot is None or not model.layers.image:
             return
         painter = QPainter(self._base)
@@ -169,10 +173,14 @@ class PlanePane(QWidget):
         s, stack = self.scene.snapshot, self.scene.stack
         if s is None or stack is None:
             return
-        made = layers.ct_image(stack, frame, cursor[self.plane.across], s.window_hu)
+        views = self.scene.views
+        baseline = self.scene.baseline if views.subtraction else None
+        made = layers.ct_picture(stack, baseline, frame, cursor[self.plane.across], views.slab_mm)
         if made is None:
             return
-        image, picture = made
+        picture, self._subtracted = made
+        window_hu = views.window_hu(s.window_hu, self._subtracted)
+        image = layers.grey_image(picture, self.plane.up, window_hu)
         self.slab_mm = picture.slab_mm
         right, vertical = picture.right_mm, picture.vertical_mm
         half_r, half_v = _half_step(right), _half_step(vertical)
@@ -227,7 +235,7 @@ class PlanePane(QWidget):
         told = banner(QRectF(self.rect()), model.looking, self.scale, self.main)
         if told is not None:
             draw_banner(painter, told, self.scale)
-        self._draw_frame(painter, model)
+        draw_frame(painter, QRectF(self.rect()), model, self.scale)
         painter.end()
 
     def _draw_picture(
@@ -320,10 +328,14 @@ class PlanePane(QWidget):
         key = f"plane.{self.plane.name}" if self.main else "plane.short"
         captions = [text(language, key, axis="xyz"[self.plane.across], at=at)]
         if self.main and s is not None:
-            level, width = (formats.decimal(v, 0, language) for v in s.window_hu)
+            window_hu = self.scene.views.window_hu(s.window_hu, self._subtracted)
+            level, width = (formats.decimal(v, 0, language) for v in window_hu)
             captions.append(
                 text(language, "window", level=level, width=width) + self._slab(language)
             )
+            if self.scene.views.subtraction:
+                named = "subtraction" if self._subtracted else "subtraction.none"
+                captions.append(text(language, named))
             if self.scene.chosen is not None and self.scene.worst() is not None:
                 captions.append(text(language, "home"))
         if self.slab_mm is None and s is not None and s.volume is not None:
@@ -334,15 +346,6 @@ class PlanePane(QWidget):
         if self.slab_mm is None:
             return ""
         return " · " + text(language, "slab", slab=formats.decimal(self.slab_mm, 0, language))
-
-    def _draw_frame(self, painter: QPainter, model: ScreenModel) -> None:
-        if model.frame is None:
-            return
-        width = 8.0 * self.scale
-        painter.setPen(style.line_pen(model.frame, width, "dashed" if model.looking else "solid"))
-        painter.setBrush(Qt.NoBrush)
-        inset = width / 2
-        painter.drawRect(QRectF(self.rect()).adjusted(inset, inset, -inset, -inset))
 
     # ------------------------------------------------------------------ paths
 

@@ -19,11 +19,13 @@ from PyQt5.QtWidgets import QWidget
 
 from monitor.snapshot import Snapshot
 from monitor.view import style
+from monitor.view.help import Help
 from monitor.view.keys import Keys
 from monitor.view.layout import DESIGN as DESIGN
 from monitor.view.layout import Layout, layout
 from monitor.view.legibility import Viewing
 from monitor.view.looking import Look, look_at, planes_model, seen_then, stepped, still_there
+from monitor.view.map_pane import MapPane
 from monitor.view.panels import AlarmRow, Footer, Header, Readouts
 from monitor.view.panes import PlanePane
 from monitor.view.planes import AXIAL, PLANES, Plane
@@ -33,6 +35,7 @@ from monitor.view.strip import Strip
 from monitor.view.strip_model import strip_model
 from monitor.view.translations import next_language, text
 from monitor.view.viewmodel import Inputs, ScreenModel, screen_model
+from monitor.view.views import Views
 
 _REFRESH_MS = 125
 _SAID_S = 3.0
@@ -90,7 +93,9 @@ class RoomWindow(QWidget):
         self.strip = Strip(self)
         self.strip.asked.connect(self.look_at)
         self.strip.returned.connect(self.look_now)
+        self.map, self.help = MapPane(self.scene, self), Help(self)
         self._parts: dict[str, Any] = {
+            "map": self.map,
             "strip": self.strip,
             "header": self.header,
             "readouts": self.readouts,
@@ -181,7 +186,7 @@ class RoomWindow(QWidget):
         planes = planes_model(model, self._snapshot, look, now_utc_s)
         for name, part in self._parts.items():
             if name in self.layout_now.boxes and name != "strip":
-                part.show_model(planes if name in self.panes else model)
+                part.show_model(planes if name in (*self.panes, "map") else model)
         self.strip.show_strip(strip_model(self._snapshot, model, now_utc_s, look))
 
     def _lit(self, model: ScreenModel) -> bool:
@@ -217,11 +222,18 @@ class RoomWindow(QWidget):
         return self._snapshot is not None and self._snapshot.blocked
 
     def switch_language(self) -> None:
-        self.language = next_language(self.language)
+        self.language = self.help.language = next_language(self.language)
+        self.help.update()
         self.refresh()
 
     def scroll_plane(self, steps: int, plane: Plane = AXIAL) -> None:
         self.scene.scroll(plane, steps)
+        self.refresh()
+
+    def show_views(self, change: Callable[[Views], Views]) -> None:
+        """Another way of showing the planes."""
+        self.scene.views = change(self.scene.views)
+        self._lay_out()
         self.refresh()
 
     def look_at(self, at_utc_s: float) -> None:
@@ -242,6 +254,12 @@ class RoomWindow(QWidget):
 
     def toggle_full_screen(self) -> None:
         self.setWindowState(self.windowState() ^ Qt.WindowFullScreen)
+
+    def switch_help(self) -> None:
+        """The keys, or the planes again."""
+        self.help.language = self.language
+        self.help.setVisible(not self.help.isVisible())
+        self.help.raise_()
 
     def switch_simple(self) -> None:
         """The other of the two screens, whatever the viewing says."""
@@ -296,13 +314,20 @@ class RoomWindow(QWidget):
     def _lay_out(self) -> None:
         """Shows the parts that the layout has, where it has them."""
         size = (self.width(), self.height())
-        self.layout_now = shown = layout(size, self._screen_px(), self.viewing, self.simple)
+        shown = layout(size, self._screen_px(), self.viewing, self.simple)
         self.readouts.simple = self.footer.simple = shown.simple
+        boxes = dict(shown.boxes)
+        if "sagittal" in boxes and self.scene.views.third == "map":
+            boxes["map"] = boxes.pop("sagittal")
+        self.layout_now = replace(shown, boxes=boxes)
         for name, part in self._parts.items():
-            part.setVisible(name in shown.boxes)
+            part.setVisible(name in boxes)
             part.scale = shown.scale
-            if name in shown.boxes:
-                part.setGeometry(QRect(*shown.boxes[name]))
+            if name in boxes:
+                part.setGeometry(QRect(*boxes[name]))
+        _, top, _, _ = boxes["axial"]
+        self.help.scale = shown.scale
+        self.help.setGeometry(0, top, boxes["readouts"][0], boxes["alarm"][1] - top)
 
     def _screen_px(self) -> tuple[int, int]:
         """The pixels of the monitor whose diagonal is configured; a window may be smaller than it."""
