@@ -15,7 +15,7 @@ from monitor.decision.assessment import assess
 from monitor.forecast_values import Forecast, NextScan
 from monitor.journal_fields import assessment_fields, forecast_fields, what_if_fields
 from monitor.model import PhaseKind, Status
-from monitor.prediction.estimate import Estimate, assimilated
+from monitor.prediction.estimate import Estimate, assimilated, replaced
 from monitor.prediction.forecast import (
     HORIZON_S,
     advance_forecast,
@@ -99,10 +99,10 @@ def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State
 
 
 def _problem(state: State, procedure: Procedure, members: Members) -> Problem:
-    """The case's, with the needles where the baseline shows them."""
+    """The case's, with the needles where they were last seen."""
     assert state.reference is not None
     assert state.label_zyx is not None
-    config = replace(procedure.config, needles=state.reference.needles)
+    config = replace(procedure.config, needles=state.reference.placed)
     intervals = protocol.intervals(state.progress, config.protocol, HORIZON_S)
     return make_problem(config, procedure.prediction_grid, state.label_zyx, intervals, members)
 
@@ -131,7 +131,9 @@ def _assimilated(
     def make(members: Members) -> Problem:
         return _problem(state, procedure, members)
 
+    assert state.reference is not None
     kind = protocol.kind_at(state.progress, procedure.config.protocol, ice.acquired_utc_s)
+    estimate = replaced(estimate, state.reference.placed, make, engine)
     return assimilated(estimate, ice, at_s, kind, make, procedure.prediction_grid, engine)
 
 

@@ -196,7 +196,10 @@ def _take_baseline(
         registration=None,
         assessment=assessment,
         estimate=first_estimate(
-            prior_of(config), lambda m: make_problem(config, grid, label, (), m), engine
+            prior_of(config),
+            lambda m: make_problem(config, grid, label, (), m),
+            engine,
+            config.needles,
         ),
     )
     seen = float(np.isfinite(base_hu).mean())

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gpu_kernels.engine import Engine, History, Problem, State
+from gpu_kernels.overlap import states
 from monitor.config import Config
 from monitor.forecast_values import Forecast, StructureForecast
 from monitor.geometry import FloatArray, Grid
@@ -193,8 +194,8 @@ def evenly(points: FloatArray, most: int) -> FloatArray:
 def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
     """The job with up to ``outputs`` more times computed."""
     first = len(job.outputs)
-    for time_s in job.times_s[first : first + outputs]:
-        state = engine.advance(job.problem, job.state, time_s)
+    times_s = job.times_s[first : first + outputs]
+    for state in states(engine, job.problem, job.state, times_s):
         job = replace(job, state=state, outputs=(*job.outputs, _output(job, state, engine)))
     return job
 
