@@ -14,7 +14,7 @@ COLOURS: dict[str, str] = {
     "text": "#E8E8E8",
     "label": "#B8B8B8",
     "dim": "#8C9196",
-    "old": "#7E7E7E",
+    "old": "#888888",
     "casing": "#000000",
     "lesion": "#F0E442",
     "ice": "#56B4E9",

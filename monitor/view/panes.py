@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from PyQt5.QtCore import QPointF, QRectF, pyqtSignal
+from PyQt5.QtCore import QPointF, QRectF, QTimer, pyqtSignal
 from PyQt5.QtGui import QPainter, QPainterPath, QPixmap
 from PyQt5.QtWidgets import QWidget
 
@@ -70,8 +70,10 @@ class PlanePane(QWidget):
         self._wheel = 0
         self._caption_rows = 0
         self._subtracted = False
+        self._cross: tuple[float, float] | None = None
         self._paths = layers.PathCache()
         self._key: Any = None
+        self._due: tuple[ScreenModel, Frame, Any] | None = None
         self._base = self._overlay = QPixmap()
         self._prediction_key: Any = None
         self._prediction: list[QPainterPath] = []
@@ -93,10 +95,26 @@ class PlanePane(QWidget):
         key = self._static_key(model, frame, cursor)
         changed = key != self._key
         if changed:
-            self._key = key
-            self._draw_base(model, frame, cursor)
-            self._draw_overlay(model, frame, cursor)
-        if self._predict(model, frame, cursor) or changed:
+            self._key, self._due = key, (model, frame, cursor)
+            if self.main:
+                self._draw_due()
+            else:  # in a turn of its own, so that keys and clocks are served between the planes
+                QTimer.singleShot(0, self._draw_late)
+        cross = (float(v) for v in frame.to_px(np.array(cursor)))
+        moved, self._cross = self._cross, (next(cross), next(cross))
+        if self._predict(model, frame, cursor) or (changed and self.main) or moved != self._cross:
+            self.update()
+
+    def _draw_due(self) -> None:
+        """The layers that have been found to be out of date, once."""
+        due, self._due = self._due, None
+        if due is not None:
+            self._draw_base(*due)
+            self._draw_overlay(*due)
+
+    def _draw_late(self) -> None:
+        if self._due is not None:
+            self._draw_due()
             self.update()
 
     def _static_key(self, model: ScreenModel, frame: Frame, cursor: Any) -> tuple[Any, ...]:
@@ -106,7 +124,7 @@ class PlanePane(QWidget):
             return frame, drawn, model.message, model.language, model.frame, model.looking
         return (
             frame,
-            cursor,
+            cursor[self.plane.across],
             drawn,
             model.message,
             model.language,
@@ -138,7 +156,8 @@ class PlanePane(QWidget):
             changed = self._prediction_key is not None
             self._prediction_key, self._prediction, self._prediction_bands = None, [], []
             return changed
-        key = (s.forecast_temperature, s.forecast_grid, s.forecast_edge_degc, frame, cursor,
+        key = (s.forecast_temperature, s.forecast_grid, s.forecast_edge_degc, frame,
+               cursor[self.plane.across],
                round(at / PREDICTION_STEP_S))  # fmt: skip
         if key == self._prediction_key:
             return False
@@ -248,7 +267,6 @@ class PlanePane(QWidget):
     ) -> None:
         """Lines first, then the words that can move, then those that cannot."""
         s, scale = self.scene.snapshot, self.scale
-        self._draw_cross(painter, frame, cursor)
         fixed = self._fixed_words(model, frame, cursor)
         worst = worst_point(self.scene.worst(), frame, cursor) if model.layers.ice else None
         places = Places([w.box() for w in fixed])
@@ -269,12 +287,6 @@ class PlanePane(QWidget):
         draw_scale_bar(painter, self._above_banner(model, frame), scale)
         for word in fixed:
             word.draw(painter)
-
-    def _draw_cross(self, painter: QPainter, frame: Frame, cursor: Any) -> None:
-        (x, y) = frame.to_px(np.array(cursor))
-        painter.setPen(style.line_pen("mark", max(1.0, self.scale), alpha=0.28))
-        painter.drawLine(QPointF(0, y), QPointF(self.width(), y))
-        painter.drawLine(QPointF(x, 0), QPointF(x, self.height()))
 
     def _draw_measured(
         self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any, places: Places
@@ -389,6 +401,7 @@ class PlanePane(QWidget):
     # ------------------------------------------------------------------ Qt
 
     def paintEvent(self, event: Any) -> None:
+        self._draw_due()  # nothing of an older snapshot is ever painted
         painter = QPainter(self)
         painter.drawPixmap(0, 0, self._base)
         painter.setRenderHint(QPainter.Antialiasing)
@@ -396,10 +409,20 @@ class PlanePane(QWidget):
             painter.fillPath(path, style.hatched(name, _PREDICTED_FILL, self.scale))
         for path, (name, dash) in zip(self._prediction, PREDICTED_LINES, strict=False):
             style.stroke(painter, path, name, THIN_DU * self.scale, dash)
+        self._draw_cross(painter)
         painter.drawPixmap(0, 0, self._overlay)
         if self.main and self.model is not None and self._prediction:
             self._caption(self.model.simulation, self._caption_rows).draw(painter)
         painter.end()
+
+    def _draw_cross(self, painter: QPainter) -> None:
+        """Where the other planes cut this one: it moves oftener than all else."""
+        if self.model is None or not self.model.layers.image or self._cross is None:
+            return
+        x, y = self._cross
+        painter.setPen(style.line_pen("mark", max(1.0, self.scale), alpha=0.28))
+        painter.drawLine(QPointF(0, y), QPointF(self.width(), y))
+        painter.drawLine(QPointF(x, 0), QPointF(x, self.height()))
 
     def wheelEvent(self, event: Any) -> None:
         self._wheel += event.angleDelta().y()
@@ -417,8 +440,9 @@ def _around(centre: QPointF, reach: float) -> QRectF:
     return QRectF(centre.x() - reach, centre.y() - reach, 2 * reach, 2 * reach)
 
 
-# Always broken lines: what is predicted must not look measured.
-PREDICTED_LINES = (("ice", "dashed"), ("cold20", "dashed"), ("cold40", "dotted"))
+# Always broken lines, what is predicted must not look measured; and each in its own way, since two of
+# the colours are near each other for some eyes.
+PREDICTED_LINES = (("ice", "dashed"), ("cold20", "dashdot"), ("cold40", "dotted"))
 
 
 def _half_step(axis: Any) -> float:

@@ -39,7 +39,7 @@ def surface_map(lesion_sdf: Array, ice_sdf: Array, grid: Grid, centre: Point) ->
     directions, inside = _directions()
     box, origin = _cropped(lesion_sdf, grid)
     reach_mm = float(np.linalg.norm(np.array(box.shape[::-1]) * grid.spacing_mm))
-    radii = np.arange(0.0, reach_mm, _STEP_MM, np.float32)
+    radii = np.arange(0.0, reach_mm, _STEP_MM).astype(np.float32)
     along = _sampled(box, (np.array(centre) - origin) / grid.spacing_mm, directions, radii, grid)
     at_mm = _last_crossing(along, radii)
     points = np.array(centre) + at_mm[:, None] * directions

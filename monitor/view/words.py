@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from PyQt5.QtCore import QPointF, QRectF
 from PyQt5.QtGui import QFontMetricsF, QPainter
@@ -32,12 +33,10 @@ class Word:
 
     def box(self) -> QRectF:
         """What it covers, its outline included."""
-        metrics = QFontMetricsF(style.font(self.size_px, self.bold))
-        width = metrics.horizontalAdvance(self.text)
+        width, tight = _measured(self.text, self.size_px, self.bold)
         x = self.at.x() - {"left": 0.0, "centre": width / 2, "right": width}[self.align]
         air = _AIR * self.size_px
-        box = metrics.tightBoundingRect(self.text).translated(x, self.at.y())
-        return box.adjusted(-air, -air, air, air)
+        return tight.translated(x, self.at.y()).adjusted(-air, -air, air, air)
 
     def inside(self, pane: QRectF) -> Word:
         """The same word, moved as little as brings it into ``pane``."""
@@ -57,6 +56,13 @@ class Word:
             self.align,
             self.alpha,
         )
+
+
+@lru_cache(maxsize=512)
+def _measured(text: str, size_px: float, bold: bool) -> tuple[float, QRectF]:
+    """Its width, and what its letters cover around the origin: asked for many places of one word."""
+    metrics = QFontMetricsF(style.font(size_px, bold))
+    return metrics.horizontalAdvance(text), metrics.tightBoundingRect(text)
 
 
 class Places:

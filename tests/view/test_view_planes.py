@@ -15,6 +15,7 @@ from view_pixels import like, pixels
 
 from monitor.snapshot import NeedleLine, Snapshot
 from monitor.view import style
+from monitor.view.png import picture
 
 Make = Callable[..., Any]
 
@@ -194,6 +195,7 @@ def words_drawn(pane: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, A
     monkeypatch.setattr(style, "draw_cased", seen)
     pane._key = None
     pane.show_model(pane.model)
+    picture(pane)
     return found
 
 
