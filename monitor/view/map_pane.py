@@ -24,6 +24,7 @@ from monitor.view.qt import Qt
 from monitor.view.scene import Scene
 from monitor.view.surface_map import SurfaceMap, on_map, surface_map
 from monitor.view.translations import text
+from monitor.view.turns import Turns
 from monitor.view.viewmodel import ScreenModel
 from monitor.view.words import Word
 
@@ -36,12 +37,14 @@ _TITLE_DU, _LEGEND_DU = 46, 46
 class MapPane(QWidget):
     """Made anew only when lesion, ice or place has changed."""
 
-    def __init__(self, scene: Scene, parent: QWidget) -> None:
+    def __init__(self, scene: Scene, parent: QWidget, turns: Turns) -> None:
         super().__init__(parent)
+        self._turns = turns
         self.scene, self.scale = scene, 1.0
         self.model: ScreenModel | None = None
         self.map: SurfaceMap | None = None
         self._of: Any = None
+        self._unsure = self._pending = False
         self._key: Any = None
         self._image = QImage()
         self.setAttribute(Qt.WA_OpaquePaintEvent)
@@ -53,9 +56,23 @@ class MapPane(QWidget):
         if s is not None and shown.ice and self.scene.lesion is not None and s.analysis_grid:
             of = (s.lesion_sdf, s.ice_inner_sdf if shown.band else s.ice_sdf, s.analysis_grid)
         if of != self._of:
-            self._of = of
-            self.map = self._made(shown.band)
-        key = (of, self.size(), self.scale, model.language, model.frame, model.looking,
+            # In a turn of its own, as it takes as long as a plane; until then there is no map.
+            self._of, self.map, self._unsure = of, None, shown.band
+            self._pending = of is not None
+            self._turns.add(self._make)
+        self._refresh(model)
+
+    def _make(self) -> None:
+        """The map of what is shown now, once. A fault in it is told as any slot's is."""
+        if not self._pending or self.model is None:
+            return
+        self._pending = False
+        self.map = self._made(self._unsure)
+        self._refresh(self.model)
+
+    def _refresh(self, model: ScreenModel) -> None:
+        s, shown, of = self.scene.snapshot, model.layers, self._of
+        key = (self.map is None, of, self.size(), self.scale, model.language, model.frame, model.looking,
                shown.band, self.scene.worst(), s.margin_goal_mm if s else None)  # fmt: skip
         if key != self._key:
             self._key = key
@@ -111,6 +128,7 @@ class MapPane(QWidget):
         return QImage(data, w, h, w, QImage.Format_Grayscale8).copy()
 
     def paintEvent(self, event: Any) -> None:
+        self._make()  # nothing of an older snapshot is ever painted
         painter = QPainter(self)
         painter.setRenderHints(QPainter.Antialiasing | QPainter.TextAntialiasing)
         painter.fillRect(self.rect(), style.colour("pane"))
@@ -120,7 +138,7 @@ class MapPane(QWidget):
 
     def _paint(self, painter: QPainter, model: ScreenModel) -> None:
         k, language = self.scale, model.language
-        title = "map.none" if self.map is None else "map.least" if model.layers.band else "map"
+        title = "map.none" if self._of is None else "map.least" if model.layers.band else "map"
         box = QRectF(10 * k, 0, self.width() - 20 * k, _TITLE_DU * k)
         if model.layers.image:
             style.draw_text(painter, box, text(language, title), SMALL_DU * k, "text")

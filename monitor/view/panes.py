@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from PyQt5.QtCore import QPointF, QRectF, QTimer, pyqtSignal
+from PyQt5.QtCore import QPointF, QRectF, pyqtSignal
 from PyQt5.QtGui import QPainter, QPainterPath, QPixmap
 from PyQt5.QtWidgets import QWidget
 
@@ -41,6 +41,7 @@ from monitor.view.planes import Frame, Plane
 from monitor.view.qt import Qt
 from monitor.view.scene import Scene
 from monitor.view.translations import body_name, text
+from monitor.view.turns import Turns
 from monitor.view.viewmodel import ScreenModel
 from monitor.view.words import Places, Word
 
@@ -61,9 +62,12 @@ class PlanePane(QWidget):
     wheeled = pyqtSignal(int)
     pointed = pyqtSignal(float, float)
 
-    def __init__(self, plane: Plane, scene: Scene, main: bool, parent: QWidget) -> None:
+    def __init__(
+        self, plane: Plane, scene: Scene, main: bool, parent: QWidget, turns: Turns
+    ) -> None:
         super().__init__(parent)
         self.plane, self.scene, self.main = plane, scene, main
+        self._turns = turns
         self.scale = 1.0
         self.model: ScreenModel | None = None
         self.slab_mm: float | None = None
@@ -99,7 +103,7 @@ class PlanePane(QWidget):
             if self.main:
                 self._draw_due()
             else:  # in a turn of its own, so that keys and clocks are served between the planes
-                QTimer.singleShot(0, self._draw_late)
+                self._turns.add(self._draw_late)
         cross = (float(v) for v in frame.to_px(np.array(cursor)))
         moved, self._cross = self._cross, (next(cross), next(cross))
         if self._predict(model, frame, cursor) or (changed and self.main) or moved != self._cross:

@@ -21,8 +21,8 @@ from monitor.view.planes import Point
 
 Float32 = npt.NDArray[np.float32]
 Array = npt.NDArray[np.floating]
-ROWS, COLUMNS = 48, 96
-_STEP_MM = 0.75
+ROWS, COLUMNS = 40, 80
+_STEP_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def surface_map(lesion_sdf: Array, ice_sdf: Array, grid: Grid, centre: Point) ->
     """Rays a few degrees apart, marched outwards through the lesion."""
     directions, inside = _directions()
     box, origin = _cropped(lesion_sdf, grid)
-    reach_mm = float(np.linalg.norm(np.array(box.shape[::-1]) * grid.spacing_mm))
+    corners = origin + np.array([[0, 0, 0], box.shape[::-1]]) * np.array(grid.spacing_mm)
+    reach_mm = float(np.linalg.norm(np.abs(corners - np.array(centre)).max(0)))
     radii = np.arange(0.0, reach_mm, _STEP_MM).astype(np.float32)
     along = _sampled(box, (np.array(centre) - origin) / grid.spacing_mm, directions, radii, grid)
     at_mm = _last_crossing(along, radii)
@@ -85,9 +86,13 @@ def _directions() -> tuple[Array, npt.NDArray[np.bool_]]:
 
 def _cropped(sdf: Array, grid: Grid) -> tuple[Float32, npt.NDArray[np.float64]]:
     """The part of the field that holds the lesion, and where its first voxel lies."""
-    inside = np.argwhere(np.asarray(sdf) <= 0)
-    low = np.maximum(inside.min(0) - 2, 0) if len(inside) else np.zeros(3, int)
-    high = np.minimum(inside.max(0) + 3, sdf.shape) if len(inside) else np.array([2, 2, 2])
+    inside = np.asarray(sdf) <= 0
+    low, high = np.zeros(3, int), np.array([2, 2, 2])
+    if inside.any():
+        others = ((1, 2), (0, 2), (0, 1))
+        spans = [np.flatnonzero(inside.any(axis=axes)) for axes in others]
+        low = np.maximum([s[0] - 2 for s in spans], 0)
+        high = np.minimum([s[-1] + 3 for s in spans], sdf.shape)
     part = np.asarray(sdf[low[0] : high[0], low[1] : high[1], low[2] : high[2]], np.float32)
     return part, np.array(grid.origin_lps_mm) + low[::-1] * np.array(grid.spacing_mm)
 

@@ -34,6 +34,7 @@ from monitor.view.scene import Scene
 from monitor.view.strip import Strip
 from monitor.view.strip_model import strip_model
 from monitor.view.translations import next_language, text
+from monitor.view.turns import Turns
 from monitor.view.viewmodel import Inputs, ScreenModel, screen_model
 from monitor.view.views import Views
 
@@ -83,9 +84,10 @@ class RoomWindow(QWidget):
         self._timer.timeout.connect(self.refresh)
 
     def _make_parts(self) -> None:
+        turns = Turns(self)
         self.header, self.readouts = Header(self), Readouts(self)
         self.alarm_row, self.footer = AlarmRow(self), Footer(self)
-        self.panes = {p.name: PlanePane(p, self.scene, p is AXIAL, self) for p in PLANES}
+        self.panes = {p.name: PlanePane(p, self.scene, p is AXIAL, self, turns) for p in PLANES}
         for pane in self.panes.values():
             plane = pane.plane
             pane.wheeled.connect(lambda steps, plane=plane: self.scroll_plane(steps, plane))
@@ -93,7 +95,7 @@ class RoomWindow(QWidget):
         self.strip = Strip(self)
         self.strip.asked.connect(self.look_at)
         self.strip.returned.connect(self.look_now)
-        self.map, self.help = MapPane(self.scene, self), Help(self)
+        self.map, self.help = MapPane(self.scene, self, turns), Help(self)
         self._parts: dict[str, Any] = {
             "map": self.map,
             "strip": self.strip,

@@ -79,7 +79,13 @@ class Places:
         is taken from now on. None when there is no place at all."""
         if not words:
             return None
-        chosen = min(words, key=lambda word: self._covered(word.box()))
+        chosen, least = words[0], float("inf")
+        for word in words:
+            covered = self._covered(word.box())
+            if covered < least:
+                chosen, least = word, covered
+            if covered == 0.0:
+                break
         self.take(chosen.box())
         return chosen
 

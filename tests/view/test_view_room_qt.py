@@ -134,21 +134,24 @@ def test_a_slot_that_raises_shows_a_banner_and_the_screen_lives_on(
 
 
 @pytest.mark.qt_no_exception_capture
-def test_so_does_one_that_raises_while_painting(
-    room: Any, normal: Snapshot, qtbot: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+def test_so_does_a_view_that_cannot_be_made(
+    hooked: Any, normal: Snapshot, qtbot: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """The map's own drawing fails: the fault is told, and without the map the screen is whole again."""
+    """The margin map fails: the fault is told, and without the map the screen is whole again."""
     from monitor.view import map_pane
 
     def broken(*_: Any) -> Any:
         raise ValueError("no such surface")
 
     monkeypatch.setattr(map_pane, "surface_map", broken)
-    w = room.window
+    w = hooked.window
     w.show_views(Views.next_third)
+    qtbot.waitUntil(lambda: w._slot_error is not None)
+    w.refresh()
     assert w.model.state is State.VIEW_ERROR
     assert "ValueError" in w.model.alarm.sentence
     w.show_views(Views.next_third)
+    qtbot.keyClick(w, Qt.Key_A)
     w.show_snapshot(replace(normal, seq=9))
     assert w.model.state is State.NORMAL
 

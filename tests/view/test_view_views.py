@@ -199,10 +199,12 @@ def test_the_map_takes_the_sagittal_place_and_needs_a_measurement(
     assert s.window.map.isVisible()
     assert s.window.map.geometry() == place
     assert not s.window.panes["sagittal"].isVisible()
+    pixels(s.window.map)  # made when there is time, or painted
     assert s.window.map.map is not None
     sure = np.nanmin(s.window.map.map.margin_mm)
     states = samples.states(normal)
     s.window.show_snapshot(states["degraded"])
+    pixels(s.window.map)
     assert np.nanmin(s.window.map.map.margin_mm) < sure - 1.5, (
         "of the inner bound: the least margin"
     )
