@@ -44,3 +44,7 @@ def arcmin_of(viewing: Viewing, screen_px: tuple[int, int], font_size_px: float)
     pitch_mm = viewing.diagonal_in * _MM_PER_INCH / math.hypot(*screen_px)
     half = font_size_px * pitch_mm * CAPITAL_SHARE / (2.0 * viewing.distance_m * _MM_PER_M)
     return 60.0 * math.degrees(2.0 * math.atan(half))
+
+
+# What the full screen is laid out for.
+ROOM = Viewing()

@@ -106,7 +106,8 @@ class PlanePane(QWidget):
                 self._turns.add(self._draw_late)
         cross = (float(v) for v in frame.to_px(np.array(cursor)))
         moved, self._cross = self._cross, (next(cross), next(cross))
-        if self._predict(model, frame, cursor) or (changed and self.main) or moved != self._cross:
+        predicted = self._predict(model, frame, cursor)
+        if self._due is None and (predicted or changed or moved != self._cross):
             self.update()
 
     def _draw_due(self) -> None:
