@@ -7,15 +7,14 @@ Invariant: what is found is never farther than the foot that the search began wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from scipy import ndimage
 
+from monitor.compiled import compiled
 from monitor.model import Float32Array
 
 Int32Array = npt.NDArray[np.int32]
@@ -24,17 +23,6 @@ Int32Array = npt.NDArray[np.int32]
 _BLOCK = 2
 # Planes that are searched side by side: whatever the machine, so that results are the same on all.
 _SLABS = 2
-# No reference counts (``_nrt``): they are atomic, and two workers would pass them to and fro.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _compiled(function: _Function) -> _Function:
-    """Kept on disk, unless neither the program's folder nor the home can be written."""
-    try:
-        return cast(_Function, njit(cache=True, **_OPTIONS)(function))
-    except RuntimeError:
-        return cast(_Function, njit(**_OPTIONS)(function))
 
 
 def nearest_feet(
@@ -73,7 +61,7 @@ def _begun(homes: Int32Array, shape: tuple[int, ...], spacing_zyx: Float32Array)
     return np.ascontiguousarray(foot[tuple(slice(n) for n in shape)])
 
 
-@_compiled
+@compiled
 def _forth(found: Any, number: Any, homes: Any, feet_mm: Any, spacing_zyx: Any, first: int) -> None:
     """Through a slab, whose first plane is ``first`` of all, with rising indices: ``found`` says
     where to begin, or one of the neighbours before does."""
@@ -93,7 +81,7 @@ def _forth(found: Any, number: Any, homes: Any, feet_mm: Any, spacing_zyx: Any, 
                 found[k, j, i] = _downhill(number, homes, feet_mm, z, y, x, foot)
 
 
-@_compiled
+@compiled
 def _back(
     found: Any,
     distance_mm: Any,
@@ -125,7 +113,7 @@ def _back(
                 distance_mm[k, j, i] = np.sqrt(_squared(feet_mm, z, y, x, foot))
 
 
-@_compiled
+@compiled
 def _downhill(
     number: Any, homes: Any, feet_mm: Any, z: float, y: float, x: float, foot: int
 ) -> int:
@@ -147,14 +135,14 @@ def _downhill(
             return foot
 
 
-@_compiled
+@compiled
 def _nearer(feet_mm: Any, z: float, y: float, x: float, one: int, other: int) -> int:
     if _squared(feet_mm, z, y, x, other) < _squared(feet_mm, z, y, x, one):
         return other
     return one
 
 
-@_compiled
+@compiled
 def _squared(feet_mm: Any, z: float, y: float, x: float, foot: int) -> float:
     dz, dy, dx = z - feet_mm[foot, 0], y - feet_mm[foot, 1], x - feet_mm[foot, 2]
     return dz * dz + dy * dy + dx * dx

@@ -22,7 +22,7 @@ from monitor.geometry import Grid
 from monitor.imaging.distance import signed_distance_mm
 from monitor.model import Float32Array, FloatArray, PhaseKind
 from monitor.prediction.anchor import source_index
-from monitor.prediction.sampling import by_voxel, weights
+from monitor.prediction.sampling import sampled, sampled_at
 
 # Members' ice reaches this far beyond the nominal one's at most; what lies farther has been through nothing.
 _REACH_MM = 8.0
@@ -116,11 +116,11 @@ def _moved(since: History, nominal: Float32Array, measured_mm: Float32Array, gri
     if not np.isfinite(model_mm).all():
         return since
     near = np.minimum(measured_mm, model_mm) < _REACH_MM
-    at = weights(source_index(model_mm, measured_mm, grid)[:, near].T, grid)
+    index = source_index(model_mm, measured_mm, grid)[:, near].T
 
     def there(field: Any) -> Any:
         out = field.astype(np.float32)
-        out[:, near] = (at @ by_voxel(field)).T
+        out[:, near] = sampled(field, index).T
         return out
 
     return mapped(since, there)
@@ -129,9 +129,9 @@ def _moved(since: History, nominal: Float32Array, measured_mm: Float32Array, gri
 # ------------------------------------------------------------------ at points, and summed up
 
 
-def at_points(history: History, at: Any) -> History:
-    """(n, member) of a history (member, z, y, x), with the ``sampling.weights`` of n points."""
-    return mapped(history, lambda field: at @ by_voxel(field))
+def at_points(history: History, points_lps_mm: FloatArray, grid: Grid) -> History:
+    """(n, member) of a history (member, z, y, x), at n points."""
+    return mapped(history, lambda field: sampled_at(field, points_lps_mm, grid))
 
 
 def summary(points: History, solidus_degc: float) -> FloatArray:

@@ -25,7 +25,7 @@ from monitor.model import Float32Array, PhaseKind, Reason, Status
 from monitor.prediction import dose
 from monitor.prediction.drift import Drift, asked_at, moved
 from monitor.prediction.estimate import Estimate
-from monitor.prediction.sampling import by_voxel, weights_at
+from monitor.prediction.sampling import sampled_at
 from monitor.prediction.stopping import duty_at
 from monitor.prediction.unexplained import spread
 
@@ -161,7 +161,7 @@ def begin_forecast(
         kind,
         past=dose.mapped(before, lambda field: field[0]),
         volumes_past=tuple(
-            dose.at_points(members, weights_at(points, grid)) for _, points in target.volumes_lps_mm
+            dose.at_points(members, points, grid) for _, points in target.volumes_lps_mm
         ),
         drift=estimate.drifts.get(kind),
     )
@@ -212,23 +212,22 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
         return moved(field, job.drift, elapsed_s, job.grid, cold)
 
     target = drifted(job.target, job.drift, elapsed_s, job.grid)
-    frozen, cooled = by_voxel(fraction), by_voxel(degc[members])
     through = dose.mapped(since, lambda field: field[members])
     solidus_degc = job.problem.tissues[0].solidus_degc
     probability = (fraction >= 0.5).mean(0, dtype=np.float32)
     return Output(
-        **vars(at_target(frozen, cooled, target, job.grid)),
+        **vars(at_target(fraction, degc[members], target, job.grid)),
         nominal_degc=there(degc[0]),
         probability=there(probability),
         band_degc=there(_band_degc(degc[members], cold)).astype(np.float16),
         dose=dose.joined(job.past, dose.mapped(since, lambda field: there(field[0]))),
         most_limit=tuple(
-            (weights_at(points, job.grid) @ frozen).max(axis=0, initial=0.0)
+            sampled_at(fraction, points, job.grid).max(axis=0, initial=0.0)
             for points in target.limits_lps_mm
         ),
         volumes=tuple(
             dose.summary(
-                dose.joined(past, dose.at_points(through, weights_at(points, job.grid))),
+                dose.joined(past, dose.at_points(through, points, job.grid)),
                 solidus_degc,
             )
             for (_, points), past in zip(target.volumes_lps_mm, job.volumes_past, strict=True)
@@ -241,14 +240,18 @@ def drifted(target: Target, drift: Drift | None, elapsed_s: float, grid: Grid) -
     return target.mapped(lambda points: asked_at(points, drift, elapsed_s, grid))
 
 
-def at_target(frozen: Float32Array, degc: Float32Array, target: Target, grid: Grid) -> Reached:
-    """What members (voxel, member) have at the target."""
-    structures = [weights_at(points, grid) for _, points in target.structures_lps_mm]
+def at_target(fraction: Float32Array, degc: Float32Array, target: Target, grid: Grid) -> Reached:
+    """What members (member, z, y, x) have at the target."""
+    structures = [points for _, points in target.structures_lps_mm]
     return Reached(
-        least_lesion=(weights_at(target.lesion_lps_mm, grid) @ frozen).min(axis=0),
-        least_margin=(weights_at(target.margin_lps_mm, grid) @ frozen).min(axis=0),
-        most_structure=tuple((s @ frozen).max(axis=0, initial=0.0) for s in structures),
-        coldest_degc=tuple((s @ degc).min(axis=0, initial=np.inf) for s in structures),
+        least_lesion=sampled_at(fraction, target.lesion_lps_mm, grid).min(axis=0),
+        least_margin=sampled_at(fraction, target.margin_lps_mm, grid).min(axis=0),
+        most_structure=tuple(
+            sampled_at(fraction, points, grid).max(axis=0, initial=0.0) for points in structures
+        ),
+        coldest_degc=tuple(
+            sampled_at(degc, points, grid).min(axis=0, initial=np.inf) for points in structures
+        ),
     )
 
 

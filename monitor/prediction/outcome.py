@@ -20,7 +20,7 @@ from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import signed_distance_mm
 from monitor.model import Float32Array
 from monitor.prediction.forecast import Reached, Target, crossings_s, evenly, middle
-from monitor.prediction.sampling import by_voxel, weights_at
+from monitor.prediction.sampling import sampled_at
 
 # A volume's covered share to a thousandth; a surface of up to 40 cm², a millimetre from point to point.
 _MOST_POINTS = 4000
@@ -110,7 +110,7 @@ def _distance_mm(sdf_mm: Float32Array, points: FloatArray, grid: Grid) -> FloatA
     finite = np.isfinite(sdf_mm).all(axis=(1, 2, 3))
     distance_mm = np.tile(sdf_mm[:, 0, 0, 0].astype(float), (len(points), 1))
     if finite.any():
-        distance_mm[:, finite] = weights_at(points, grid) @ by_voxel(sdf_mm[finite])
+        distance_mm[:, finite] = sampled_at(sdf_mm[finite], points, grid)
     beyond = _beyond(points, grid)
     for m in np.flatnonzero(finite) if beyond.any() else ():
         near = np.abs(sdf_mm[m]) <= 0.5 * max(grid.spacing_mm)

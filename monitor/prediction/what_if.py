@@ -46,7 +46,6 @@ from monitor.prediction.outcome import (
     results,
     surfaces,
 )
-from monitor.prediction.sampling import by_voxel
 from monitor.prediction.stopping import halted
 from monitor.prediction.unexplained import shares, spread
 
@@ -285,7 +284,7 @@ def _carried_on(job: WhatIfJob, course: Course, engine: Engine) -> Course:
     fraction = spread(fraction, degc.mean(axis=0), time_s - scan_s, grid, job.share)
     # The drift is the freeze's: it goes no farther once that has ended.
     surface = drifted(job.surface, job.base.drift, min(time_s, course.stops_s) - scan_s, grid)
-    moments = (*course.moments, at_target(by_voxel(fraction), by_voxel(degc), surface, grid))
+    moments = (*course.moments, at_target(fraction, degc, surface, grid))
     most = course.most
     if time_s <= course.until_s:
         most = fraction if most is None else np.maximum(most, fraction)
