@@ -82,8 +82,8 @@ class Snapshot:
     now. ``received``: every volume so far. ``ice_review``: of the scan measured last, "measured", "accepted",
     "rejected" or "corrected". ``refused``: why the operator's last act was not done, "act: reason".
     ``undo``: the act that would be undone, and of which needle or volume.
-    ``history`` holds the scans so far, the latest last, ``course`` what the forecast comes to, ``phases`` what
-    was and what the protocol plans.
+    ``history`` holds the scans so far, the latest last, ``course`` what the forecast comes to,
+    ``phases`` what was and what the protocol plans.
     """
 
     seq: int
