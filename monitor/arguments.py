@@ -6,6 +6,7 @@ Invariant: nothing here does anything but say which function a command line mean
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,21 @@ def _add_live(commands: Any) -> None:
         "--screenshots",
         action="store_true",
         help="render the screen to a PNG per scan in DIR/screens",
+    )
+    p.add_argument(
+        "--diagonal",
+        type=_bounded(1.0, 200.0),
+        default=55.0,
+        metavar="INCHES",
+        help="of the monitor in the room; default %(default)s",
+    )
+    p.add_argument(
+        "--distance",
+        type=_bounded(0.3, 20.0),
+        default=3.0,
+        metavar="METRES",
+        help="from which it is read: where the full screen would be too small a simple one is shown; "
+        "default %(default)s",
     )
     _add_engine(p)
     p.add_argument(
@@ -299,3 +315,13 @@ def _positive(text: str) -> float:
     if not 0 < value <= 1000:
         raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, at most 1000")
     return value
+
+
+def _bounded(low: float, high: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text}: expected {low:g} to {high:g}")
+        return value
+
+    return number

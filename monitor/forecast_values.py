@@ -109,6 +109,27 @@ class Forecast:
     next_scan: NextScan | None = None
 
 
+# --------------------------------------------------------------------------- over time
+
+
+@dataclass(frozen=True)
+class CourseAt:
+    """The low and the high end at one time, of the band of a forecast (``course.py``)."""
+
+    at_utc_s: float
+    ice_volume_ml: tuple[float, float]
+    lesion_covered: tuple[float, float]
+    margin_covered: tuple[float, float]
+    min_margin_mm: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a forecast comes to, at times that ascend."""
+
+    points: tuple[CourseAt, ...]
+
+
 # --------------------------------------------------------------------------- what if
 
 Range = tuple[float, float]

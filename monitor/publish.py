@@ -11,16 +11,29 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from monitor.ahead import next_scan_known
+from monitor.config import ProtocolConfig
+from monitor.course import course
 from monitor.decision import protocol
 from monitor.duties import duty_now
+from monitor.forecast_values import Course
 from monitor.geometry import Grid
-from monitor.model import Alarm, Assessment, CtVolume
+from monitor.imaging.distance import volume_ml
+from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, PhaseKind
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
-from monitor.snapshot import ArrayRef, NeedleLine, ReceivedVolume, Snapshot
+from monitor.snapshot import (
+    ArrayRef,
+    NeedleLine,
+    PastScan,
+    PhaseBand,
+    ReceivedVolume,
+    Snapshot,
+)
 from monitor.state import State
 
 Point = tuple[float, float, float]
+# A procedure has a dozen; a screen is sent all of them four times a second.
+_MOST_SCANS = 60
 
 
 @dataclass(frozen=True)
@@ -30,10 +43,14 @@ class Shared:
     volume: ArrayRef | None = None
     volumes: Mapping[str, ArrayRef] = field(default_factory=dict)
     ice_sdf: ArrayRef | None = None
+    ice_inner_sdf: ArrayRef | None = None
+    ice_outer_sdf: ArrayRef | None = None
     lesion_sdf: ArrayRef | None = None
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
     forecast_temperature: ArrayRef | None = None
     forecast_band: ArrayRef | None = None
+    history: tuple[PastScan, ...] = ()
+    course: Course | None = None
 
 
 class Publisher:
@@ -66,8 +83,7 @@ class Publisher:
         shown = state.volume and self._volumes.get(state.volume.volume_id)
         shared = _with(shared, volume=shown, volumes=self._volumes)
         if old is None or old.ice is not state.ice:
-            sdf = state.ice.sdf_mm if state.ice else None
-            shared = _with(shared, ice_sdf=None if sdf is None else keep("ice", sdf))
+            shared = _with(shared, **self._ice(state.ice))
         if old is None or old.forecast is not state.forecast:
             f = state.forecast
             band = None
@@ -77,9 +93,84 @@ class Publisher:
                 shared,
                 forecast_temperature=None if f is None else keep("forecast", f.temperature_degc),
                 forecast_band=None if band is None else keep("forecast_band", band),
+                course=None if f is None or procedure.draft else course(f, procedure.plan),
             )
+        if old is None or old.assessment is not state.assessment:
+            shared = _with(shared, history=with_scan(shared.history, state, shared, procedure))
         self._state, self._plan, self._shared = state, procedure, shared
         return shared
+
+    def _ice(self, ice: IceSegmentation | None) -> dict[str, ArrayRef | None]:
+        """The measured surface and its bounds, whichever there are; of every scan, for looking back."""
+        fields = {
+            "ice_sdf": ice.sdf_mm if ice else None,
+            "ice_inner_sdf": ice.inner_sdf_mm if ice else None,
+            "ice_outer_sdf": ice.outer_sdf_mm if ice else None,
+        }
+        # Half precision is 0.03 mm wrong at most, 32 mm from the edge, and half the disk.
+        return {
+            name: None
+            if sdf is None or ice is None
+            else self._store.keep_field(f"{name}_{ice.volume_id}", sdf.astype(np.float16))
+            for name, sdf in fields.items()
+        }
+
+
+def with_scan(
+    before: tuple[PastScan, ...], state: State, shared: Shared, procedure: Procedure
+) -> tuple[PastScan, ...]:
+    """The scans so far with the latest; a revision takes the place of what it revises. None of a draft, whose
+    volumes may be of several patients."""
+    a, volume, ice = state.assessment, state.volume, state.ice
+    if procedure.draft:
+        return ()
+    if a is None or volume is None or a.volume_id != volume.volume_id:
+        return before
+    shift = _shift(state)
+    bounds = None
+    if ice is not None and ice.inner_sdf_mm is not None and ice.outer_sdf_mm is not None:
+        low, high = (volume_ml(sdf, ice.grid) for sdf in (ice.inner_sdf_mm, ice.outer_sdf_mm))
+        bounds = (low, high)
+    scan = PastScan(
+        assessment=replace(_assessment(a, shift) or a, time_to_margin_s=None),
+        volume=shared.volume,
+        volume_geometry=volume.geometry,
+        analysis_grid=_grid(procedure.analysis_grid, shift),
+        ice_sdf=shared.ice_sdf,
+        ice_inner_sdf=shared.ice_inner_sdf,
+        ice_outer_sdf=shared.ice_outer_sdf,
+        ice_edge_error_mm=_finite(ice.edge_error_mm if ice else 0.0),
+        volume_ml=bounds,
+    )
+    scans = (*(p for p in before if _scan_of(p.assessment) != _scan_of(a)), scan)
+    return scans[:1] + scans[1:][-_MOST_SCANS:]  # the first may be the baseline
+
+
+def _scan_of(a: Assessment) -> str:
+    """The scan that a volume shows: "v003r2" is a revision of "v003"."""
+    return (a.volume_id or "").partition("r")[0]
+
+
+def phase_bands(progress: protocol.Progress, rules: ProtocolConfig) -> tuple[PhaseBand, ...]:
+    """The phases as they happened, then as the protocol has them follow."""
+    bands: list[PhaseBand] = []
+    starts, cycle = progress.started_utc_s, 0
+    for i, config in enumerate(rules.phases if starts else ()):
+        cycle += config.kind is PhaseKind.FREEZE
+        if progress.ended_utc_s is not None and i >= len(starts):
+            break
+        start = starts[i] if i < len(starts) else bands[-1].end_utc_s
+        end = start + config.duration_s
+        if i + 1 < len(starts):
+            end = starts[i + 1]
+        elif i + 1 == len(starts) and progress.ended_utc_s is not None:
+            end = progress.ended_utc_s
+        bands.append(PhaseBand(config.kind, cycle, start, end))
+    return tuple(bands)
+
+
+def _shift(state: State) -> Point:
+    return state.registration.shift_lps_mm if state.registration else (0.0, 0.0, 0.0)
 
 
 def _with(shared: Shared, **fields: object) -> Shared:
@@ -100,7 +191,7 @@ def snapshot(
     config, planned = procedure.config, procedure.planned
     forecast = state.forecast
     baseline = state.baseline_volume
-    shift = state.registration.shift_lps_mm if state.registration else (0.0, 0.0, 0.0)
+    shift = _shift(state)
     return Snapshot(
         seq=seq,
         now_utc_s=now_utc_s,
@@ -122,6 +213,8 @@ def snapshot(
         volume_geometry=state.volume.geometry if state.volume else None,
         analysis_grid=None if planned is None else _grid(planned.analysis_grid, shift),
         ice_sdf=shared.ice_sdf,
+        ice_inner_sdf=shared.ice_inner_sdf,
+        ice_outer_sdf=shared.ice_outer_sdf,
         ice_edge_error_mm=_finite(state.ice.edge_error_mm if state.ice else 0.0),
         lesion_sdf=shared.lesion_sdf,
         structure_sdfs=shared.structure_sdfs,
@@ -142,6 +235,9 @@ def snapshot(
         undo=state.done[-1].act if state.done else None,
         undo_of=state.done[-1].of if state.done else "",
         relearning=0 if state.relearning is None else len(state.relearning.left),
+        history=shared.history,
+        course=shared.course,
+        phases=phase_bands(state.progress, config.protocol),
     )
 
 

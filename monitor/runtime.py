@@ -40,6 +40,7 @@ from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
 from monitor.state import OperatorAct
+from monitor.view.legibility import ROOM, Viewing
 from monitor.view.process import ViewOptions
 from monitor.workstation import Workstation, load_workstation
 
@@ -64,6 +65,7 @@ class LiveOptions:
     clock_speed: float = 1.0
     clock_epoch_utc_s: float | None = None
     workstation: Path | None = None
+    viewing: Viewing = ROOM
 
 
 def _make(record: Path) -> None:
@@ -196,6 +198,7 @@ class Live:
             clock_speed=self.clock.speed,
             window=self.options.screen,
             png_dir=screens,
+            viewing=self.options.viewing,
         )
         self._screen = Screen(options, self.act)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitor.forecast_values import NextScan, WhatIfAnswer
+from monitor.forecast_values import Course, NextScan, WhatIfAnswer
 from monitor.geometry import Grid, SliceGeometry
-from monitor.model import Alarm, Assessment, Phase
+from monitor.model import Alarm, Assessment, Phase, PhaseKind
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,39 @@ class ReceivedVolume:
 
 
 @dataclass(frozen=True)
+class PastScan:
+    """A scan that was measured, as it was assessed then. ``analysis_grid`` and the point of its worst margin
+    lie where the target lay in that scan; ``volume_ml`` is of its inner and its outer bound."""
+
+    assessment: Assessment
+    volume: ArrayRef | None
+    volume_geometry: SliceGeometry
+    analysis_grid: Grid
+    ice_sdf: ArrayRef | None = None
+    ice_inner_sdf: ArrayRef | None = None
+    ice_outer_sdf: ArrayRef | None = None
+    ice_edge_error_mm: float = 0.0
+    volume_ml: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class PhaseBand:
+    """A phase from start to end, as it happened or, from now on, as the protocol has it."""
+
+    kind: PhaseKind
+    cycle: int
+    start_utc_s: float
+    end_utc_s: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that a screen needs, immutable, numbered by ``seq``. The view computes nothing from it
     but contours and positions on the screen.
 
     ``blocked`` (wrong patient or frame of reference) blanks everything. ``volume`` is the latest
-    scan's pixels with ``volume_geometry``; ``ice_sdf`` and ``lesion_sdf`` live on ``analysis_grid``,
+    scan's pixels with ``volume_geometry``; ``ice_sdf``, its bounds (zero on surfaces between which the
+    true one lies) and ``lesion_sdf`` live on ``analysis_grid``,
     ``structure_sdfs`` each on its own of ``structure_grids`` (none: on
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
@@ -59,6 +86,8 @@ class Snapshot:
     the scan measured last, "measured", "accepted", "rejected" or "corrected". ``refused``: why the operator's
     last act was not done, "act: reason". ``undo``: the act that would be undone, and of which needle or
     volume. ``relearning``: how many scans are being learned from anew.
+    ``history`` holds the scans so far, the latest last, ``course`` what the forecast comes to,
+    ``phases`` what was and what the protocol plans.
     """
 
     seq: int
@@ -78,6 +107,8 @@ class Snapshot:
     volume_geometry: SliceGeometry | None = None
     analysis_grid: Grid | None = None
     ice_sdf: ArrayRef | None = None
+    ice_inner_sdf: ArrayRef | None = None
+    ice_outer_sdf: ArrayRef | None = None
     ice_edge_error_mm: float = 0.0
     lesion_sdf: ArrayRef | None = None
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
@@ -98,3 +129,11 @@ class Snapshot:
     undo: str | None = None
     undo_of: str = ""
     relearning: int = 0
+    history: tuple[PastScan, ...] = ()
+    course: Course | None = None
+    phases: tuple[PhaseBand, ...] = ()
+
+    @property
+    def baseline(self) -> PastScan | None:
+        """The scan without ice with which all others are compared."""
+        return next((p for p in self.history if p.assessment.volume_id == self.baseline_id), None)

@@ -199,6 +199,17 @@ def test_a_rejection_outlives_an_edit_of_the_case(plan: Procedure, measured: Sta
     assert state.assessment.reasons[-1].code == "ice_rejected"
 
 
+def test_after_the_protocol_nothing_is_foreseen_from_what_was_rejected(
+    plan: Procedure, measured: State
+) -> None:
+    state, _ = step(measured, OperatorAct("phase_next", 500.0), plan, ENGINE)
+    state, _ = step(state, OperatorAct("phase_next", 600.0), plan, ENGINE)
+    assert state.forecast is not None
+    state, _ = act(state, plan, "reject_ice", 610.0, volume_id="v002")
+    assert not state.work_pending
+    assert state.forecast is None
+
+
 def test_the_next_scan_is_measured_as_ever_and_ends_the_review(
     plan: Procedure, measured: State
 ) -> None:

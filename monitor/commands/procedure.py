@@ -18,6 +18,7 @@ from typing import Any
 from monitor import console
 from monitor.commands import NOTICE
 from monitor.demo import DemoOptions, run_demo
+from monitor.view.legibility import Viewing
 from monitor.view.process import has_display
 
 
@@ -45,6 +46,7 @@ def live(args: argparse.Namespace) -> int:
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,
             workstation=args.workstation,
+            viewing=Viewing(args.diagonal, args.distance),
         ),
         Teller(),
     )

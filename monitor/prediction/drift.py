@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from monitor.geometry import Grid
 from monitor.model import Float32Array, FloatArray
+from monitor.prediction.sampling import sampled_at
 
 # Half: the rest is the measurement's error and change (tuning scenarios: 0.3 to 0.7 are alike).
 _SHARE = 0.5
@@ -103,9 +104,7 @@ def asked_at(
     if drift is None or not len(points_lps_mm):
         return points_lps_mm
     step = _offset_mm(drift, elapsed_s) * drift.normal_zyx
-    index = np.moveaxis(grid.to_index_zyx(points_lps_mm), -1, 0)
-    zyx = [ndimage.map_coordinates(s, index, order=1, mode="nearest") for s in step]
-    return np.asarray(points_lps_mm + np.stack(zyx[::-1], -1))
+    return np.asarray(points_lps_mm + sampled_at(step, points_lps_mm, grid)[:, ::-1])
 
 
 def _offset_mm(drift: Drift, elapsed_s: float) -> Float32Array:

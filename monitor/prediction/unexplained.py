@@ -21,7 +21,7 @@ _ERROR_MM, _AFTER_S = 0.55, 180.0
 # The members' shares: five steps of a normal distribution, evenly dealt out.
 _STEPS = np.array([-1.4, -0.7, 0.0, 0.7, 1.4])
 # Voxels around an edge: farther than any member is moved.
-_RIM = 2
+_RIM = 1
 
 
 def spread(

@@ -46,11 +46,14 @@ class Stack:
         self.geometry = geometry
         self.aligned = _aligned(hu, geometry)
 
-    def picture(self, plane: Plane, at_mm: float, extent_mm: tuple[float, ...]) -> Picture | None:
-        """The plane at ``at_mm`` within ``extent_mm`` (right low/high, vertical low/high)."""
+    def picture(
+        self, plane: Plane, at_mm: float, extent_mm: tuple[float, ...], slab_mm: float = SLAB_MM
+    ) -> Picture | None:
+        """The plane at ``at_mm`` within ``extent_mm`` (right low/high, vertical low/high), averaged over
+        ``slab_mm``, or over one slice where that is thicker."""
         if self.aligned is not None:
-            return _cut(*self.aligned, self.geometry, plane, at_mm, extent_mm)
-        return _resampled(self.hu, self.geometry, plane, at_mm, extent_mm)
+            return _cut(*self.aligned, self.geometry, plane, at_mm, extent_mm, slab_mm)
+        return _resampled(self.hu, self.geometry, plane, at_mm, extent_mm, slab_mm)
 
 
 def _aligned(hu: Volume, g: SliceGeometry) -> tuple[Any, tuple[FloatArray, ...], int] | None:
@@ -84,9 +87,11 @@ def _cut(
     plane: Plane,
     at_mm: float,
     extent_mm: tuple[float, ...],
+    slab_mm: float,
 ) -> Picture | None:
     """The slab around ``at_mm``, cropped to what the pane shows."""
-    slab = _slab(axes[plane.across], at_mm, _reach(g) if plane.across == slice_lps_axis else None)
+    reach_mm = _reach(g) if plane.across == slice_lps_axis else None
+    slab = _slab(axes[plane.across], at_mm, reach_mm, slab_mm)
     right = _span(axes[plane.right], extent_mm[0], extent_mm[1])
     vertical = _span(axes[plane.vertical], extent_mm[2], extent_mm[3])
     if slab is None or right is None or vertical is None:
@@ -106,9 +111,9 @@ def _cut(
     return _evened(picture, 1, g) if plane.right == slice_lps_axis else picture
 
 
-def _slab(axis: FloatArray, at_mm: float, reach_mm: float | None) -> slice | None:
+def _slab(axis: FloatArray, at_mm: float, reach_mm: float | None, slab_mm: float) -> slice | None:
     """Indices whose average stands for ``at_mm``: all within half a slab, or the nearest one."""
-    near = np.flatnonzero(np.abs(axis - at_mm) <= SLAB_MM / 2 + 1e-6)
+    near = np.flatnonzero(np.abs(axis - at_mm) <= slab_mm / 2 + 1e-6)
     if len(near) > 1:
         return slice(int(near[0]), int(near[-1]) + 1)
     nearest = int(np.abs(axis - at_mm).argmin())
@@ -162,14 +167,20 @@ def _evened(p: Picture, array_axis: int, g: SliceGeometry) -> Picture:
 
 
 def _resampled(
-    hu: Volume, g: SliceGeometry, plane: Plane, at_mm: float, extent_mm: tuple[float, ...]
+    hu: Volume,
+    g: SliceGeometry,
+    plane: Plane,
+    at_mm: float,
+    extent_mm: tuple[float, ...],
+    slab_mm: float,
 ) -> Picture | None:
     """A patient-aligned plane through a tilted stack, by linear interpolation."""
     step = max(min(g.column_spacing_mm, g.row_spacing_mm), 0.5)
     right = np.arange(extent_mm[0], extent_mm[1] + step, step)
     vertical = np.arange(extent_mm[2], extent_mm[3] + step, step)
     total = np.zeros((len(vertical), len(right)), np.float32)
-    depths = (-SLAB_MM / 3, 0.0, SLAB_MM / 3) if g.slice_spacing_mm < SLAB_MM else (0.0,)
+    thick = max(3, 2 * round(slab_mm / 4.0) + 1) if g.slice_spacing_mm < slab_mm else 1
+    depths = slab_mm * ((np.arange(thick) + 0.5) / thick - 0.5)
     for depth in depths:
         points = np.empty((len(vertical), len(right), 3))
         points[..., plane.across] = at_mm + depth
@@ -178,7 +189,7 @@ def _resampled(
         total += _sampled(hu, g, g.to_index_zyx(points))
     if np.isnan(total).all():
         return None
-    slab = SLAB_MM if len(depths) > 1 else g.slice_thickness_mm
+    slab = slab_mm if len(depths) > 1 else g.slice_thickness_mm
     return Picture(total / np.float32(len(depths)), right, vertical, slab)
 
 
@@ -210,6 +221,25 @@ def _seen(g: SliceGeometry, index: FloatArray) -> npt.NDArray[np.bool_]:
     reach = _reach(g) / _GAP_TOLERANCE
     hole = np.minimum(from_lower, gaps[below] - from_lower) > reach / 2 + 1e-6
     return np.asarray(seen & ~((gaps[below] > _reach(g)) & hole), bool)
+
+
+def difference(now: Picture, before: Picture, moved_mm: tuple[float, float]) -> Picture:
+    """What has changed since ``before``, whose tissue has moved by (right, vertical) mm: on the pixels of
+    ``now``, NaN where either did not look."""
+    axes = (
+        (now.vertical_mm - moved_mm[1], before.vertical_mm),
+        (
+            now.right_mm - moved_mm[0],
+            before.right_mm,
+        ),
+    )
+    index = [np.interp(want, have, np.arange(len(have)), -1.0, -1.0) for want, have in axes]
+    rows, columns = (i.astype(np.float32) for i in index)
+    then = ndimage.map_coordinates(
+        before.hu, np.meshgrid(rows, columns, indexing="ij"), output=np.float32, order=1
+    )
+    then[rows < 0], then[:, columns < 0] = np.nan, np.nan
+    return Picture(now.hu - then, now.right_mm, now.vertical_mm, now.slab_mm)
 
 
 def grey(hu: Float32, level_hu: float, width_hu: float) -> npt.NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from PyQt5.QtGui import QKeyEvent
 
 from monitor.view.qt import Qt
 from monitor.view.translations import text
+from monitor.view.views import Views
 
 if TYPE_CHECKING:
     from monitor.view.window import RoomWindow
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ASK_S = 4.0
 BOUNCE_S = 2.0
 HOLD_MS = 1500
+_LOOK = {Qt.Key_Left: -1, Qt.Key_Right: 1}
 _SCROLL = {Qt.Key_PageUp: 1, Qt.Key_Up: 1, Qt.Key_PageDown: -1, Qt.Key_Down: -1}
 
 
@@ -38,8 +40,11 @@ class Keys:
 
     def pressed(self, event: QKeyEvent) -> None:
         key = event.key()
-        if key in _SCROLL:  # scrolling may repeat
+        if key in _SCROLL:  # scrolling and looking may repeat
             self._window.scroll_plane(_SCROLL[key])
+            return
+        if key in _LOOK:
+            self._window.look_on(_LOOK[key])
             return
         if event.isAutoRepeat():
             return
@@ -48,12 +53,19 @@ class Keys:
             Qt.Key_A: self._window.acknowledge,
             Qt.Key_C: self._clear,
             Qt.Key_L: self._window.switch_language,
+            Qt.Key_End: self._window.look_now,
             Qt.Key_Home: self._window.home,
             Qt.Key_Plus: lambda: self._window.zoom(1.25),
             Qt.Key_Equal: lambda: self._window.zoom(1.25),
             Qt.Key_Minus: lambda: self._window.zoom(0.8),
             Qt.Key_Q: self.quit_asked,
             Qt.Key_Escape: self._take_back,
+            Qt.Key_W: lambda: self._window.show_views(Views.other_window),
+            Qt.Key_S: lambda: self._window.show_views(Views.other_subtraction),
+            Qt.Key_T: lambda: self._window.show_views(Views.next_slab),
+            Qt.Key_V: lambda: self._window.show_views(Views.next_third),
+            Qt.Key_H: self._window.switch_help,
+            Qt.Key_M: self._window.switch_simple,
             Qt.Key_F11: self._window.toggle_full_screen,
         }
         if key in actions:

@@ -14,8 +14,8 @@ from PyQt5.QtGui import QImage, QPainterPath
 
 from monitor.geometry import Grid
 from monitor.view import contours
-from monitor.view.images import Picture, Stack, grey
-from monitor.view.planes import Frame
+from monitor.view.images import Picture, Stack, difference, grey
+from monitor.view.planes import Frame, Point
 from monitor.view.scene import Array
 from monitor.view.style import path_of
 
@@ -98,17 +98,29 @@ def predicted_bands(
     return [path_of([frame.in_plane_px(*r.T) for r in some], closed=True) for some in rings]
 
 
-def ct_image(
-    stack: Stack, frame: Frame, at_mm: float, window_hu: tuple[float, float]
-) -> tuple[QImage, Picture] | None:
-    """The plane's picture as 8-bit grey, its first row at the top of the pane."""
-    picture = stack.picture(frame.plane, at_mm, frame.extent_mm())
+def ct_picture(
+    stack: Stack, baseline: tuple[Stack, Point] | None, frame: Frame, at_mm: float, slab_mm: float
+) -> tuple[Picture, bool] | None:
+    """The plane's picture; less the baseline's (moved by the point) where there is one: then True."""
+    picture = stack.picture(frame.plane, at_mm, frame.extent_mm(), slab_mm)
     if picture is None or min(picture.hu.shape) < 1:
         return None
+    if baseline is None:
+        return picture, False
+    before, moved = baseline
+    plane, (r0, r1, v0, v1) = frame.plane, frame.extent_mm()
+    dr, dv = moved[plane.right], moved[plane.vertical]
+    extent = (r0 - dr, r1 - dr, v0 - dv, v1 - dv)
+    then = before.picture(plane, at_mm - moved[plane.across], extent, slab_mm)
+    if then is None or min(then.hu.shape) < 2:
+        return picture, False
+    return difference(picture, then, (dr, dv)), True
+
+
+def grey_image(picture: Picture, up: bool, window_hu: tuple[float, float]) -> QImage:
+    """As 8-bit grey, its first row at the top of the pane."""
     values = grey(picture.hu, *window_hu)
-    values = values[::-1] if frame.plane.up else values
-    values = values.copy()
+    values = (values[::-1] if up else values).copy()
     rows, columns = values.shape
     data: Any = values.data
-    image = QImage(data, columns, rows, columns, QImage.Format_Grayscale8).copy()
-    return image, picture
+    return QImage(data, columns, rows, columns, QImage.Format_Grayscale8).copy()

@@ -18,6 +18,7 @@ from PyQt5.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath
 from monitor.geometry import FloatArray
 from monitor.snapshot import NeedleLine
 from monitor.view import formats, style
+from monitor.view.layout import SMALL_DU
 from monitor.view.planes import Frame, Point
 from monitor.view.qt import Qt
 from monitor.view.translations import text
@@ -90,7 +91,7 @@ def _numbers(
     """Places of the number of the needle along ``line`` (tip, entry): beside it, best as far from the
     tip as can be, and on the side that lies ``apart`` from the middle of all needles, so that of two
     needles close together each has its own."""
-    size, pad = 28 * scale, 40 * scale
+    size, pad = 32 * scale, 40 * scale
     found = []
     for share in np.linspace(0.92, 0.0, 24):
         x, y = line[0] + share * (line[1] - line[0])
@@ -184,11 +185,12 @@ def draw_scale_bar(painter: QPainter, frame: Frame, scale: float) -> None:
     style.stroke(painter, path, "text", 2.4 * scale)
 
 
-def scale_caption(frame: Frame, scale: float, main: bool) -> Word:
+def scale_caption(frame: Frame, scale: float) -> Word:
     length_mm, left, right, y = _scale_bar(frame, scale)
     at = QPointF((left + right) / 2, y - 1.2 * _TICK_DU * scale)
-    size = (26 if main else 21) * scale
-    return Word(f"{length_mm}{formats.NBSP}mm", at, size, align="centre")
+    size = SMALL_DU * scale
+    pane = QRectF(0.0, 0.0, frame.width_px - 6.0 * scale, float(frame.height_px))
+    return Word(f"{length_mm}{formats.NBSP}mm", at, size, align="centre").inside(pane)
 
 
 def _scale_bar(frame: Frame, scale: float) -> tuple[int, float, float, float]:
@@ -217,13 +219,52 @@ def message(pane: QRectF, model: ScreenModel, scale: float) -> Message | None:
     rows = _rows(
         model.message,
         (46 if blank else 34) * scale,
-        (32 if blank else 28) * scale,
+        (34 if blank else SMALL_DU) * scale,
         pane.width() - 2 * _MESSAGE_PAD_DU * scale,
         model.state is not State.DEGRADED,
     )
     height = sum(_ROW_STEP * size for _, size, _ in rows)
     top = pane.center().y() - height / 2 if blank else pane.bottom() - height - 76 * scale
     return Message(rows, top, None if blank else _box(rows, pane, top, height, scale))
+
+
+@dataclass(frozen=True)
+class Banner:
+    """Another time than now, at the foot of a plane: dark on light, all of it on the main plane."""
+
+    rows: list[str]
+    size: float
+    box: QRectF
+
+
+def banner(pane: QRectF, looking: Sequence[str], scale: float, main: bool) -> Banner | None:
+    if not looking:
+        return None
+    size = (35 if main else SMALL_DU) * scale
+    said = looking[1:] if main else looking[:1]
+    rows = [row for words in said for row in wrapped(words, size, True, pane.width() - 24 * scale)]
+    height = _ROW_STEP * size * len(rows) + 8 * scale
+    return Banner(rows, size, QRectF(pane.left(), pane.bottom() - height, pane.width(), height))
+
+
+def draw_banner(painter: QPainter, said: Banner, scale: float) -> None:
+    painter.fillRect(said.box, style.colour("look"))
+    step = _ROW_STEP * said.size
+    for i, row in enumerate(said.rows):
+        top = said.box.top() + 4 * scale + step * i
+        box = QRectF(said.box.left(), top, said.box.width(), step)
+        style.draw_text(painter, box, row, said.size, "look_text", True, Qt.AlignCenter)
+
+
+def draw_frame(painter: QPainter, pane: QRectF, model: ScreenModel, scale: float) -> None:
+    """The state's frame around a plane, broken where it shows another time than now."""
+    if model.frame is None:
+        return
+    inset = 4.0 * scale
+    dash = "dashed" if model.frame == "look" else "solid"
+    painter.setPen(style.line_pen(model.frame, 2 * inset, dash))
+    painter.setBrush(Qt.NoBrush)
+    painter.drawRect(pane.adjusted(inset, inset, -inset, -inset))
 
 
 def draw_message(painter: QPainter, pane: QRectF, said: Message, scale: float) -> None:

@@ -17,6 +17,7 @@ from PyQt5.QtWidgets import QWidget
 from monitor.model import Priority
 from monitor.view import style
 from monitor.view.alarms import AlarmLine
+from monitor.view.layout import SMALL_DU
 from monitor.view.marks import ring, wrapped
 from monitor.view.panes import LINE_DU, PREDICTED_LINES, THIN_DU
 from monitor.view.qt import Qt
@@ -27,6 +28,9 @@ from monitor.view.viewmodel import ScreenModel
 _VERSION = metadata.version("iceball-monitor")
 _RIGHT = Qt.AlignRight | Qt.AlignVCenter
 _LEFT = Qt.AlignLeft | Qt.AlignVCenter
+_READOUTS_HIGH_DU = 844
+# Less than this, and the header leaves out how long the phase lasts.
+_WIDE_DU = 1500
 
 
 class _AbstractWidget(ABCMeta, type(QWidget)):  # type: ignore[misc]
@@ -84,38 +88,40 @@ class Header(Panel):
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
         w, k = self.width_du, self.scale
-        left = w - 330
+        short = w < _WIDE_DU
+        left, middle = (w - 190, 0.41 * w) if short else (w - 330, 0.45 * w)
         of = f"/ {model.clock_of}" if model.clock_of else ""
-        self._patient(painter, model.patient)
-        style.draw_text(
-            painter,
-            self.box(870, 0, left - 900, 64),
-            model.phase,
-            40 * k,
-            "text",
-            True,
-            Qt.AlignCenter,
-        )
+        self._rows(painter, model.patient, 16, middle - 36)
+        self._rows(painter, model.phase, middle, left - middle - 20, Qt.AlignCenter)
         style.draw_text(
             painter, self.box(left, 0, 170, 64), model.clock, 50 * k, "text", True, _RIGHT
         )
-        style.draw_text(painter, self.box(left + 182, 3, 140, 64), of, 34 * k, "label", align=_LEFT)
+        if not short:
+            at = self.box(left + 182, 3, 140, 64)
+            style.draw_text(painter, at, of, 34 * k, "label", align=_LEFT)
 
-    def _patient(self, painter: QPainter, patient: str) -> None:
-        """The whole identity: in two smaller rows rather than with a part left out."""
-        k, width = self.scale, 830 * self.scale
-        whole = style.fitted(patient, 40 * k, True, width)[1].pixelSize() >= 30 * k
-        rows = [patient] if whole else wrapped(patient, 27 * k, True, width)[:2]
-        size, height = (40 * k, 64) if whole else (27 * k, 31)
+    def _rows(
+        self, painter: QPainter, words: str, left: float, width_du: float, align: int = _LEFT
+    ) -> None:
+        """The whole of it: in two smaller rows rather than with a part left out."""
+        k, width = self.scale, width_du * self.scale
+        whole = style.width_of(words, 1.02 * SMALL_DU * k, True) <= width
+        rows = [words] if whole else wrapped(words, SMALL_DU * k, True, width)[:2]
+        size, height = (40 * k, 64) if whole else (SMALL_DU * k, 32)
         for i, row in enumerate(rows):
-            style.draw_text(painter, self.box(16, i * height, 830, height), row, size, "text", True)
+            box = self.box(left, i * height, width_du, height)
+            style.draw_text(painter, box, row, size, "text", True, align)
 
 
 class Readouts(Panel):
-    """The numbers, at the sizes display.md gives them, each at its own place."""
+    """The numbers, at the sizes display.md gives them, each at its own place. ``simple``: the three that
+    matter most, and the age of the image."""
+
+    simple = False
 
     def content(self, model: ScreenModel) -> tuple[object, ...]:
         return (
+            self.simple,
             model.lesion,
             model.margin,
             model.min_margin,
@@ -123,49 +129,59 @@ class Readouts(Panel):
             model.structure,
             model.last_ct,
             model.next_ct,
-            model.simulation,
         )
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
-        stretch = self.height() / self.scale / 860
+        if self.simple:
+            self._paint_simple(painter, model)
+            return
+        stretch = self.height() / self.scale / _READOUTS_HIGH_DU
         places = (
-            (model.lesion, 4, 124, True),
-            (model.margin, 214, 88, True),
-            (model.min_margin, 390, 56, False),
-            (model.time_left, 498, 60, False),
-            (model.structure, 610, 60, False),
+            (model.lesion, 0, 124, True),
+            (model.margin, 203, 88, True),
+            (model.min_margin, 370, 56, False),
+            (model.time_left, 470, 60, False),
+            (model.structure, 574, 60, False),
         )
         for readout, top, size, noted in places:
             self._readout(painter, readout, top * stretch, size, noted)
-        self._rule(painter, 716 * stretch)
-        self._last_ct(painter, model.last_ct, 722 * stretch)
-        for words, top, size, tone in (
-            (model.next_ct.value, 776, 34, model.next_ct.tone),
-            (model.next_ct.note, 810, 24, "label"),
-            (model.simulation, 833, 24, "label"),
-        ):
-            box = self.box(24, top * stretch, 520, 1.1 * size)
-            style.draw_text(painter, box, words, size * self.scale, tone)
+        self._rule(painter, 680 * stretch)
+        self._last_ct(painter, model.last_ct, 683 * stretch)
+        self._next_ct(painter, model.next_ct, 736 * stretch)
+
+    def _paint_simple(self, painter: QPainter, model: ScreenModel) -> None:
+        high = self.height() / self.scale
+        each = (high - 60) / 3
+        for i, readout in enumerate((model.lesion, model.margin, model.min_margin)):
+            size = min((110, 100, 60)[i], 0.9 * (each - 40))
+            self._readout(painter, readout, i * each, size, False)
+        self._last_ct(painter, model.last_ct, high - 58)
 
     def _readout(self, painter: QPainter, r: Readout, top: float, size: float, noted: bool) -> None:
-        k, w = self.scale, self.width_du - 40
-        style.draw_text(painter, self.box(24, top, w, 40), r.label, 32 * k, "label")
+        k, w = self.scale, self.width_du - 32
+        style.draw_text(painter, self.box(20, top, w, 38), r.label, 33 * k, "label")
         style.draw_text(
-            painter, self.box(24, top + 38, w, 1.06 * size), r.value, size * k, r.tone, True
+            painter, self.box(20, top + 36, w, 1.06 * size), r.value, size * k, r.tone, True
         )
         if noted:
-            style.draw_text(
-                painter, self.box(24, top + 36 + 1.06 * size, w, 34), r.note, 27 * k, "label"
-            )
+            box = self.box(20, top + 34 + 1.06 * size, w, 36)
+            style.draw_text(painter, box, r.note, SMALL_DU * k, "label")
 
     def _last_ct(self, painter: QPainter, r: Readout, top: float) -> None:
-        box, name = self.box(16, top, self.width_du - 32, 52), r.tone
+        box, name = self.box(12, top, self.width_du - 24, 52), r.tone
         if name == "alarm_medium":
             painter.fillRect(box, style.colour(name))
             name = "alarm_medium_text"
-        style.draw_text(
-            painter, box.adjusted(8 * self.scale, 0, 0, 0), r.value, 44 * self.scale, name, True
-        )
+        words = box.adjusted(8 * self.scale, 0, 0, 0)
+        style.draw_text(painter, words, r.value, 44 * self.scale, name, True)
+
+    def _next_ct(self, painter: QPainter, r: Readout, top: float) -> None:
+        """When, then why, in two rows where one is too short."""
+        k, w = self.scale, self.width_du - 32
+        style.draw_text(painter, self.box(20, top, w, 38), r.value, 34 * k, r.tone)
+        for i, row in enumerate(wrapped(r.note, SMALL_DU * k, False, w * k)[:2]):
+            box = self.box(20, top + 38 + 35 * i, w, 36)
+            style.draw_text(painter, box, row, SMALL_DU * k, "label")
 
     def _rule(self, painter: QPainter, y: float) -> None:
         painter.setPen(style.line_pen("rule", 2 * self.scale))
@@ -193,64 +209,66 @@ class AlarmRow(Panel):
         """Filled when lit; outlined in the dark half of a flash and for low priority."""
         name, k = f"alarm_{alarm.priority.value}", self.scale
         filled = self.lit and alarm.priority is not Priority.LOW
-        box = self.box(8, 4, self.width_du - 16, 52)
+        high = self.height() / k
+        box = self.box(8, 2, self.width_du - 16, high - 4)
         ink = f"{name}_text" if filled else name
         if filled:
             painter.fillRect(box, style.colour(name))
         else:
             ink = "alarm_high_dark" if alarm.priority is Priority.HIGH else name
             painter.setPen(style.line_pen(name, 3 * k))
-            painter.drawRect(box)
-        style.draw_text(painter, self.box(24, 4, 90, 52), alarm.stars, 38 * k, ink, True)
-        style.draw_text(
-            painter,
-            self.box(116, 4, self.width_du - 232, 52),
-            alarm.sentence,
-            38 * k,
-            ink,
-            True,
-            Qt.AlignCenter,
-        )
-        style.draw_text(
-            painter,
-            self.box(self.width_du - 104, 4, 80, 52),
-            alarm.others,
-            34 * k,
-            ink,
-            True,
-            _RIGHT,
-        )
+            painter.drawRect(box.adjusted(1.5 * k, 1.5 * k, -1.5 * k, -1.5 * k))
+        style.draw_text(painter, self.box(24, 4, 90, high - 8), alarm.stars, 38 * k, ink, True)
+        self._sentence(painter, alarm.sentence, ink)
+        at = self.box(self.width_du - 104, 4, 80, high - 8)
+        style.draw_text(painter, at, alarm.others, 34 * k, ink, True, _RIGHT)
+
+    def _sentence(self, painter: QPainter, sentence: str, ink: str) -> None:
+        """In one row where it can be read from afar, else in two."""
+        k, high, width = self.scale, self.height() / self.scale, self.width_du - 232
+        whole = style.width_of(sentence, 1.02 * SMALL_DU * k, True) <= width * k
+        rows = [sentence] if whole else wrapped(sentence, SMALL_DU * k, True, width * k)
+        if len(rows) > 2:
+            rows = [rows[0], " ".join(rows[1:])]
+        for i, row in enumerate(rows):
+            box = self.box(116, 4 + i * (high - 8) / len(rows), width, (high - 8) / len(rows))
+            size = 40 if whole else SMALL_DU
+            style.draw_text(painter, box, row, size * k, ink, True, Qt.AlignCenter)
 
 
 class Footer(Panel):
     """The legend, drawn with the very pens of the planes, and the research notice. A question or a
     confirmation to the operator takes the legend's place for a few seconds."""
 
+    simple = False
+
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.said = ""
 
     def content(self, model: ScreenModel) -> tuple[object, ...]:
-        return model.language, model.margin_text, self.said
+        return model.language, model.margin_text, self.said, self.simple
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
         painter.fillRect(self.rect(), style.colour("window"))
         language, k = model.language, self.scale
         if self.said:
             self._say(painter)
-        else:
+        elif not self.simple:
             self._legend(painter, legend_items(language, model.margin_text))
-        style.draw_text(
-            painter,
-            self.box(16, 56, self.width_du - 640, 34),
-            text(language, "notice"),
-            24 * k,
-            "dim",
-        )
-        keys = f"{text(language, 'keys')}   v{_VERSION}"
-        style.draw_text(
-            painter, self.box(self.width_du - 616, 56, 600, 34), keys, 24 * k, "dim", align=_RIGHT
-        )
+        room, notice = self.width_du - 32, text(language, "notice")
+        rows = wrapped(notice, SMALL_DU * k, False, room * k) if self.simple else [notice]
+        if self.simple and self.said:
+            return
+        top = 0 if self.simple else 54
+        for i, row in enumerate(rows[:2]):
+            box = self.box(16, top + 38 * i, room, 40)
+            style.draw_text(painter, box, row, SMALL_DU * k, "dim")
+        if not self.simple:
+            keys = f"{text(language, 'keys')} · v{_VERSION}"
+            style.draw_text(
+                painter, self.box(16, 54, room, 40), keys, SMALL_DU * k, "dim", align=_RIGHT
+            )
 
     def _say(self, painter: QPainter) -> None:
         box = self.box(8, 4, self.width_du - 16, 48)
@@ -261,7 +279,7 @@ class Footer(Panel):
 
     def _legend(self, painter: QPainter, items: list[tuple[str, str, str]]) -> None:
         k, sample, gap = self.scale, 54 * self.scale, 10 * self.scale
-        size, space = 30 * k, 22 * k
+        size, space = SMALL_DU * k, 22 * k
         room = self.width() - 32 * k
         while (taken := self._taken(items, size, sample, gap, space)) > room and size > 12 * k:
             size -= k
@@ -300,6 +318,9 @@ class Footer(Panel):
             painter.fillRect(
                 QRectF(x, y - 9 * self.scale, width, 18 * self.scale), style.colour(name, alpha)
             )
+        if name != "lesion" and dash != "solid":
+            band = QRectF(x, y - 9 * self.scale, width, 18 * self.scale)
+            painter.fillRect(band, style.hatched(name, 0.75, self.scale))
         path = QPainterPath(QPointF(x, y))
         path.lineTo(QPointF(x + width, y))
         style.stroke(

@@ -2,13 +2,14 @@
 
 LPS mm onto pane pixels by ``planes.Frame``. Drawn in three layers: a base (CT and fills) and an
 overlay (all that is measured or planned) kept as pixmaps, and between them the prediction, the
-only thing that moves between scans. Invariant: a predicted edge is never solid; a measured one is,
-unless unsure: then it is a band with a dotted middle.
+only thing that moves between scans. Invariant: a predicted edge is never solid and its band is hatched; a
+measured edge is solid and its area filled, unless unsure: then it is a filled band with a dotted middle.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,15 @@ from PyQt5.QtGui import QPainter, QPainterPath, QPixmap
 from PyQt5.QtWidgets import QWidget
 
 from monitor.geometry import Grid
+from monitor.snapshot import Snapshot
 from monitor.view import formats, layers, style
+from monitor.view.layout import SMALL_DU
 from monitor.view.marks import (
     RING_DU,
     Message,
+    banner,
+    draw_banner,
+    draw_frame,
     draw_message,
     draw_name,
     draw_needles,
@@ -35,13 +41,14 @@ from monitor.view.planes import Frame, Plane
 from monitor.view.qt import Qt
 from monitor.view.scene import Scene
 from monitor.view.translations import body_name, text
+from monitor.view.turns import Turns
 from monitor.view.viewmodel import ScreenModel
 from monitor.view.words import Places, Word
 
 COLD_DEGC = (-20.0, -40.0)
 _ICE_FILL, _BAND_FILL, _STRUCTURE_FILL = 0.15, 0.38, 0.30
-# Of the 80 % of the members' isotherms: fainter than what is measured.
-_PREDICTED_FILL = 0.25
+# Of the 80 % of the members' isotherms: hatched, as only what is predicted is.
+_PREDICTED_FILL = 0.75
 # The prediction is drawn anew when it has moved on by this much of the procedure's time.
 PREDICTION_STEP_S = 1.0
 # 1.64 sigma: the 90 % interval of the edge.
@@ -55,15 +62,22 @@ class PlanePane(QWidget):
     wheeled = pyqtSignal(int)
     pointed = pyqtSignal(float, float)
 
-    def __init__(self, plane: Plane, scene: Scene, main: bool, parent: QWidget) -> None:
+    def __init__(
+        self, plane: Plane, scene: Scene, main: bool, parent: QWidget, turns: Turns
+    ) -> None:
         super().__init__(parent)
         self.plane, self.scene, self.main = plane, scene, main
+        self._turns = turns
         self.scale = 1.0
         self.model: ScreenModel | None = None
         self.slab_mm: float | None = None
         self._wheel = 0
+        self._caption_rows = 0
+        self._subtracted = False
+        self._cross: tuple[float, float] | None = None
         self._paths = layers.PathCache()
         self._key: Any = None
+        self._due: tuple[ScreenModel, Frame, Any] | None = None
         self._base = self._overlay = QPixmap()
         self._prediction_key: Any = None
         self._prediction: list[QPainterPath] = []
@@ -85,25 +99,45 @@ class PlanePane(QWidget):
         key = self._static_key(model, frame, cursor)
         changed = key != self._key
         if changed:
-            self._key = key
-            self._draw_base(model, frame, cursor)
-            self._draw_overlay(model, frame, cursor)
-        if self._predict(model, frame, cursor) or changed:
+            self._key, self._due = key, (model, frame, cursor)
+            if self.main:
+                self._draw_due()
+            else:  # in a turn of its own, so that keys and clocks are served between the planes
+                self._turns.add(self._draw_late)
+        cross = (float(v) for v in frame.to_px(np.array(cursor)))
+        moved, self._cross = self._cross, (next(cross), next(cross))
+        predicted = self._predict(model, frame, cursor)
+        if self._due is None and (predicted or changed or moved != self._cross):
+            self.update()
+
+    def _draw_due(self) -> None:
+        """The layers that have been found to be out of date, once."""
+        due, self._due = self._due, None
+        if due is not None:
+            self._draw_base(*due)
+            self._draw_overlay(*due)
+
+    def _draw_late(self) -> None:
+        if self._due is not None:
+            self._draw_due()
             self.update()
 
     def _static_key(self, model: ScreenModel, frame: Frame, cursor: Any) -> tuple[Any, ...]:
         s, shown = self.scene.snapshot, model.layers
         drawn = (shown.image, shown.plan, shown.ice, shown.band)
         if s is None:
-            return frame, drawn, model.message, model.language, model.frame
+            return frame, drawn, model.message, model.language, model.frame, model.looking
         return (
             frame,
-            cursor,
+            cursor[self.plane.across],
             drawn,
             model.message,
             model.language,
             model.frame,
+            model.looking,
             self.scale,
+            self.scene.views,
+            s.baseline,
             s.volume,
             s.volume_geometry,
             s.window_hu,
@@ -112,6 +146,8 @@ class PlanePane(QWidget):
             s.needles,
             s.analysis_grid,
             s.ice_sdf,
+            s.ice_inner_sdf,
+            s.ice_outer_sdf,
             s.ice_edge_error_mm,
             s.margin_goal_mm,
             self.scene.worst(),
@@ -125,7 +161,8 @@ class PlanePane(QWidget):
             changed = self._prediction_key is not None
             self._prediction_key, self._prediction, self._prediction_bands = None, [], []
             return changed
-        key = (s.forecast_temperature, s.forecast_grid, s.forecast_edge_degc, frame, cursor,
+        key = (s.forecast_temperature, s.forecast_grid, s.forecast_edge_degc, frame,
+               cursor[self.plane.across],
                round(at / PREDICTION_STEP_S))  # fmt: skip
         if key == self._prediction_key:
             return False
@@ -144,7 +181,7 @@ class PlanePane(QWidget):
     def _draw_base(self, model: ScreenModel, frame: Frame, cursor: Any) -> None:
         self._base = QPixmap(self.size())
         self._base.fill(style.colour("pane"))
-        self.slab_mm = None
+        self.slab_mm, self._subtracted = None, False
         if self.scene.snapshot is None or not model.layers.image:
             return
         painter = QPainter(self._base)
@@ -160,10 +197,14 @@ class PlanePane(QWidget):
         s, stack = self.scene.snapshot, self.scene.stack
         if s is None or stack is None:
             return
-        made = layers.ct_image(stack, frame, cursor[self.plane.across], s.window_hu)
+        views = self.scene.views
+        baseline = self.scene.baseline if views.subtraction else None
+        made = layers.ct_picture(stack, baseline, frame, cursor[self.plane.across], views.slab_mm)
         if made is None:
             return
-        image, picture = made
+        picture, self._subtracted = made
+        window_hu = views.window_hu(s.window_hu, self._subtracted)
+        image = layers.grey_image(picture, self.plane.up, window_hu)
         self.slab_mm = picture.slab_mm
         right, vertical = picture.right_mm, picture.vertical_mm
         half_r, half_v = _half_step(right), _half_step(vertical)
@@ -188,12 +229,22 @@ class PlanePane(QWidget):
         if s is None or ice is None or s.ice_sdf is None:
             return
         if model.layers.band:
-            e = BAND_SIGMAS * s.ice_edge_error_mm
-            band = self._area(ice, s.ice_sdf.path, frame, cursor, -e, e)
-            painter.fillPath(band, style.colour("ice", _BAND_FILL))
+            painter.fillPath(self._band(s, ice, frame, cursor), style.colour("ice", _BAND_FILL))
             return
         path = self._area(ice, s.ice_sdf.path, frame, cursor, None, 0.0)
         painter.fillPath(path, style.colour("ice", _ICE_FILL))
+
+    def _band(self, s: Snapshot, ice: Any, frame: Frame, cursor: Any) -> QPainterPath:
+        """Where the edge may be: between the measured bounds, else by its error on both sides."""
+        bounds, inner, outer = self.scene.ice_bounds, s.ice_inner_sdf, s.ice_outer_sdf
+        if bounds is None or inner is None or outer is None:
+            e = BAND_SIGMAS * s.ice_edge_error_mm
+            assert s.ice_sdf is not None
+            return self._area(ice, s.ice_sdf.path, frame, cursor, -e, e)
+        band = QPainterPath(self._area(bounds[1], outer.path, frame, cursor, None, 0.0))
+        band.addPath(self._area(bounds[0], inner.path, frame, cursor, None, 0.0))
+        band.setFillRule(Qt.OddEvenFill)
+        return band
 
     def _draw_overlay(self, model: ScreenModel, frame: Frame, cursor: Any) -> None:
         self._overlay = QPixmap(self.size())
@@ -205,7 +256,10 @@ class PlanePane(QWidget):
             self._draw_picture(painter, model, frame, cursor, said)
         if said is not None:
             draw_message(painter, QRectF(self.rect()), said, self.scale)
-        self._draw_frame(painter, model)
+        told = banner(QRectF(self.rect()), model.looking, self.scale, self.main)
+        if told is not None:
+            draw_banner(painter, told, self.scale)
+        draw_frame(painter, QRectF(self.rect()), model, self.scale)
         painter.end()
 
     def _draw_picture(
@@ -218,31 +272,26 @@ class PlanePane(QWidget):
     ) -> None:
         """Lines first, then the words that can move, then those that cannot."""
         s, scale = self.scene.snapshot, self.scale
-        self._draw_cross(painter, frame, cursor)
         fixed = self._fixed_words(model, frame, cursor)
         worst = worst_point(self.scene.worst(), frame, cursor) if model.layers.ice else None
         places = Places([w.box() for w in fixed])
+        if self.main:
+            places.take(self._caption(model.simulation, self._caption_rows).box())
         if said is not None and said.box is not None:
             places.take(said.box)
         if worst is not None:
             places.take(_around(worst, 1.5 * RING_DU * scale))
         if s is not None and model.layers.plan:
             names = self._draw_measured(painter, model, frame, cursor, places)
-            size = (26 if self.main else 22) * scale
+            size = SMALL_DU * scale
             for name, path in names:
                 draw_name(painter, name, path, QRectF(self.rect()), size, places)
             draw_needles(painter, s.needles, frame, cursor, scale, places)
         if worst is not None:
             ring(painter, worst, RING_DU * scale, scale)
-        draw_scale_bar(painter, frame, scale)
+        draw_scale_bar(painter, self._above_banner(model, frame), scale)
         for word in fixed:
             word.draw(painter)
-
-    def _draw_cross(self, painter: QPainter, frame: Frame, cursor: Any) -> None:
-        (x, y) = frame.to_px(np.array(cursor))
-        painter.setPen(style.line_pen("mark", max(1.0, self.scale), alpha=0.28))
-        painter.drawLine(QPointF(0, y), QPointF(self.width(), y))
-        painter.drawLine(QPointF(x, 0), QPointF(x, self.height()))
 
     def _draw_measured(
         self, painter: QPainter, model: ScreenModel, frame: Frame, cursor: Any, places: Places
@@ -271,16 +320,23 @@ class PlanePane(QWidget):
     def _fixed_words(self, model: ScreenModel, frame: Frame, cursor: Any) -> list[Word]:
         """Orientation, captions and the scale bar's length: these have their own places."""
         scale = self.scale
-        size = (28 if self.main else 24) * scale
-        captions = [
-            Word(caption, QPointF(10 * scale, (1.15 + 1.3 * i) * size), size)
-            for i, caption in enumerate(self._captions(model, cursor))
-        ]
+        captions = [self._caption(c, i) for i, c in enumerate(self._captions(model, cursor))]
+        self._caption_rows = len(captions)
+        free = self._above_banner(model, frame)
         return [
-            *letters(frame, scale * (1.0 if self.main else 0.8), model.language),
+            *letters(free, scale * (1.0 if self.main else 0.8), model.language),
             *captions,
-            scale_caption(frame, scale, self.main),
+            scale_caption(free, scale),
         ]
+
+    def _above_banner(self, model: ScreenModel, frame: Frame) -> Frame:
+        """For words that have their places at the edges: the pane without what the banner covers."""
+        told = banner(QRectF(self.rect()), model.looking, self.scale, self.main)
+        return frame if told is None else replace(frame, height_px=int(told.box.top()))
+
+    def _caption(self, words: str, row: int) -> Word:
+        size = SMALL_DU * self.scale
+        return Word(words, QPointF(10 * self.scale, (1.15 + 1.3 * row) * size), size)
 
     def _captions(self, model: ScreenModel, cursor: Any) -> list[str]:
         """Which plane, and on the main pane how it is shown."""
@@ -289,10 +345,14 @@ class PlanePane(QWidget):
         key = f"plane.{self.plane.name}" if self.main else "plane.short"
         captions = [text(language, key, axis="xyz"[self.plane.across], at=at)]
         if self.main and s is not None:
-            level, width = (formats.decimal(v, 0, language) for v in s.window_hu)
+            window_hu = self.scene.views.window_hu(s.window_hu, self._subtracted)
+            level, width = (formats.decimal(v, 0, language) for v in window_hu)
             captions.append(
                 text(language, "window", level=level, width=width) + self._slab(language)
             )
+            if self.scene.views.subtraction:
+                named = "subtraction" if self._subtracted else "subtraction.none"
+                captions.append(text(language, named))
             if self.scene.chosen is not None and self.scene.worst() is not None:
                 captions.append(text(language, "home"))
         if self.slab_mm is None and s is not None and s.volume is not None:
@@ -303,15 +363,6 @@ class PlanePane(QWidget):
         if self.slab_mm is None:
             return ""
         return " · " + text(language, "slab", slab=formats.decimal(self.slab_mm, 0, language))
-
-    def _draw_frame(self, painter: QPainter, model: ScreenModel) -> None:
-        if model.frame is None:
-            return
-        width = 8.0 * self.scale
-        painter.setPen(style.line_pen(model.frame, width))
-        painter.setBrush(Qt.NoBrush)
-        inset = width / 2
-        painter.drawRect(QRectF(self.rect()).adjusted(inset, inset, -inset, -inset))
 
     # ------------------------------------------------------------------ paths
 
@@ -355,15 +406,28 @@ class PlanePane(QWidget):
     # ------------------------------------------------------------------ Qt
 
     def paintEvent(self, event: Any) -> None:
+        self._draw_due()  # nothing of an older snapshot is ever painted
         painter = QPainter(self)
         painter.drawPixmap(0, 0, self._base)
         painter.setRenderHint(QPainter.Antialiasing)
         for path, (name, _) in zip(self._prediction_bands, PREDICTED_LINES, strict=False):
-            painter.fillPath(path, style.colour(name, _PREDICTED_FILL))
+            painter.fillPath(path, style.hatched(name, _PREDICTED_FILL, self.scale))
         for path, (name, dash) in zip(self._prediction, PREDICTED_LINES, strict=False):
             style.stroke(painter, path, name, THIN_DU * self.scale, dash)
+        self._draw_cross(painter)
         painter.drawPixmap(0, 0, self._overlay)
+        if self.main and self.model is not None and self._prediction:
+            self._caption(self.model.simulation, self._caption_rows).draw(painter)
         painter.end()
+
+    def _draw_cross(self, painter: QPainter) -> None:
+        """Where the other planes cut this one: it moves oftener than all else."""
+        if self.model is None or not self.model.layers.image or self._cross is None:
+            return
+        x, y = self._cross
+        painter.setPen(style.line_pen("mark", max(1.0, self.scale), alpha=0.28))
+        painter.drawLine(QPointF(0, y), QPointF(self.width(), y))
+        painter.drawLine(QPointF(x, 0), QPointF(x, self.height()))
 
     def wheelEvent(self, event: Any) -> None:
         self._wheel += event.angleDelta().y()
@@ -381,8 +445,9 @@ def _around(centre: QPointF, reach: float) -> QRectF:
     return QRectF(centre.x() - reach, centre.y() - reach, 2 * reach, 2 * reach)
 
 
-# Always broken lines: what is predicted must not look measured.
-PREDICTED_LINES = (("ice", "dashed"), ("cold20", "dashed"), ("cold40", "dotted"))
+# Always broken lines, what is predicted must not look measured; and each in its own way, since two of
+# the colours are near each other for some eyes.
+PREDICTED_LINES = (("ice", "dashed"), ("cold20", "dashdot"), ("cold40", "dotted"))
 
 
 def _half_step(axis: Any) -> float:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitor.snapshot import Snapshot
+from monitor.view.legibility import ROOM, Viewing
 
 if TYPE_CHECKING:
     from monitor.view.window import RoomWindow
@@ -31,7 +32,8 @@ _SAME_SCAN_S = 1.0
 class ViewOptions:
     """``window``: show one (where there is a display). ``png_dir``: a PNG per scan into it.
     ``clock_speed``: procedure seconds per second. ``size``: pixels of the picture or window;
-    a window without a size is maximised, or fills the screen when ``full_screen``."""
+    a window without a size is maximised, or fills the screen when ``full_screen``. ``viewing``: the
+    monitor and how far away it is read from."""
 
     language: str = "en"
     clock_speed: float = 1.0
@@ -39,6 +41,7 @@ class ViewOptions:
     png_dir: str | None = None
     size: tuple[int, int] | None = None
     full_screen: bool = False
+    viewing: Viewing = ROOM
 
 
 def run_view(conn: Connection, options: ViewOptions) -> None:
@@ -57,7 +60,7 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     app = QApplication(sys.argv[:1])
     load_fonts()
     link = _Link(conn)
-    window = RoomWindow(link.send, options.language, options.clock_speed)
+    window = RoomWindow(link.send, options.language, options.clock_speed, viewing=options.viewing)
     _install_excepthook(window)
     window.resize(*(options.size or DESIGN))
     if not headless:

@@ -48,7 +48,7 @@ def coverage(
     shown = formats.percent_range(*interval) if interval else None
     if interval is None or shown is None or interval[0] >= 1.0:
         return Readout(label, f"?{formats.NBSP}{value}", ago or text(language, "unsure"), tone)
-    value = f"≥{formats.NBSP}{formats.percent(interval[0])}"
+    value = _least(formats.percent(interval[0]))
     return Readout(label, value, ago or text(language, "interval", range=shown), tone)
 
 
@@ -98,7 +98,10 @@ def structure(a: Assessment | None, tone: str, language: str) -> Readout:
     value = formats.distance_mm(nearest.distance_mm, language)
     if value == UNKNOWN:
         return Readout(label, UNKNOWN, tone="dim")
-    return Readout(label, _doubted(a, value), tone=tone)
+    if a.status is Status.OK:
+        return Readout(label, value, tone=tone)
+    surely = formats.distance_mm(nearest.at_least_mm, language)
+    return Readout(label, _doubted(a, value) if surely == UNKNOWN else _least(surely), tone=tone)
 
 
 def next_ct(due: NextScan | None, now_utc_s: float, language: str) -> Readout:
@@ -109,11 +112,18 @@ def next_ct(due: NextScan | None, now_utc_s: float, language: str) -> Readout:
     why = _decision(due, language) if decided else text(language, f"next.{due.asked_by}")
     if not decided and due.decision_utc_s is not None:
         clock = formats.clock(due.decision_utc_s - now_utc_s)
-        why = f"{why} · {_decision(due, language)} {clock}"
+        # Kept together, so that a row that is too short is broken before it.
+        then = f"{_decision(due, language)} {clock}".replace(" ", formats.NBSP)
+        why = f"{why} · {then}"
     left_s = due.at_utc_s - now_utc_s
     if not left_s > 0.0:
         return Readout("", text(language, "next_ct_now"), why)
     return Readout("", text(language, "next_ct", clock=formats.clock(left_s)), why)
+
+
+def _least(value: str) -> str:
+    """The worst bound of what is not sure."""
+    return f"≥{formats.NBSP}{value}"
 
 
 def _decision(due: NextScan, language: str) -> str:

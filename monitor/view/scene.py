@@ -16,6 +16,7 @@ from monitor.geometry import Grid
 from monitor.snapshot import ArrayRef, Snapshot
 from monitor.view.images import Stack
 from monitor.view.planes import Plane, Point
+from monitor.view.views import Views
 
 Array = npt.NDArray[Any]
 Named = tuple[str, str, Array, Grid]  # a structure's name, its file, its field and its grid
@@ -48,8 +49,11 @@ class Scene:
         self._arrays = Arrays()
         self.snapshot: Snapshot | None = None
         self.stack: Stack | None = None
+        self.baseline: tuple[Stack, Point] | None = None
+        self.views = Views()
         self.lesion: Array | None = None
         self.ice: Array | None = None
+        self.ice_bounds: tuple[Array, Array] | None = None
         self.structures: tuple[Named, ...] = ()
         self.forecast: Array | None = None
         self.band: Array | None = None
@@ -67,9 +71,12 @@ class Scene:
             hu = get(s.volume)
             ready = hu is not None and s.volume_geometry is not None
             self.stack = Stack(hu, s.volume_geometry) if ready else None  # type: ignore[arg-type]
+        self.baseline = self._compared_with(s)
         grid = s.analysis_grid
         new_lesion = old is None or old.lesion_sdf != s.lesion_sdf or old.analysis_grid != grid
         self.lesion, self.ice = _on(grid, get(s.lesion_sdf)), _on(grid, get(s.ice_sdf))
+        inner, outer = _on(grid, get(s.ice_inner_sdf)), _on(grid, get(s.ice_outer_sdf))
+        self.ice_bounds = None if inner is None or outer is None else (inner, outer)
         own = s.structure_grids or (grid,) * len(s.structure_sdfs)
         found = (
             (n, r.path, _on(g, get(r)), g) for (n, r), g in zip(s.structure_sdfs, own, strict=True)
@@ -82,13 +89,28 @@ class Scene:
             self._look_at_lesion(s)
         refs = (
             s.volume,
+            s.baseline.volume if s.baseline else None,
             s.lesion_sdf,
             s.ice_sdf,
+            s.ice_inner_sdf,
+            s.ice_outer_sdf,
             s.forecast_temperature,
             s.forecast_band,
             *(r for _, r in s.structure_sdfs),
         )
         self._arrays.keep_only({r.path for r in refs if r is not None})
+
+    def _compared_with(self, s: Snapshot) -> tuple[Stack, Point] | None:
+        """The baseline, and how far the target has moved since; None where there is nothing to compare."""
+        before, grid = s.baseline, s.analysis_grid
+        hu = None if before is None else self._arrays.get(before.volume)
+        if before is None or hu is None or grid is None or s.volume_id == s.baseline_id:
+            return None
+        origins = zip(grid.origin_lps_mm, before.analysis_grid.origin_lps_mm, strict=True)
+        x, y, z = (now - then for now, then in origins)
+        if self.baseline is not None and self.baseline[0].hu is hu:
+            return self.baseline[0], (x, y, z)
+        return Stack(hu, before.volume_geometry), (x, y, z)
 
     def _look_at_lesion(self, s: Snapshot) -> None:
         if self.lesion is not None and s.analysis_grid is not None:

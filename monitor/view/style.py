@@ -7,6 +7,7 @@ Invariant: every text is drawn within the width it was given: it is shrunk, then
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from PyQt5.QtCore import QPointF, QRectF
 from PyQt5.QtGui import (
+    QBrush,
     QColor,
     QFont,
     QFontDatabase,
     QFontMetricsF,
+    QImage,
     QPainter,
     QPainterPath,
     QPen,
     QPolygonF,
+    QTransform,
 )
 
 from monitor.view.palette import COLOURS
@@ -30,7 +34,12 @@ from monitor.view.qt import Qt
 _FONTS = Path(__file__).parent / "fonts"
 FAMILY = "DejaVu Sans"
 # Dash patterns in units of the pen's width.
-DASHES: dict[str, list[float]] = {"solid": [], "dashed": [4.0, 2.6], "dotted": [0.01, 1.9]}
+DASHES: dict[str, list[float]] = {
+    "solid": [],
+    "dashed": [4.0, 2.6],
+    "dashdot": [6.0, 2.2, 1.2, 2.2],
+    "dotted": [0.01, 1.9],
+}
 SMALLEST_SHRINK = 0.6
 
 
@@ -56,17 +65,25 @@ def font(size_px: float, bold: bool = False) -> QFont:
 
 
 def line_pen(name: str, width_px: float, dash: str = "solid", alpha: float = 1.0) -> QPen:
+    # Contours bend so little at each of their points that a round join costs time and shows nothing.
     pen = QPen(colour(name, alpha), width_px)
-    pen.setJoinStyle(Qt.RoundJoin)
+    pen.setJoinStyle(Qt.BevelJoin)
     pen.setCapStyle(Qt.RoundCap if dash == "dotted" else Qt.FlatCap)
     if DASHES[dash]:
         pen.setDashPattern(DASHES[dash])
     return pen
 
 
+def hatched(name: str, alpha: float, scale: float) -> QBrush:
+    """Thin diagonal lines, as far apart on any screen as they look on the first."""
+    brush = QBrush(colour(name, alpha), Qt.BDiagPattern)
+    brush.setTransform(QTransform.fromScale(0.9 * scale, 0.9 * scale))
+    return brush
+
+
 def casing_pen(width_px: float, alpha: float = 0.75) -> QPen:
     pen = QPen(colour("casing", alpha), 2.0 * width_px)
-    pen.setJoinStyle(Qt.RoundJoin)
+    pen.setJoinStyle(Qt.BevelJoin)
     return pen
 
 
@@ -108,6 +125,11 @@ def path_of(lines_px: Sequence[npt.NDArray[Any]], closed: bool = False) -> QPain
     return path
 
 
+def width_of(text: str, size_px: float, bold: bool = False) -> float:
+    """Pixels that the text takes when nothing shrinks it."""
+    return float(QFontMetricsF(font(size_px, bold)).horizontalAdvance(text))
+
+
 def fitted(text: str, size_px: float, bold: bool, width_px: float) -> tuple[str, QFont]:
     """The text and font that fit the width: shrunk to 60 %, then elided in the middle."""
     chosen = font(size_px, bold)
@@ -145,14 +167,38 @@ def draw_cased(
     align: str = "left",
     alpha: float = 1.0,
 ) -> QRectF:
-    """Text with a black outline, readable on any picture; ``at`` is on its baseline."""
-    chosen = font(size_px, bold)
-    width = QFontMetricsF(chosen).horizontalAdvance(text)
+    """Text with a black outline, readable on any picture; ``at`` is on its baseline. Returns what its
+    letters cover."""
+    drawn, width, covered = _cased(text, round(size_px), name, bold, round(alpha, 2))
+    pad = _pad(size_px)
     x = at.x() - {"left": 0.0, "centre": width / 2, "right": width}[align]
+    painter.drawImage(round(x) - pad, round(at.y() - 1.1 * round(size_px)) - pad, drawn)
+    return covered.translated(x, at.y())
+
+
+def _pad(size_px: float) -> int:
+    return 2 + round(0.1 * size_px)
+
+
+@lru_cache(maxsize=400)
+def _cased(
+    text: str, size_px: int, name: str, bold: bool, alpha: float
+) -> tuple[QImage, float, QRectF]:
+    """The picture of a word, its width, and what it covers around its origin. Kept: stroking letters costs
+    more than all else on a plane."""
+    chosen, pad = font(size_px, bold), _pad(size_px)
+    width = float(QFontMetricsF(chosen).horizontalAdvance(text))
+    image = QImage(
+        int(width) + 3 + 2 * pad, int(1.5 * size_px) + 2 * pad, QImage.Format_ARGB32_Premultiplied
+    )
+    image.fill(0)
     path = QPainterPath()
-    path.addText(QPointF(x, at.y()), chosen, text)
+    path.addText(QPointF(pad, pad + 1.1 * size_px), chosen, text)
+    painter = QPainter(image)
+    painter.setRenderHint(QPainter.Antialiasing)
     painter.setBrush(Qt.NoBrush)
     painter.setPen(casing_pen(max(1.5, size_px * 0.08), 0.9 * alpha))
     painter.drawPath(path)
     painter.fillPath(path, colour(name, alpha))
-    return path.boundingRect()
+    painter.end()
+    return image, width, path.boundingRect().translated(-pad, -pad - 1.1 * size_px)

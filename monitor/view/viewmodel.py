@@ -63,7 +63,8 @@ class Layers:
 
 @dataclass(frozen=True)
 class ScreenModel:
-    """Everything that is written on the screen, and what may be drawn."""
+    """Everything that is written on the screen, and what may be drawn. ``looking``: what the planes have to
+    say when they show another time than now: in few words for the small ones, then all of it."""
 
     state: State
     language: str
@@ -84,6 +85,7 @@ class ScreenModel:
     layers: Layers
     message: tuple[str, ...]
     margin_text: str
+    looking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,9 +216,13 @@ def _layers(inputs: Inputs, state: State, shown: Assessment | None) -> Layers:
         True,
         True,
         ice,
-        ice and degraded and s.ice_edge_error_mm > 0,
+        ice and degraded and _has_band(s),
         _predicted_at(s, state, inputs.now_utc_s),
     )
+
+
+def _has_band(s: Snapshot) -> bool:
+    return s.ice_edge_error_mm > 0 or None not in (s.ice_inner_sdf, s.ice_outer_sdf)
 
 
 def _predicted_at(s: Snapshot, state: State, now_utc_s: float) -> float | None:
@@ -306,7 +312,7 @@ def _next_ct(inputs: Inputs, state: State) -> Readout:
 def _simulation(s: Snapshot | None, layers: Layers, language: str) -> str:
     """The prediction's own clock: how far it has run on from the scan it started from."""
     if s is None or layers.predicted_at_utc_s is None:
-        return text(language, "simulation_off")
+        return ""
     ahead_s = max(0.0, layers.predicted_at_utc_s - s.forecast_times_utc_s[0])
     return text(language, "simulation", clock=f"CT + {formats.clock(ahead_s)}")
 

@@ -1,6 +1,6 @@
 """The in-room window: lays the parts out, keeps time, takes the operator's keys.
 
-Design units (du): 1 px at 1920 × 1080; everything scales with the window. Time: the procedure's
+Where the parts lie: ``layout``. Time: the procedure's
 now is the snapshot's, run on by the view's own monotonic clock times ``speed``; the core's silence
 is real time by that same clock, so a dead or hung core shows within a second.
 Invariant: the window never shows numbers of a snapshot it could not draw whole.
@@ -19,23 +19,34 @@ from PyQt5.QtWidgets import QWidget
 
 from monitor.snapshot import Snapshot
 from monitor.view import style
+from monitor.view.help import Help
 from monitor.view.keys import Keys
+from monitor.view.layout import DESIGN as DESIGN
+from monitor.view.layout import Layout, layout
+from monitor.view.legibility import Viewing
+from monitor.view.looking import Look, look_at, planes_model, seen_then, stepped, still_there
+from monitor.view.map_pane import MapPane
 from monitor.view.panels import AlarmRow, Footer, Header, Readouts
 from monitor.view.panes import PlanePane
 from monitor.view.planes import AXIAL, PLANES, Plane
 from monitor.view.qt import Qt
 from monitor.view.scene import Scene
+from monitor.view.strip import Strip
+from monitor.view.strip_model import strip_model
 from monitor.view.translations import next_language, text
+from monitor.view.turns import Turns
 from monitor.view.viewmodel import Inputs, ScreenModel, screen_model
+from monitor.view.views import Views
 
-DESIGN = (1920, 1080)
-HEADER_DU, ALARM_DU, FOOTER_DU, READOUTS_DU, GAP_DU = 64, 60, 96, 560, 4
 _REFRESH_MS = 125
 _SAID_S = 3.0
+# Nobody should take another time for now because somebody left the planes there.
+_LOOK_S = 60.0
 
 
 class RoomWindow(QWidget):
-    """The screen. ``send`` takes acts as plain dicts; ``mono`` is a monotonic clock in seconds."""
+    """The screen. ``send`` takes acts as plain dicts; ``mono`` is a monotonic clock in seconds.
+    ``simple`` True or False is the operator's choice of screen; None: by the ``viewing``."""
 
     def __init__(
         self,
@@ -43,6 +54,7 @@ class RoomWindow(QWidget):
         language: str = "en",
         speed: float = 1.0,
         mono: Callable[[], float] = time.monotonic,
+        viewing: Viewing | None = None,
     ) -> None:
         super().__init__()
         self.setWindowTitle("iceball-monitor")
@@ -60,6 +72,11 @@ class RoomWindow(QWidget):
         self._draw_error: str | None = None
         self._slot_error: str | None = None
         self._said: tuple[str, float] = ("", 0.0)
+        self.viewing = viewing or Viewing()
+        self.simple: bool | None = None
+        self.layout_now = Layout(False, 1.0, {})
+        self.look: Look | None = None
+        self._look_until_s = 0.0
         self.scene = Scene()
         self._make_parts()
         self.keys = Keys(self, mono)
@@ -67,13 +84,27 @@ class RoomWindow(QWidget):
         self._timer.timeout.connect(self.refresh)
 
     def _make_parts(self) -> None:
+        turns = Turns(self)
         self.header, self.readouts = Header(self), Readouts(self)
         self.alarm_row, self.footer = AlarmRow(self), Footer(self)
-        self.panes = {p.name: PlanePane(p, self.scene, p is AXIAL, self) for p in PLANES}
+        self.panes = {p.name: PlanePane(p, self.scene, p is AXIAL, self, turns) for p in PLANES}
         for pane in self.panes.values():
             plane = pane.plane
             pane.wheeled.connect(lambda steps, plane=plane: self.scroll_plane(steps, plane))
             pane.pointed.connect(lambda r, v, plane=plane: self._pointed(plane, r, v))
+        self.strip = Strip(self)
+        self.strip.asked.connect(self.look_at)
+        self.strip.returned.connect(self.look_now)
+        self.map, self.help = MapPane(self.scene, self, turns), Help(self)
+        self._parts: dict[str, Any] = {
+            "map": self.map,
+            "strip": self.strip,
+            "header": self.header,
+            "readouts": self.readouts,
+            "alarm": self.alarm_row,
+            "footer": self.footer,
+            **self.panes,
+        }
 
     def start_clock(self) -> None:
         """Keeps the screen live between messages."""
@@ -83,13 +114,31 @@ class RoomWindow(QWidget):
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """The core's latest word."""
-        self._snapshot, self._received_mono_s = snapshot, self._mono()
+        old, self._snapshot = self._snapshot, snapshot
+        self._received_mono_s = self._mono()
         self._draw_error = None
+        self._keep_look(old, snapshot)
+        self._take()
+        self.refresh()
+
+    def _take(self) -> None:
+        """What the planes draw: now, or what is looked at."""
+        if self._snapshot is None:
+            return
         try:
-            self.scene.take(snapshot)
+            self.scene.take(seen_then(self._snapshot, self.look))
         except Exception as error:
             self._fail(error)
-        self.refresh()
+
+    def _keep_look(self, old: Snapshot | None, new: Snapshot) -> None:
+        """A new scan brings the planes back to now; else the look stays while there is something to see."""
+        if self.look is None:
+            return
+        if old is None or old.volume_id != new.volume_id:
+            self.look = None
+            self.say(text(self.language, "said.new_scan"))
+            return
+        self.look = still_there(new, self.look, self.now_utc_s())
 
     def core_gone(self) -> None:
         """The pipe to the core is closed: say so at once."""
@@ -132,8 +181,15 @@ class RoomWindow(QWidget):
         self.alarm_row.lit = self._lit(model)
         words, until = self._said
         self.footer.said = words if self._mono() < until else ""
-        for part in (self.header, self.readouts, self.alarm_row, self.footer, *self.panes.values()):
-            part.show_model(model)
+        if self.look is not None and self._mono() > self._look_until_s:
+            self.look = None
+            self._take()
+        now_utc_s, look = self.now_utc_s(), self.look
+        planes = planes_model(model, self._snapshot, look, now_utc_s)
+        for name, part in self._parts.items():
+            if name in self.layout_now.boxes and name != "strip":
+                part.show_model(planes if name in (*self.panes, "map") else model)
+        self.strip.show_strip(strip_model(self._snapshot, model, now_utc_s, look))
 
     def _lit(self, model: ScreenModel) -> bool:
         if model.alarm is None or model.alarm.flash_hz == 0 or not self._timer.isActive():
@@ -168,15 +224,50 @@ class RoomWindow(QWidget):
         return self._snapshot is not None and self._snapshot.blocked
 
     def switch_language(self) -> None:
-        self.language = next_language(self.language)
+        self.language = self.help.language = next_language(self.language)
+        self.help.update()
         self.refresh()
 
     def scroll_plane(self, steps: int, plane: Plane = AXIAL) -> None:
         self.scene.scroll(plane, steps)
         self.refresh()
 
+    def show_views(self, change: Callable[[Views], Views]) -> None:
+        """Another way of showing the planes."""
+        self.scene.views = change(self.scene.views)
+        self._lay_out()
+        self.refresh()
+
+    def look_at(self, at_utc_s: float) -> None:
+        """The planes show another time; after a minute without a hand on it they show now again."""
+        self._look(look_at(self._snapshot, at_utc_s, self.now_utc_s()))
+
+    def look_now(self) -> None:
+        self._look(None)
+
+    def look_on(self, steps: int) -> None:
+        """A scan back or on; beyond the last, a minute of the forecast."""
+        self._look(stepped(self._snapshot, self.look, steps, self.now_utc_s()))
+
+    def _look(self, look: Look | None) -> None:
+        self.look, self._look_until_s = look, self._mono() + _LOOK_S
+        self._take()
+        self.refresh()
+
     def toggle_full_screen(self) -> None:
         self.setWindowState(self.windowState() ^ Qt.WindowFullScreen)
+
+    def switch_help(self) -> None:
+        """The keys, or the planes again."""
+        self.help.language = self.language
+        self.help.setVisible(not self.help.isVisible())
+        self.help.raise_()
+
+    def switch_simple(self) -> None:
+        """The other of the two screens, whatever the viewing says."""
+        self.simple = not self.layout_now.simple
+        self._lay_out()
+        self.refresh()
 
     def home(self) -> None:
         self.scene.home()
@@ -223,24 +314,28 @@ class RoomWindow(QWidget):
         self.refresh()
 
     def _lay_out(self) -> None:
-        """Fixed heights and readouts; the planes take the rest, axial two thirds of it."""
-        w, h = self.width(), self.height()
-        k = min(w / DESIGN[0], h / DESIGN[1])
-        header, alarm, footer, side, gap = (
-            round(v * k) for v in (HEADER_DU, ALARM_DU, FOOTER_DU, READOUTS_DU, GAP_DU)
+        """Shows the parts that the layout has, where it has them."""
+        size = (self.width(), self.height())
+        shown = layout(size, self._screen_px(), self.viewing, self.simple)
+        self.readouts.simple = self.footer.simple = shown.simple
+        boxes = dict(shown.boxes)
+        if "sagittal" in boxes and self.scene.views.third == "map":
+            boxes["map"] = boxes.pop("sagittal")
+        self.layout_now = replace(shown, boxes=boxes)
+        for name, part in self._parts.items():
+            part.setVisible(name in boxes)
+            part.scale = shown.scale
+            if name in boxes:
+                part.setGeometry(QRect(*boxes[name]))
+        _, top, _, _ = boxes["axial"]
+        self.help.scale = shown.scale
+        self.help.setGeometry(0, top, boxes["readouts"][0], boxes["alarm"][1] - top)
+
+    def _screen_px(self) -> tuple[int, int]:
+        """The pixels of the monitor whose diagonal is configured; a window may be smaller than it."""
+        screen: Any = self.screen()
+        size, ratio = screen.size(), screen.devicePixelRatio()
+        return (
+            max(round(size.width() * ratio), self.width()),
+            max(round(size.height() * ratio), self.height()),
         )
-        top, bottom = header, h - alarm - footer
-        axial_w = round((w - side - 2 * gap) * 2 / 3)
-        small_x, small_w = axial_w + gap, w - side - axial_w - 2 * gap
-        small_h = (bottom - top - gap) // 2
-        self.header.setGeometry(QRect(0, 0, w, header))
-        self.readouts.setGeometry(QRect(w - side, top + gap // 2, side, bottom - top - gap // 2))
-        self.alarm_row.setGeometry(QRect(0, bottom, w, alarm))
-        self.footer.setGeometry(QRect(0, h - footer, w, footer))
-        self.panes["axial"].setGeometry(QRect(0, top + gap // 2, axial_w, bottom - top - gap // 2))
-        self.panes["coronal"].setGeometry(
-            QRect(small_x, top + gap // 2, small_w, small_h - gap // 2)
-        )
-        self.panes["sagittal"].setGeometry(QRect(small_x, top + small_h + gap, small_w, small_h))
-        for part in (self.header, self.readouts, self.alarm_row, self.footer, *self.panes.values()):
-            part.scale = k

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from PyQt5.QtCore import QPointF, QRectF
 from PyQt5.QtGui import QFontMetricsF, QPainter
@@ -32,12 +33,10 @@ class Word:
 
     def box(self) -> QRectF:
         """What it covers, its outline included."""
-        metrics = QFontMetricsF(style.font(self.size_px, self.bold))
-        width = metrics.horizontalAdvance(self.text)
+        width, tight = _measured(self.text, self.size_px, self.bold)
         x = self.at.x() - {"left": 0.0, "centre": width / 2, "right": width}[self.align]
         air = _AIR * self.size_px
-        box = metrics.tightBoundingRect(self.text).translated(x, self.at.y())
-        return box.adjusted(-air, -air, air, air)
+        return tight.translated(x, self.at.y()).adjusted(-air, -air, air, air)
 
     def inside(self, pane: QRectF) -> Word:
         """The same word, moved as little as brings it into ``pane``."""
@@ -59,6 +58,13 @@ class Word:
         )
 
 
+@lru_cache(maxsize=512)
+def _measured(text: str, size_px: float, bold: bool) -> tuple[float, QRectF]:
+    """Its width, and what its letters cover around the origin: asked for many places of one word."""
+    metrics = QFontMetricsF(style.font(size_px, bold))
+    return metrics.horizontalAdvance(text), metrics.tightBoundingRect(text)
+
+
 class Places:
     """What of a pane must not be written over."""
 
@@ -73,7 +79,13 @@ class Places:
         is taken from now on. None when there is no place at all."""
         if not words:
             return None
-        chosen = min(words, key=lambda word: self._covered(word.box()))
+        chosen, least = words[0], float("inf")
+        for word in words:
+            covered = self._covered(word.box())
+            if covered < least:
+                chosen, least = word, covered
+            if covered == 0.0:
+                break
         self.take(chosen.box())
         return chosen
 

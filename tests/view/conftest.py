@@ -20,6 +20,7 @@ import view_samples as samples
 from PyQt5.QtWidgets import QApplication
 
 from monitor.snapshot import Snapshot
+from monitor.view.legibility import Viewing
 from monitor.view.style import load_fonts
 from monitor.view.window import RoomWindow
 
@@ -40,10 +41,14 @@ def normal(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 class Screen:
     """A window whose clock and acts the test holds."""
 
-    def __init__(self, language: str, size: tuple[int, int], speed: float) -> None:
+    def __init__(
+        self, language: str, size: tuple[int, int], speed: float, viewing: Viewing | None
+    ) -> None:
         self.mono_s = 100.0
         self.acts: list[dict[str, Any]] = []
-        self.window = RoomWindow(self.acts.append, language, speed, mono=lambda: self.mono_s)
+        self.window = RoomWindow(
+            self.acts.append, language, speed, mono=lambda: self.mono_s, viewing=viewing
+        )
         self.window.resize(*size)
         self.window.show()
 
@@ -58,8 +63,9 @@ def screen(app: QApplication) -> Iterator[Callable[..., Screen]]:
         language: str = "en",
         size: tuple[int, int] = (1920, 1080),
         speed: float = 1.0,
+        viewing: Viewing | None = None,
     ) -> Screen:
-        result = Screen(language, size, speed)
+        result = Screen(language, size, speed, viewing)
         made.append(result)
         if snapshot is not None:
             result.window.show_snapshot(snapshot)

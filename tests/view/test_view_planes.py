@@ -15,6 +15,7 @@ from view_pixels import like, pixels
 
 from monitor.snapshot import NeedleLine, Snapshot
 from monitor.view import style
+from monitor.view.png import picture
 
 Make = Callable[..., Any]
 
@@ -34,7 +35,7 @@ def test_the_lesion_is_drawn_where_it_lies(
         depth = cursor[across] - samples.LESION[across]
         radius_px = np.sqrt(samples.LESION_RADIUS**2 - depth**2) * frame.px_per_mm
         rows, columns = np.nonzero(like(pixels(pane), "lesion", 60))
-        assert len(rows) > 30
+        assert len(rows) > 20
         centre = frame.to_px(np.array(samples.LESION))
         radii = np.hypot(columns + 0.5 - centre[0], rows + 0.5 - centre[1])
         width = 1.0 + 1.3 * s.window.panes["axial"].scale
@@ -194,6 +195,7 @@ def words_drawn(pane: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, A
     monkeypatch.setattr(style, "draw_cased", seen)
     pane._key = None
     pane.show_model(pane.model)
+    picture(pane)
     return found
 
 

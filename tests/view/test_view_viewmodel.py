@@ -58,9 +58,9 @@ def test_normal_english(normal: Snapshot) -> None:
     assert m.phase == "Cycle 1 · FREEZE"
     assert (m.clock, m.clock_of) == ("06:42", "10:00")
     assert m.last_ct.value == "Last CT: 00:48"
-    assert m.simulation == "Simulation: CT + 00:48"
+    assert m.simulation == "Predicted: CT + 00:48"
     assert m.next_ct.value == "Next CT in 02:42"
-    assert m.next_ct.note == "image age · margin covered? 07:11"
+    assert m.next_ct.note == f"image age · margin{N}covered?{N}07:11"
     assert m.alarm is None
     assert m.frame is None
     assert m.layers.image
@@ -237,7 +237,7 @@ def test_degraded_leads_with_the_worst_bound_and_says_why(states: Any) -> None:
     assert m.min_margin.value.startswith("?")
     assert m.layers.band
     assert m.message == ("much of the ice edge lies where ice hardly shows",)
-    assert m.structure.value == f"?{N}9.2{N}mm"
+    assert m.structure.value == f"≥{N}8.0{N}mm", "from the outer surface: what is sure"
     assert m.time_left.value == f"?{N}≈{N}2–5{N}min"
 
 
@@ -307,7 +307,7 @@ def test_ended_keeps_the_result_and_predicts_nothing(states: Any) -> None:
     assert m.clock == DASH
     assert m.lesion.value == f"100{N}%"
     assert m.layers.predicted_at_utc_s is None
-    assert m.simulation == "Simulation: —"
+    assert m.simulation == ""
     assert m.alarm is not None
     assert (m.alarm.stars, m.alarm.flash_hz) == ("*", 0.0)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.forecast_values import NextScan
+from monitor.forecast_values import Course, CourseAt, NextScan
 from monitor.geometry import Grid, SliceGeometry
 from monitor.model import (
     Alarm,
@@ -23,7 +23,7 @@ from monitor.model import (
     Status,
     StructureDistance,
 )
-from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
+from monitor.snapshot import ArrayRef, NeedleLine, PastScan, PhaseBand, Snapshot
 
 NOW = 1_000_000.0
 LESION = (20.0, -80.0, 12.0)
@@ -63,7 +63,7 @@ def points(geometry: SliceGeometry) -> np.ndarray:
     return geometry.to_lps_mm(np.stack(np.indices(shape), -1))
 
 
-def anatomy_hu(p: np.ndarray, seed: int = 1) -> np.ndarray:
+def anatomy_hu(p: np.ndarray, seed: int = 1, frozen: bool = True) -> np.ndarray:
     """A body with skin, fat, muscle, bowel gas and the dark iceball."""
     rng = np.random.default_rng(seed)
     x, y = p[..., 0], p[..., 1]
@@ -77,7 +77,7 @@ def anatomy_hu(p: np.ndarray, seed: int = 1) -> np.ndarray:
     hu[bowel < 0] = 30.0
     hu[bowel < -5] = -700.0
     ice = ice_sdf(p)
-    hu = np.where((ice < 0) & (hu > 0), hu - 75, hu)
+    hu = np.where((ice < 0) & (hu > 0) & frozen, hu - 75, hu)
     for needle in NEEDLES:
         hu[_shaft(p, needle) < 1.3] = 2500.0
     return np.clip(hu + rng.normal(0, 9, hu.shape), -1024, 3000).astype(np.int16)
@@ -159,6 +159,8 @@ def snapshot(folder: Path, geometry: SliceGeometry | None = None, **changes: Any
         volume_geometry=geometry,
         analysis_grid=GRID,
         ice_sdf=save(folder, "ice", ice_sdf(grid_points).astype(np.float32)),
+        ice_inner_sdf=save(folder, "ice_inner", (ice_sdf(grid_points) + 2.0).astype(np.float32)),
+        ice_outer_sdf=save(folder, "ice_outer", (ice_sdf(grid_points) - 1.2).astype(np.float32)),
         ice_edge_error_mm=0.8,
         lesion_sdf=save(
             folder, "lesion", _ball(grid_points, LESION, LESION_RADIUS).astype(np.float32)
@@ -175,8 +177,62 @@ def snapshot(folder: Path, geometry: SliceGeometry | None = None, **changes: Any
         ),
         next_scan=NextScan(NOW + 162.0, "image_age", "covered", NOW + 431.0),
         window_hu=(20.0, 300.0),
+        phases=PHASES,
+        course=course(times),
     )
+    made = replace(made, history=history(folder, made, geometry, grid_points))
     return replace(made, **changes)
+
+
+PHASES = (
+    PhaseBand(PhaseKind.FREEZE, 1, NOW - 402.0, NOW + 198.0),
+    PhaseBand(PhaseKind.THAW, 1, NOW + 198.0, NOW + 498.0),
+    PhaseBand(PhaseKind.FREEZE, 2, NOW + 498.0, NOW + 858.0),
+)
+
+
+def course(times: tuple[float, ...]) -> Course:
+    """A forecast that grows, with a band that widens."""
+    points = []
+    for i, t in enumerate(times):
+        lesion, margin = min(1.0, 0.96 + 0.01 * i), min(1.0, 0.72 + 0.04 * i)
+        points.append(
+            CourseAt(
+                t,
+                (13.5 + 0.8 * i, 14.8 + 1.2 * i),
+                (lesion, min(1.0, lesion + 0.02)),
+                (margin, min(1.0, margin + 0.03 + 0.01 * i)),
+                (-1.6 + 0.4 * i, -0.6 + 0.55 * i),
+            )
+        )
+    return Course(tuple(points))
+
+
+def history(
+    folder: Path, now: Snapshot, geometry: SliceGeometry, grid_points: np.ndarray
+) -> tuple[PastScan, ...]:
+    """The baseline, a scan of smaller ice three minutes ago, and the scan of now."""
+    unknown = assessment(
+        volume_id="v001", as_of_utc_s=NOW - 520.0, status=Status.INVALID,
+        reasons=(Reason("baseline", "baseline"),), lesion_covered=None, margin_covered=None,
+        min_margin_mm=None, min_margin_at_lps_mm=None, margin_error_mm=None, ice_volume_ml=None,
+    )  # fmt: skip
+    smaller = assessment(
+        volume_id="v002", as_of_utc_s=NOW - 228.0, lesion_covered=0.71, margin_covered=0.48,
+        min_margin_mm=-5.4, margin_error_mm=1.1, ice_volume_ml=8.1,
+        lesion_covered_interval=(0.64, 0.78), margin_covered_interval=(0.41, 0.55),
+    )  # fmt: skip
+    bare = save(folder, "baseline_volume", anatomy_hu(points(geometry), frozen=False))
+    ice = save(folder, "ice_before", (ice_sdf(grid_points) + 3.5).astype(np.float32))
+    assert now.assessment is not None
+    return (
+        PastScan(unknown, bare, geometry, GRID),
+        PastScan(smaller, now.volume, geometry, GRID, ice, volume_ml=(7.2, 9.3)),
+        PastScan(
+            now.assessment, now.volume, geometry, GRID, now.ice_sdf, now.ice_inner_sdf,
+            now.ice_outer_sdf, 0.8, (13.1, 15.6),
+        ),
+    )  # fmt: skip
 
 
 def states(normal: Snapshot) -> dict[str, Snapshot | None]:
@@ -252,6 +308,9 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
             ice_sdf=None,
             volume_id="v001",
             phase=waiting,
+            phases=(),
+            history=normal.history[:1],
+            course=None,
             forecast_temperature=None,
             alarms=(Alarm("needles_unknown", Priority.LOW, NOW),),
             needles=(),
@@ -268,6 +327,9 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
             assessment=None,
             baseline_id=None,
             phase=waiting,
+            phases=(),
+            history=(),
+            course=None,
             alarms=(Alarm("no_baseline", Priority.LOW, NOW),),
             **nothing,
         ),
