@@ -52,6 +52,8 @@ class CpuEngine:
         self._known: tuple[Problem, Layout, tuple[Constants, ...]] | None = None
         # Workers of one member wait for each other, so all of them have to run: one run at a time.
         self._pool = ThreadPoolExecutor(self.workers)
+        # A state may be read while the next one is computed (``overlap``).
+        self._readers = ThreadPoolExecutor(self.workers)
         self._one_at_a_time = threading.Lock()
 
     def initial(
@@ -106,7 +108,7 @@ class CpuEngine:
         def member(m: int) -> None:
             loop(h[m].ravel(), label, curves[m], out[m].reshape(-1))
 
-        list(self._pool.map(member, range(len(h))))
+        list(self._readers.map(member, range(len(h))))
         return out
 
 

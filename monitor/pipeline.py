@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from gpu_kernels.engine import Engine
-from monitor import ahead
+from monitor import acts, ahead
 from monitor.decision import protocol
 from monitor.decision.assessment import assess, unknown
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block, last_known
@@ -196,7 +196,10 @@ def _take_baseline(
         registration=None,
         assessment=assessment,
         estimate=first_estimate(
-            prior_of(config), lambda m: make_problem(config, grid, label, (), m), engine
+            prior_of(config),
+            lambda m: make_problem(config, grid, label, (), m),
+            engine,
+            config.needles,
         ),
     )
     seen = float(np.isfinite(base_hu).mean())
@@ -270,7 +273,7 @@ def _operator(
         return _moved_on(state, progress, procedure)
     if event.act == "reload":
         return _reloaded(state, procedure, engine)
-    return state, []
+    return acts.done(state, event, procedure)
 
 
 def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:

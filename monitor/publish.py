@@ -11,6 +11,7 @@ import numpy as np
 
 from monitor.ahead import next_scan_known
 from monitor.decision import protocol
+from monitor.duties import duty_now
 from monitor.geometry import Grid
 from monitor.model import Alarm, Assessment
 from monitor.procedure import Procedure, critical_structures
@@ -130,6 +131,10 @@ def snapshot(
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
         what_if=state.what_if,
+        needle_duties=tuple((n.number, duty_now(n, state.needle_sets)) for n in config.needles),
+        refused=state.refused,
+        undo=state.done[-1].act if state.done else None,
+        undo_of=state.done[-1].of if state.done else "",
     )
 
 

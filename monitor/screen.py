@@ -22,9 +22,9 @@ _QUIT_S = 20.0
 
 class Screen:
     """One view process. ``on_act`` gets the operator's acts, each with the alarm that it is about, if
-    any (code, about), on a thread of the screen's own."""
+    any (code, about), and its params, on a thread of the screen's own."""
 
-    def __init__(self, options: ViewOptions, on_act: Callable[[str, Any], None]) -> None:
+    def __init__(self, options: ViewOptions, on_act: Callable[[str, Any, Any], None]) -> None:
         self._on_act = on_act
         self._latest: Snapshot | None = None
         self._news = threading.Event()
@@ -77,4 +77,5 @@ class Screen:
             while True:
                 message: Any = pipe.recv()
                 if isinstance(message, dict) and "act" in message:
-                    self._on_act(str(message["act"]), message.get("alarm"))
+                    act, params = str(message["act"]), message.get("params")
+                    self._on_act(act, message.get("alarm"), params)

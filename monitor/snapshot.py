@@ -39,7 +39,9 @@ class Snapshot:
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
-    ``what_if`` answers a question; it is never what is happening.
+    ``what_if`` answers a question; it is never what is happening. ``needle_duties``: by number, as set
+    now. ``refused``: why the operator's last act was not done, "act: reason". ``undo``: the act that would
+    be undone, and of which needle or volume.
     """
 
     seq: int
@@ -71,3 +73,7 @@ class Snapshot:
     next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)
     what_if: WhatIfAnswer | None = None
+    needle_duties: tuple[tuple[int, float], ...] = ()
+    refused: str | None = None
+    undo: str | None = None
+    undo_of: str = ""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from monitor.decision import protocol
 from monitor.decision.safety import Block
+from monitor.duties import NeedleSet
 from monitor.forecast_values import Forecast, WhatIf, WhatIfAnswer
 from monitor.imaging.measurement import Reference
 from monitor.imaging.registration import Registration
@@ -48,8 +49,9 @@ class Tick:
 @dataclass(frozen=True)
 class OperatorAct:
     """ "phase_next", "clear_block", "acknowledge", "reload" (with the new ``procedure``, whose case
-    the record keeps in ``kept_case``) or "what_if" (its ``params`` as ``prediction.what_if.question``
-    takes them). Every field but ``procedure`` is journalled as it stands."""
+    the record keeps in ``kept_case``), "what_if" (its ``params`` as ``prediction.what_if.question``
+    takes them), "needle" or "undo" (``monitor.acts``). Every field but ``procedure`` is journalled as it
+    stands."""
 
     act: str
     now_utc_s: float
@@ -106,7 +108,19 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Done:
+    """An act that can be undone: of which needle or volume, and what stood ``before`` it."""
+
+    act: str
+    of: str
+    before: tuple[NeedleSet, ...]
+
+
+@dataclass(frozen=True)
 class State:
+    """``needle_sets``: all, in order. ``done``: what can be undone, the last last. ``refused``: why the last
+    act was, if it was."""
+
     assembly: assembly.AssemblyState
     progress: protocol.Progress = field(default_factory=protocol.Progress)
     baseline_volume: CtVolume | None = None
@@ -125,6 +139,9 @@ class State:
     asked: Asked | None = None
     what_if: WhatIfAnswer | None = None
     block: Block | None = None
+    needle_sets: tuple[NeedleSet, ...] = ()
+    done: tuple[Done, ...] = ()
+    refused: str | None = None
 
     @property
     def shifts_mm(self) -> tuple[FloatArray, ...]:

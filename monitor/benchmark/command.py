@@ -13,8 +13,8 @@ from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
 from monitor.benchmark import forecast_report, report
-from monitor.benchmark.forecast import EventRow, ForecastRow
 from monitor.benchmark.forecast import run as run_forecast
+from monitor.benchmark.forecast_rows import Scored
 from monitor.benchmark.imaging import Row, run
 from monitor.benchmark.truth import BenchmarkError
 from monitor.prediction.ensemble import MOST_LATENT
@@ -50,19 +50,15 @@ def benchmark_forecast(
         _make(out)
     engine = open_engine(engine_name, MOST_LATENT)
     warm_up(engine)
-    rows: list[ForecastRow] = []
-    events: list[EventRow] = []
-    for more_rows, more_events in run_forecast(list(folders), engine, say):
-        rows += more_rows
-        events += more_events
-    text = forecast_report.as_markdown(rows, events)
+    scored = sum(run_forecast(list(folders), engine, say), Scored())
+    text = forecast_report.as_markdown(scored)
     if out is not None:
         with _writing(out):
-            _write(out, "forecast", text, forecast_report.as_json(rows, events))
+            _write(out, "forecast", text, forecast_report.as_json(scored))
             if plots:
                 from monitor.benchmark.plots import save_forecast_plots
 
-                save_forecast_plots(out, rows)
+                save_forecast_plots(out, scored.rows)
     return text
 
 

@@ -11,126 +11,63 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from gpu_kernels.engine import Engine, Members, Problem
+from gpu_kernels.engine import Engine, Members
 from monitor.benchmark import scores
-from monitor.benchmark.truth import ScanTruth, Scenario, open_scenarios, read_truth
-from monitor.config import Config, NeedleConfig
+from monitor.benchmark.forecast_case import Case, Known, ellipsoid_level
+from monitor.benchmark.forecast_rows import (
+    METHODS,
+    Agreement,
+    EventRow,
+    ForecastRow,
+    NeverRow,
+    Scored,
+)
+from monitor.benchmark.truth import Scenario, open_scenarios, read_truth
+from monitor.config import NeedleConfig
 from monitor.decision import protocol
 from monitor.geometry import FloatArray, Grid
-from monitor.imaging.distance import resample, sample, signed_distance_mm
 from monitor.imaging.measurement import make_reference, measure
-from monitor.imaging.needles import needle_direction
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import Float32Array, IceSegmentation, PhaseKind
 from monitor.opening import open_case
 from monitor.prediction.drift import moved
 from monitor.prediction.ensemble import prior_of
-from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate
+from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate, replaced
 from monitor.prediction.forecast import (
-    HORIZON_S,
     Job,
     advance_forecast,
     begin_forecast,
     finish_forecast,
     interval_s,
 )
-from monitor.prediction.setup import driven, make_problem, tissue_labels
 from monitor.prediction.unexplained import spread
-from monitor.procedure import Procedure
-
-# The makers' planning ellipsoids at 0 °C after ten minutes in gel: width and length, mm (IceSeed and
-# IceRod: ProstateCryoAblation, default.cfg; IceSphere: Cryoablation-Dosimetry), here centred on the active
-# zone. For the others no figure was found: the active length and a little more is an assumption.
-_ELLIPSOID_MM = {
-    "icesphere_1_5": (32.0, 37.0),
-    "iceseed_1_5": (20.0, 25.0),
-    "icerod_1_5": (25.0, 35.0),
-}
-_OTHER_WIDTH_MM, _BEYOND_ACTIVE_MM = 30.0, 8.0
-METHODS = ("forecast", "persistence", "ellipsoid", "uncalibrated")
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Of one predicted surface with the true one; None: one of them is not there."""
-
-    mean_mm: float | None
-    largest_mm: float | None
-    dice: float
-
-
-@dataclass(frozen=True)
-class ForecastRow:
-    """A forecast of ``scan`` from the scan before it, ``ahead_s`` earlier and the ``seen``-th with a
-    surface. ``within_band``: the share of the true surface between the 10 and 90 % surfaces."""
-
-    scenario: str
-    organ: str
-    scan: int
-    minutes: float
-    ahead_s: float
-    seen: int
-    true_ml: float
-    methods: dict[str, Agreement]
-    within_band: float | None
-    wall_s: float
-
-
-@dataclass(frozen=True)
-class EventRow:
-    """When lesion or margin is covered in the running freeze, as forecast from ``scan`` (``seen`` scans
-    in) and as it came to be; s from the scan. ``low_s``, ``median_s`` and ``high_s``: of the members, inf
-    where they say never."""
-
-    scenario: str
-    scan: int
-    what: str
-    seen: int
-    true_s: float
-    low_s: float
-    median_s: float
-    high_s: float
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A scan: when (s since the first freeze began), its truth, and that on the analysis grid;
-    ``depth_mm``: how deep the least covered point of "lesion" and "margin" lies in the true ice."""
-
-    truth: ScanTruth
-    at_s: float
-    level: FloatArray
-    depth_mm: dict[str, float]
-
-
-def run(
-    folders: list[Path], engine: Engine, say: Callable[[str], None]
-) -> Iterator[tuple[list[ForecastRow], list[EventRow]]]:
+def run(folders: list[Path], engine: Engine, say: Callable[[str], None]) -> Iterator[Scored]:
     """Scenario by scenario."""
     for scenario in open_scenarios(folders):
         yield _scenario(scenario, engine, say)
 
 
-def _scenario(
-    scenario: Scenario, engine: Engine, say: Callable[[str], None]
-) -> tuple[list[ForecastRow], list[EventRow]]:
+def _scenario(scenario: Scenario, engine: Engine, say: Callable[[str], None]) -> Scored:
     config, procedure = open_case(scenario.case)
     first = soft_volume(
         volumes_in(scenario.scan_folder(0), config.patient_id, config.frame_of_reference_uid)
     )
     reference = make_reference(first, procedure.analysis_grid, config)
-    case = _Case.of(replace(config, needles=reference.needles), procedure, reference.baseline.hu)
+    case = Case.of(replace(config, needles=reference.needles), procedure, reference.baseline.hu)
     course = _Course(case, engine)
     rows: list[ForecastRow] = []
     events: list[EventRow] = []
-    known: list[_Known] = []
+    known: list[Known] = []
+    never: list[int] = []
     shifts_mm: tuple[FloatArray, ...] = ()
     for entry in scenario.scans[1:]:
         truth = read_truth(scenario, entry)
@@ -144,9 +81,11 @@ def _scenario(
         if scan.at_s <= 0.0:
             continue
         rows += course.scored(scan, scenario.name)
+        began = time.perf_counter()
         found = measure(volume, reference, config, shifts_mm)
         reference, shifts_mm = found.reference, (np.array(found.registration.shift_lps_mm),)
-        course.learn(found.ice, scan)
+        course.place(reference.placed)
+        course.learn(found.ice, scan, began)
         if rows and rows[-1].scan == truth.number:
             say(_line(rows[-1]))
         told = course.told()
@@ -154,8 +93,14 @@ def _scenario(
             say(
                 f"{scenario.name} scan {truth.number}, {scan.at_s / 60.0:.1f} min: {', '.join(told)}"
             )
+        if "will_not_be_covered" in told:
+            never.append(truth.number)
         events += course.events(scenario.name)
-    return rows, _with_truth(events, known, case)
+    return Scored(
+        tuple(rows),
+        tuple(_with_truth(events, known, case)),
+        tuple(_never(scenario.name, never, known, case)),
+    )
 
 
 def _line(row: ForecastRow) -> str:
@@ -167,106 +112,24 @@ def _line(row: ForecastRow) -> str:
     return f"{row.scenario} scan {row.scan}, {row.ahead_s:.0f} s ahead: {named}"
 
 
-# ------------------------------------------------------------------ the case
-
-
-@dataclass(frozen=True)
-class _Case:
-    config: Config
-    procedure: Procedure
-    label_zyx: np.ndarray
-
-    @staticmethod
-    def of(config: Config, procedure: Procedure, baseline_hu: Float32Array) -> _Case:
-        grid = procedure.prediction_grid
-        label = tissue_labels(baseline_hu, procedure.analysis_grid, grid)
-        return _Case(config, procedure, label)
-
-    @property
-    def grid(self) -> Grid:
-        return self.procedure.prediction_grid
-
-    def kind_at(self, at_s: float) -> PhaseKind:
-        return protocol.kind_at(self.progress(at_s), self.config.protocol, at_s)
-
-    def progress(self, at_s: float) -> protocol.Progress:
-        """What has begun by then: rendered scenarios keep to the protocol."""
-        rules = self.config.protocol
-        return protocol.advanced(protocol.next_phase(protocol.Progress(), rules, 0.0), rules, at_s)
-
-    def problem(self, members: Members) -> Problem:
-        """Of the whole procedure, as it came to be."""
-        return self._problem(math.inf, members)
-
-    def going_on(self, at_s: float, members: Members) -> Problem:
-        """When the phase that runs at a time is not ended, as a live forecast has it."""
-        return self._problem(at_s, members)
-
-    def _problem(self, at_s: float, members: Members) -> Problem:
-        rules = self.config.protocol
-        intervals = protocol.intervals(self.progress(at_s), rules, HORIZON_S)
-        return make_problem(self.config, self.grid, self.label_zyx, intervals, members)
-
-    def known(self, truth: ScanTruth) -> _Known:
-        """The truth where the tissue lay in the plan, on the analysis grid."""
-        points = truth.motion.to_scan(self.procedure.analysis_grid.points_lps_mm())
-        index = np.moveaxis(truth.grid.to_index_zyx(points), -1, 0)
-        level = ndimage.map_coordinates(truth.level, index, order=1, mode="constant", cval=0.5)
-        delay_s = self.config.protocol.start_after_baseline_s or 0.0
-        return _Known(truth, 60.0 * truth.minutes - delay_s, level, self._depth_mm(level))
-
-    def _depth_mm(self, level: FloatArray) -> dict[str, float]:
-        """From the surface itself: the truth's own margins are in steps of half a millimetre, in which
-        ice late in a freeze takes a minute."""
-        grid, target = self.procedure.analysis_grid, self.procedure.target
-        distance_mm = signed_distance_mm(level.astype(np.float32), grid)
-        bodies = {"lesion": target.lesion_lps_mm, "margin": target.margin_lps_mm}
-        return {
-            name: -float(sample(distance_mm, grid, points, outside=np.inf).max(initial=-np.inf))
-            for name, points in bodies.items()
-        }
-
-    def fine(self, fraction: Float32Array) -> Float32Array:
-        """½ − frozen fraction on the analysis grid: negative in ice."""
-        fine = resample(fraction, self.grid, self.procedure.analysis_grid, outside=0.0)
-        return np.asarray(0.5 - fine, np.float32)
-
-
-def ellipsoid_level(needles: Sequence[NeedleConfig], grid: Grid) -> FloatArray:
-    """Negative in the union of the makers' ellipsoids; mm, roughly."""
-    points = grid.points_lps_mm()
-    level = np.full(grid.shape_zyx, np.inf)
-    for needle in driven(needles):
-        active_mm = needle.type.active_length_mm
-        width_mm, length_mm = _ELLIPSOID_MM.get(
-            needle.type.name, (_OTHER_WIDTH_MM, active_mm + _BEYOND_ACTIVE_MM)
-        )
-        axis = needle_direction(needle)
-        offset = points - (np.array(needle.tip_lps_mm) + 0.5 * active_mm * axis)
-        along = offset @ axis
-        across = np.sqrt(np.maximum((offset**2).sum(-1) - along**2, 0.0))
-        share = np.hypot(2.0 * along / length_mm, 2.0 * across / width_mm)
-        level = np.minimum(level, 0.5 * width_mm * (share - 1.0))
-    return level
-
-
 # ------------------------------------------------------------------ the course of a procedure
 
 
 class _Course:
     """The forecast and its baselines from scan to scan."""
 
-    def __init__(self, case: _Case, engine: Engine) -> None:
+    def __init__(self, case: Case, engine: Engine) -> None:
         self.case, self.engine = case, engine
-        self.estimate = first_estimate(prior_of(case.config), case.problem, engine)
+        config = case.config
+        self.estimate = first_estimate(prior_of(config), case.problem, engine, config.needles)
         self.plain = case.problem(Members())
         self.plain_state = engine.initial(self.plain, BODY_DEGC)
         self.ellipsoid = ellipsoid_level(case.config.needles, case.procedure.analysis_grid)
-        self.last: _Known | None = None
+        self.last: Known | None = None
         self.last_sdf_mm: Float32Array | None = None
         self.seen, self.wall_s, self.fresh = 0, 0.0, False
 
-    def scored(self, scan: _Known, name: str) -> list[ForecastRow]:
+    def scored(self, scan: Known, name: str) -> list[ForecastRow]:
         """The forecasts of a scan; none before the first surface was measured."""
         case, engine = self.case, self.engine
         self.plain_state = engine.advance(self.plain, self.plain_state, scan.at_s)
@@ -302,9 +165,14 @@ class _Course:
         )
         return [row]
 
-    def learn(self, ice: IceSegmentation, scan: _Known) -> None:
-        """Takes in a measurement; ``wall_s`` is what that and the forecast to the horizon took."""
-        case, began = self.case, time.perf_counter()
+    def place(self, needles: tuple[NeedleConfig, ...]) -> None:
+        """Takes over where the needles are seen."""
+        self.case = replace(self.case, config=replace(self.case.config, needles=needles))
+        self.estimate = replaced(self.estimate, needles, self.case.problem, self.engine)
+
+    def learn(self, ice: IceSegmentation, scan: Known, began: float) -> None:
+        """Takes in a measurement that was ``began`` then (``time.perf_counter``), and forecasts."""
+        case = self.case
         kind = case.kind_at(scan.at_s)
         self.estimate = assimilated(
             self.estimate, ice, scan.at_s, kind, case.problem, case.grid, self.engine
@@ -377,18 +245,16 @@ def _within_band(frozen: list[np.ndarray], true_level: FloatArray, grid: Grid) -
 # ------------------------------------------------------------------ events
 
 
-def _with_truth(events: list[EventRow], known: list[_Known], case: _Case) -> list[EventRow]:
+def _with_truth(events: list[EventRow], known: list[Known], case: Case) -> list[EventRow]:
     """The events that came true in the freeze they were forecast in, whatever the forecast said: the
     least covered point's depth, linear between scans, passes 0."""
-    whole = case.progress(math.inf)
-    phases = protocol.intervals(whole, case.config.protocol, 0.0)
-    ends = [(s, e) for kind, s, e in phases if kind is PhaseKind.FREEZE]
     found = []
     for event in events:
         at = next(i for i, k in enumerate(known) if k.truth.number == event.scan)
-        until_s = next((e for s, e in ends if s <= known[at].at_s < e), None)
-        if until_s is None:
+        freeze = _freeze(known[at].at_s, case)
+        if freeze is None:
             continue
+        until_s = freeze[1]
         for a, b in zip(known[at:], known[at + 1 :], strict=False):
             low, high = a.depth_mm[event.what], b.depth_mm[event.what]
             if b.at_s > until_s or not low < 0.0:
@@ -399,3 +265,24 @@ def _with_truth(events: list[EventRow], known: list[_Known], case: _Case) -> lis
                 found.append(replace(event, true_s=float(true_s)))
                 break
     return found
+
+
+def _freeze(at_s: float, case: Case) -> tuple[float, float] | None:
+    """From when to when the freeze lasts that runs at a time."""
+    whole = case.progress(math.inf)
+    phases = protocol.intervals(whole, case.config.protocol, 0.0)
+    running = ((s, e) for kind, s, e in phases if kind is PhaseKind.FREEZE and s <= at_s < e)
+    return next(running, None)
+
+
+def _never(name: str, said: Sequence[int], known: list[Known], case: Case) -> Iterator[NeverRow]:
+    """Of every scan in a freeze whose ice, in truth, did not cover lesion and margin."""
+    for scan in known:
+        freeze = _freeze(scan.at_s, case)
+        if freeze is None or not scan.depth_mm["margin"] < 0.0:
+            continue
+        start_s, end_s = freeze
+        later = (k.depth_mm["margin"] for k in known if scan.at_s < k.at_s <= end_s)
+        share = (scan.at_s - start_s) / (end_s - start_s)
+        number = scan.truth.number
+        yield NeverRow(name, number, share, number in said, any(d >= 0.0 for d in later))

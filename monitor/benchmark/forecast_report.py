@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.benchmark.forecast import METHODS, EventRow, ForecastRow
+from monitor.benchmark.forecast_rows import METHODS, EventRow, ForecastRow, NeverRow, Scored
 from monitor.benchmark.report import Verdict, table, verdict_cells
 
 _LEAST_ML = 0.15
@@ -103,11 +103,12 @@ def _within(events: Sequence[EventRow]) -> Verdict:
 # ------------------------------------------------------------------ out
 
 
-def as_json(rows: Sequence[ForecastRow], events: Sequence[EventRow]) -> dict[str, Any]:
+def as_json(scored: Scored) -> dict[str, Any]:
     return {
-        "verdicts": [asdict(v) for v in verdicts(rows, events)],
-        "scans": [_finite(asdict(r)) for r in rows],
-        "events": [_finite(asdict(e)) for e in events],
+        "verdicts": [asdict(v) for v in verdicts(scored.rows, scored.events)],
+        "scans": [_finite(asdict(r)) for r in scored.rows],
+        "events": [_finite(asdict(e)) for e in scored.events],
+        "never": [asdict(n) for n in scored.never],
     }
 
 
@@ -118,7 +119,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_markdown(rows: Sequence[ForecastRow], events: Sequence[EventRow]) -> str:
+def as_markdown(scored: Scored) -> str:
+    rows, events = scored.rows, scored.events
     names = list(dict.fromkeys(r.scenario for r in rows))
     groups = [(n, [r for r in counted(rows) if r.scenario == n]) for n in names]
     parts = [
@@ -143,8 +145,26 @@ def as_markdown(rows: Sequence[ForecastRow], events: Sequence[EventRow]) -> str:
             ("scenario", "from scan", "seen", "what", "true, s", "low", "median", "high"),
             [_event_cells(e) for e in events],
         ),
+        "## Will not be covered",
+        "Scans of a freeze with lesion and margin not yet covered. The forecast means its 15 minutes: a "
+        "freeze that ends sooner proves wrong what came to be covered, and nothing right.",
+        table(
+            ("said", "scans", "covered in that freeze", "not by its end"), _never_cells(scored.never)
+        ),
+        table(
+            ("said wrongly", "from scan", "of the freeze"),
+            [(n.scenario, str(n.scan), f"{n.share:.0%}") for n in scored.never if n.said and n.covered],
+        ),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _never_cells(never: Sequence[NeverRow]) -> list[list[str]]:
+    cells = []
+    for name, said in (("will not be covered", True), ("nothing", False)):
+        covered = [n.covered for n in never if n.said == said]
+        cells.append([name, str(len(covered)), str(sum(covered)), str(len(covered) - sum(covered))])
+    return cells
 
 
 def _number(value: float | None, form: str) -> str:

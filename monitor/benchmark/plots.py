@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from monitor.benchmark.forecast import Agreement, ForecastRow
+from monitor.benchmark.forecast_rows import Agreement, ForecastRow
 from monitor.benchmark.imaging import Row
 from monitor.benchmark.report import by_scenario
 from monitor.view.timeline import Series, save_timeline

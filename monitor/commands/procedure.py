@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ _TYPED = {
     "acknowledge": "acknowledge",
     "clear": "clear_block",
     "reload": "reload",
+    "undo": "undo",
     "quit": "quit",
 }
 
@@ -92,16 +94,18 @@ def _read_acts(live: Any) -> None:
         if word in _TYPED:
             live.act(_TYPED[word])
         elif word.startswith("what if"):
-            _ask(live, word)
+            _ask(live, "what_if", console.what_if_params, word)
+        elif word.startswith("needle"):
+            _ask(live, "needle", console.needle_params, word)
         elif word:
-            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}, what if", flush=True)
+            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}, what if, needle", flush=True)
 
 
-def _ask(live: Any, typed: str) -> None:
+def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: str) -> None:
     try:
-        live.act("what_if", params=console.what_if_params(typed))
+        live.act(act, params=params(typed))
     except ValueError as error:
-        print(f"what if: {error}", flush=True)
+        print(f"{act}: {error}", flush=True)
 
 
 def _print(text: str) -> None:

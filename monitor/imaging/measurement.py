@@ -44,13 +44,15 @@ _FAT_HU, _BONE_HU, _ENOUGH = -75.0, 150.0, 300
 @dataclass(frozen=True)
 class Reference:
     """The pre-freeze scan, prepared for everything that later scans are compared with.
-    ``needles`` lie where it shows them (those numbered in ``shown``), or else as planned; ``reasons``
-    to doubt that nothing was frozen yet."""
+    ``needles`` lie where it shows them (those numbered in ``shown``), or else as planned; ``placed``: the
+    same, but where a later scan has shown that a hand has moved them; ``reasons`` to doubt that nothing
+    was frozen yet."""
 
     baseline: Baseline
     template: Template
     needles: tuple[NeedleConfig, ...]
     shown: frozenset[int]
+    placed: tuple[NeedleConfig, ...]
     reasons: tuple[Reason, ...] = ()
 
 
@@ -75,7 +77,9 @@ def make_reference(volume: CtVolume, grid: Grid, config: Config) -> Reference:
     template = motion.make_template(volume, grid, needles)
     shown = frozenset(f.number for f in found if f.found)
     baseline = make_baseline(volume, grid)
-    return Reference(baseline, template, needles, shown, _frozen_already(baseline, needles))
+    return Reference(
+        baseline, template, needles, shown, needles, _frozen_already(baseline, needles)
+    )
 
 
 def measure(
@@ -93,19 +97,23 @@ def measure(
     registration = motion.register(volume, reference.template, starts_mm, anchors)
     if not all(n.found for n in needles):  # the tissue's way may show where to look
         needles = find_needles(volume, reference.needles, registration.shift_lps_mm)
+    placed = _in_plan(needles, reference, registration)
     ice, baseline = segment_ice(
         volume,
         reference.baseline,
-        _in_plan(needles, reference.needles, registration),
+        placed,
         config.organ.expected_ice_drop_hu,
         registration,
         s,
     )
-    ice = _told(ice, needles, reference, registration)
+    reference = replace(reference, baseline=baseline)
+    if ice.status is not Status.INVALID:
+        reference = replace(reference, placed=placed)
+    ice = _told(ice, needles, reference)
     gone = _gone(ice, needles, reference)
     if gone and ice.status is not Status.INVALID:
         ice = invalid(volume, ice.grid, ice.known, (*ice.reasons, gone))
-    return Measurement(ice, registration, needles, replace(reference, baseline=baseline))
+    return Measurement(ice, registration, needles, reference)
 
 
 def _frozen_already(baseline: Baseline, needles: tuple[NeedleConfig, ...]) -> tuple[Reason, ...]:
@@ -151,15 +159,18 @@ def _anchors(found: Sequence[FoundNeedle], before: Sequence[NeedleConfig]) -> An
 
 
 def _in_plan(
-    found: Sequence[FoundNeedle], before: Sequence[NeedleConfig], registration: Registration
+    found: Sequence[FoundNeedle], reference: Reference, registration: Registration
 ) -> tuple[NeedleConfig, ...]:
-    """Each needle where it is now, in the plan's frame: one moved by hand freezes elsewhere."""
-    return tuple(
-        _carried_back(at_found_place(n, f), registration)
-        if f.found and _moved(f, n, registration)
-        else n
-        for f, n in zip(found, before, strict=True)
-    )
+    """Each needle where it is now, in the plan's frame: one moved by hand freezes elsewhere. Less than
+    that is the error of finding it."""
+
+    def place(f: FoundNeedle, before: NeedleConfig, placed: NeedleConfig) -> NeedleConfig:
+        if not f.found:
+            return placed
+        known = (n for n in (before, placed) if not _moved(f, n, registration))
+        return next(known, None) or _carried_back(at_found_place(before, f), registration)
+
+    return tuple(map(place, found, reference.needles, reference.placed))
 
 
 def _carried_back(needle: NeedleConfig, registration: Registration) -> NeedleConfig:
@@ -175,17 +186,14 @@ def _moved(found: FoundNeedle, before: NeedleConfig, registration: Registration)
 
 
 def _told(
-    ice: IceSegmentation,
-    found: Sequence[FoundNeedle],
-    reference: Reference,
-    registration: Registration,
+    ice: IceSegmentation, found: Sequence[FoundNeedle], reference: Reference
 ) -> IceSegmentation:
     """With a word on the baseline, and on needles that were moved, or that the scan should show and
     does not."""
     if ice.status is Status.INVALID:
         return ice
-    pairs = list(zip(found, reference.needles, strict=True))
-    moved = [f.number for f, n in pairs if f.found and _moved(f, n, registration)]
+    pairs = zip(reference.needles, reference.placed, strict=True)
+    moved = [before.number for before, now in pairs if now != before]
     lost = [f.number for f in found if not f.found]
     reasons = [*reference.reasons]
     if moved:

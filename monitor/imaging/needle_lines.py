@@ -54,6 +54,8 @@ class Settings:
     # In the scaled frame: metal ends here; what surrounds it lies between these.
     tube: float = 3.0
     shell: tuple[float, float] = (4.0, 7.0)
+    # What is no brighter than soft tissue is no metal, whatever air surrounds it.
+    tissue_hu: float = 60.0
     # Metal stands out from the brightest tenth of its surroundings (a plate of bone crosses them)
     # by this.
     metal_contrast_hu: float = 350.0

@@ -129,7 +129,7 @@ class _Profile:
 @dataclass(frozen=True)
 class _Surroundings:
     """In stretches of a line, by their middles, HU: what is usual around it, how bright its core is,
-    and the brightest tenth around it."""
+    and the brightest tenth around it; soft tissue at least."""
 
     along_mm: FloatArray
     usual_hu: FloatArray
@@ -143,13 +143,12 @@ class _Surroundings:
         usual, brightest = _quantiles(tube.hu[shell], stretch[shell], (0.75, 0.9))
         (metal,) = _quantiles(tube.hu[core], stretch[core], (0.9,))
         stretches = np.array(sorted(usual) or [0])
+        # Nothing stands out of the unknown; nor does a vessel in lung, bright as it is beside air.
         return _Surroundings(
             (stretches + 0.5) * _STRETCH_MM,
-            np.array(
-                [usual.get(k, np.inf) for k in stretches]
-            ),  # nothing stands out of the unknown
+            np.array([max(usual.get(k, np.inf), s.tissue_hu) for k in stretches]),
             np.array([metal.get(k, float(_AIR_HU)) for k in stretches]),
-            np.array([brightest.get(k, np.inf) for k in stretches]),
+            np.array([max(brightest.get(k, np.inf), s.tissue_hu) for k in stretches]),
         )
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from gpu_kernels.engine import Engine, Members, Problem, State
+from gpu_kernels.overlap import states
+from monitor.config import NeedleConfig
 from monitor.geometry import Grid
 from monitor.imaging.distance import resample, signed_distance_mm
 from monitor.model import Float32Array, FloatArray, IceSegmentation, PhaseKind, Reason
@@ -30,6 +32,7 @@ from monitor.prediction.smoother import updated
 from monitor.prediction.stopping import (
     Stopped,
     candidates,
+    duty_at,
     first_difference_s,
     first_of,
     halted,
@@ -87,7 +90,9 @@ class Estimate:
     forecast starts, with a history that begins there. Both hold the mean first, then the members.
     ``nominal``: the mean's own course at each of ``seen``. ``stopped``: since when each needle no longer
     cools. ``past``: what the tissue had been through by the last measured scan. ``drifts``: what no
-    parameter explained, in freezes and in thaws."""
+    parameter explained, in freezes and in thaws. ``needles``: where they have frozen since the first of
+    ``seen``; ``taught`` is False from when one was moved that had taught something: what the scans teach
+    then would be wrong, and the parameters stay."""
 
     volume_id: str | None
     prior: Prior
@@ -101,6 +106,8 @@ class Estimate:
     nominal: tuple[State, ...] = ()
     drifts: Mapping[PhaseKind, Drift] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
+    needles: tuple[NeedleConfig, ...] = ()
+    taught: bool = True
 
     @property
     def members(self) -> Members:
@@ -111,12 +118,28 @@ class Estimate:
         return halted(make(self.members), self.stopped)
 
 
-def first_estimate(prior: Prior, make: MakeProblem, engine: Engine) -> Estimate:
+def first_estimate(
+    prior: Prior, make: MakeProblem, engine: Engine, needles: tuple[NeedleConfig, ...] = ()
+) -> Estimate:
     """Body temperature everywhere, the parameters as they are before any scan."""
     theta = ensemble.drawn(prior)
     state = engine.initial(make(ensemble.members(theta)), BODY_DEGC, history=True)
     free, running = replace(state, history=None), (math.inf,) * len(prior.cooling)
-    return Estimate(None, prior, theta, free, state, running, dose.none(state))
+    return Estimate(None, prior, theta, free, state, running, dose.none(state), needles=needles)
+
+
+def replaced(
+    e: Estimate, needles: tuple[NeedleConfig, ...], make: MakeProblem, engine: Engine
+) -> Estimate:
+    """The estimate when the needles are seen to freeze in these places. A needle that is frozen to the tissue
+    cannot be moved: it was moved before the first freeze, or in a thaw. In the first case all begins
+    anew with its true place; in the second what the scans have taught stays, and the ice they have shown."""
+    if needles == e.needles:
+        return e
+    if not e.seen:
+        return first_estimate(e.prior, make, engine, needles)
+    free = replace(e.state, history=None)
+    return replace(e, free=free, needles=needles, taught=False, drifts={})
 
 
 def assimilated(
@@ -136,7 +159,7 @@ def assimilated(
         return replace(e, free=free, state=engine.advance(problem, e.state, free.time_s))
     before, e = e, replace(e, free=free, volume_id=ice.volume_id)
     edge = edge_points(ice, s.points, seed=len(e.seen)) if np.isfinite(ice.sdf_mm).all() else None
-    if edge is not None and len(edge.points_lps_mm) >= s.least_points:
+    if e.taught and edge is not None and len(edge.points_lps_mm) >= s.least_points:
         e = _learned(e, Seen(free.time_s, edge, _variance_mm2(edge, s)), make, grid, engine, s)
     e = _with_drift(e, before, ice, kind, make, grid, engine)
     e = _anchored(e, ice, e.problem(make), grid, engine, s)
@@ -208,7 +231,9 @@ def _suspected(
     e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Settings
 ) -> Stopped | None:
     """By nominal courses alone, before this scan has taught anything."""
-    options = [e.stopped, *candidates(e.stopped, [x.at_s for x in e.seen])]
+    times_s = [x.at_s for x in e.seen]
+    off = [duty_at(n, times_s[-1]) == 0.0 for n in make(e.members).needles]
+    options = [e.stopped, *candidates(e.stopped, times_s, off)]
     since_s = first_difference_s(options)
     known = [state for state in e.nominal if state.time_s <= since_s]
     nominal = halted(make(ensemble.mean(e.theta)), e.stopped)
@@ -250,8 +275,8 @@ def _run(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine) -> Estimate
     problem = e.problem(make)
     state = engine.initial(problem, BODY_DEGC)
     nominal, predicted = [], []
-    for scan in e.seen:
-        state = engine.advance(problem, state, scan.at_s)
+    course = states(engine, problem, state, [scan.at_s for scan in e.seen])
+    for scan, state in zip(e.seen, course, strict=True):
         nominal.append(first_of(state))
         predicted.append(beyond_mm(_fraction(problem, state, engine)[1:], grid, scan.edge))
     return replace(e, free=state, nominal=tuple(nominal), predicted=tuple(predicted))

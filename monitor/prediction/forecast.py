@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from gpu_kernels.engine import Engine, History, Problem, State
+from gpu_kernels.overlap import states
 from monitor.config import Config
 from monitor.forecast_values import Forecast, StructureForecast
 from monitor.geometry import FloatArray, Grid
@@ -25,8 +26,7 @@ from monitor.prediction import dose
 from monitor.prediction.drift import Drift, asked_at, moved
 from monitor.prediction.estimate import Estimate
 from monitor.prediction.sampling import by_voxel, weights_at
-from monitor.prediction.setup import driven
-from monitor.prediction.stopping import Stopped
+from monitor.prediction.stopping import duty_at
 from monitor.prediction.unexplained import spread
 
 HORIZON_S = 900.0
@@ -193,8 +193,8 @@ def evenly(points: FloatArray, most: int) -> FloatArray:
 def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
     """The job with up to ``outputs`` more times computed."""
     first = len(job.outputs)
-    for time_s in job.times_s[first : first + outputs]:
-        state = engine.advance(job.problem, job.state, time_s)
+    times_s = job.times_s[first : first + outputs]
+    for state in states(engine, job.problem, job.state, times_s):
         job = replace(job, state=state, outputs=(*job.outputs, _output(job, state, engine)))
     return job
 
@@ -275,7 +275,7 @@ def finish_forecast(
 ) -> Forecast:
     """The forecast of a job that is done."""
     elapsed_s = np.array(job.times_s) - job.times_s[0]
-    doubts = (*job.estimate.reasons, *failing(job.estimate.stopped, config))
+    doubts = (*job.estimate.reasons, *failing(job.estimate, job.problem, config, job.times_s[0]))
     margin = np.array([o.least_margin for o in job.outputs])
     return Forecast(
         from_volume_id=job.estimate.volume_id,
@@ -322,11 +322,13 @@ def _structure(job: Job, number: int, name: str, elapsed_s: FloatArray) -> Struc
     return StructureForecast(name, interval_s(elapsed_s, most), (low, high), infringed)
 
 
-def failing(stopped: Stopped, config: Config) -> tuple[Reason, ...]:
-    """What is to be said of needles that have stopped cooling."""
-    numbers = [n.number for n in driven(config.needles)]
+def failing(
+    estimate: Estimate, problem: Problem, config: Config, now_s: float
+) -> tuple[Reason, ...]:
+    """What is to be said of needles that have stopped cooling, and were not set to."""
+    needles = zip(config.needles, problem.needles, estimate.stopped, strict=True)
     stopped_numbers = [
-        str(k) for k, at_s in zip(numbers, stopped, strict=True) if np.isfinite(at_s)
+        str(n.number) for n, driven, at_s in needles if at_s < np.inf and duty_at(driven, now_s) > 0
     ]
     if not stopped_numbers:
         return ()

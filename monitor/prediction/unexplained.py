@@ -20,7 +20,7 @@ from monitor.prediction.sampling import by_voxel, weights
 _ERROR_MM, _AFTER_S = 0.55, 180.0
 # The members' shares: five steps of a normal distribution, evenly dealt out.
 _STEPS = np.array([-1.4, -0.7, 0.0, 0.7, 1.4])
-# Voxels around those where the members differ: farther than any of them is moved.
+# Voxels around an edge: farther than any member is moved.
 _RIM = 2
 
 
@@ -33,7 +33,7 @@ def spread(
 ) -> Float32Array:
     """The members' frozen fraction (member, z, y, x), ``elapsed_s`` after the scan; edges move along the
     slope of ``nominal_degc`` (z, y, x). ``share``: theirs of the error where they are some of more."""
-    near = _near(fraction >= 0.5, some=share is not None)
+    near = _near(fraction >= 0.5)
     sd_mm = _ERROR_MM * np.sqrt(max(elapsed_s, 0.0) / _AFTER_S)
     share = shares(len(fraction)) if share is None else share
     if not (near.any() and sd_mm > 0.0 and share.any()):
@@ -50,13 +50,9 @@ def spread(
     return out
 
 
-def _near(frozen: npt.NDArray[np.bool_], some: bool) -> npt.NDArray[np.bool_]:
-    """(z, y, x): around where members differ; of some of them, which differ in fewer voxels than all do,
-    around every edge."""
-    anywhere, not_everywhere = np.asarray(frozen.any(axis=0)), np.asarray(~frozen.all(axis=0))
-    if not some:
-        return _around(anywhere & not_everywhere)
-    return _around(anywhere) & _around(not_everywhere)
+def _near(frozen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(z, y, x): around every edge, also where members agree on it."""
+    return _around(np.any(frozen, axis=0)) & _around(~np.all(frozen, axis=0))
 
 
 def _around(where: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -32,6 +32,9 @@ RESULTS = frozenset(
         "what_if",
         "what_if_refused",
         "what_if_over",
+        "needle_set",
+        "undone",
+        "act_refused",
         "fault",
     }
 )

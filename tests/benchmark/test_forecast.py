@@ -13,7 +13,8 @@ import pytest
 
 from monitor.benchmark import forecast as bench
 from monitor.benchmark import forecast_report as report
-from monitor.benchmark.forecast import Agreement, EventRow, ForecastRow
+from monitor.benchmark.forecast_case import Case, Known, ellipsoid_level
+from monitor.benchmark.forecast_rows import Agreement, EventRow, ForecastRow, Scored
 from monitor.benchmark.plots import save_forecast_plots
 from monitor.case import load_case
 from monitor.config import Config
@@ -57,15 +58,15 @@ def test_the_band_of_the_members(true_mm: float, share: float) -> None:
 
 
 def test_the_makers_ellipsoid_has_their_size(config: Config) -> None:
-    inside = np.argwhere(bench.ellipsoid_level(config.needles, GRID) < 0)
+    inside = np.argwhere(ellipsoid_level(config.needles, GRID) < 0)
     size_zyx = inside.max(0) - inside.min(0) + 1
     assert tuple(size_zyx) == pytest.approx((20, 25, 20), abs=1.5)
     centre = GRID.to_lps_mm(inside).mean(0)
     np.testing.assert_allclose(centre, 0.0, atol=0.6)  # half the active 14 mm back from the tip
 
 
-def case(config: Config) -> bench._Case:
-    return bench._Case(config, SimpleNamespace(), np.zeros((1, 1, 1), np.uint8))  # type: ignore[arg-type]
+def case(config: Config) -> Case:
+    return Case(config, SimpleNamespace(), np.zeros((1, 1, 1), np.uint8))  # type: ignore[arg-type]
 
 
 def test_a_procedure_keeps_to_its_protocol(config: Config) -> None:
@@ -77,9 +78,9 @@ def test_a_procedure_keeps_to_its_protocol(config: Config) -> None:
     assert [(s, e) for _, s, e in whole] == [(0.0, 600.0), (600.0, 900.0), (900.0, 1260.0)]
 
 
-def scan(number: int, at_s: float, margin_mm: float) -> bench._Known:
+def scan(number: int, at_s: float, margin_mm: float) -> Known:
     depth_mm = {"lesion": margin_mm, "margin": margin_mm - 5.0}
-    return bench._Known(SimpleNamespace(number=number), at_s, np.zeros(1), depth_mm)  # type: ignore[arg-type]
+    return Known(SimpleNamespace(number=number), at_s, np.zeros(1), depth_mm)  # type: ignore[arg-type]
 
 
 def event(number: int, what: str) -> EventRow:
@@ -93,6 +94,19 @@ def test_events_come_true_between_scans_of_the_same_freeze(config: Config) -> No
     # The margin of 5 mm is first reached after the thaw, which no forecast of the first freeze means;
     # a forecast that said "never" is kept, and will count as wrong.
     assert [(e.scan, e.what, e.true_s) for e in found] == [(1, "lesion", pytest.approx(135.0))]
+
+
+def test_whether_it_was_rightly_said_that_the_margin_will_not_be_covered(config: Config) -> None:
+    known = [scan(1, 120.0, -3.0), scan(2, 300.0, 1.0), scan(3, 540.0, 6.0), scan(4, 1000.0, 2.0)]
+    found = list(bench._never("s", [2, 4], known, case(config)))
+    # The third scan's margin is covered; the fourth freezes again and never covers it.
+    assert [(n.scan, n.said, n.covered) for n in found] == [
+        (1, False, True), (2, True, True), (4, True, False),
+    ]  # fmt: skip
+    assert [round(n.share, 2) for n in found] == [0.2, 0.5, 0.28]
+    text = report.as_markdown(Scored((ROW,), (), tuple(found)))
+    assert "| will not be covered | 2 | 1 | 1 |" in text
+    assert "| nothing | 1 | 1 | 0 |" in text
 
 
 ROW = ForecastRow(
@@ -156,10 +170,10 @@ def test_times_outside_their_interval_fail(change: dict[str, float]) -> None:
 
 def test_the_report_is_json_and_markdown() -> None:
     never = replace(EVENT, low_s=math.inf, median_s=math.inf, high_s=math.inf)
-    text = json.dumps(report.as_json([ROW], [EVENT, never]), allow_nan=False)
+    text = json.dumps(report.as_json(Scored((ROW,), (EVENT, never))), allow_nan=False)
     assert json.loads(text)["events"][1]["median_s"] is None
     assert "| a | 3 | 9.0 | 180 | 2 | 20.0 | 0.50 | 1.50 | 2.50 | - | 2.0 | 0.950 | 0.80 |" in (
-        report.as_markdown([ROW], [EVENT])
+        report.as_markdown(Scored((ROW,), (EVENT,)))
     )
 
 

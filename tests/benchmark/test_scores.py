@@ -201,7 +201,7 @@ def measured(
     needle = FoundNeedle(1, (-8.0, -3.0, 5.0), (1.0, 0.0, 0.0), True, 1.0, 0.0)
     # The baseline: muscle at x > 0 of the plan, fat elsewhere.
     hu = np.where(grid.points_lps_mm()[..., 0] > 0, 60.0, -100.0).astype(np.float32)
-    reference = Reference(Baseline("v001", "1.3", grid, hu), None, (), frozenset())  # type: ignore[arg-type]
+    reference = Reference(Baseline("v001", "1.3", grid, hu), None, (), frozenset(), ())  # type: ignore[arg-type]
     registration = Registration(coarse, field, 0.5, 0.9, shift)
     return Measurement(replace(ice, **how), registration, (needle,), reference)
 

@@ -38,24 +38,38 @@ def carried() -> Registration:
 def reference(shown: set[int] | None = None) -> Reference:
     """A dark baseline in which those needles are seen."""
     baseline = Baseline("v1", "1.2", GRID, np.zeros(GRID.shape_zyx, np.float32))
-    return Reference(baseline, None, (NEEDLE,), frozenset(shown or ()))  # type: ignore[arg-type]
+    return Reference(baseline, None, (NEEDLE,), frozenset(shown or ()), (NEEDLE,))  # type: ignore[arg-type]
+
+
+def retracted(mm: float, found: bool = True) -> FoundNeedle:
+    tip = (SHIFT[0], SHIFT[1] - mm, SHIFT[2])
+    return FoundNeedle(3, tip, (0.0, -1.0, 0.0), found, 1.0, mm)
 
 
 @pytest.mark.parametrize(("retracted_mm", "told"), [(0.0, False), (2.0, False), (8.0, True)])
 def test_a_needle_moved_against_the_tissue_is_told(retracted_mm: float, told: bool) -> None:
-    tip = (SHIFT[0], SHIFT[1] - retracted_mm, SHIFT[2])
-    found = FoundNeedle(3, tip, (0.0, -1.0, 0.0), True, 1.0, retracted_mm)
-    ice = _told(ICE, [found], reference(), carried())
-    assert ("needle_moved" in [r.code for r in ice.reasons]) == told
-    assert ice.status is (Status.DEGRADED if told else Status.OK)
-    (there,) = _in_plan([found], [NEEDLE], carried())
+    found = [retracted(retracted_mm)]
+    (there,) = _in_plan(found, reference(), carried())
     expected = -retracted_mm if told else 0.0
     assert there.tip_lps_mm == pytest.approx((0.0, expected, 0.0), abs=0.05)
+    ice = _told(ICE, found, replace(reference(), placed=(there,)))
+    assert ("needle_moved" in [r.code for r in ice.reasons]) == told
+    assert ice.status is (Status.DEGRADED if told else Status.OK)
+
+
+def test_a_moved_needle_stays_in_its_new_place_until_it_is_moved_again() -> None:
+    (there,) = _in_plan([retracted(8.0)], reference(), carried())
+    after = replace(reference(), placed=(there,))
+    for later in (retracted(8.4), retracted(8.0, found=False)):  # its error; not found
+        assert _in_plan([later], after, carried()) == (there,)
+    assert _in_plan([retracted(0.4)], after, carried()) == (NEEDLE,)  # back again
+    (again,) = _in_plan([retracted(14.0)], after, carried())
+    assert again.tip_lps_mm == pytest.approx((0.0, -14.0, 0.0), abs=0.05)
 
 
 def test_a_needle_that_the_scan_does_not_show_is_told() -> None:
     lost = FoundNeedle(3, SHIFT, (0.0, -1.0, 0.0), False, 0.0, 0.0)
-    ice = _told(ICE, [lost], reference(), carried())
+    ice = _told(ICE, [lost], reference())
     assert [r.code for r in ice.reasons] == ["needle_not_found"]
     assert ice.status is Status.DEGRADED
 
@@ -79,5 +93,5 @@ def test_a_baseline_that_looks_frozen_is_doubted(near_hu: float, doubted: bool) 
     hu = np.where(near, near_hu, 50.0).astype(np.float32)
     reasons = _frozen_already(Baseline("v1", "1.2", grid, hu), (NEEDLE,))
     assert [r.code for r in reasons] == ["baseline_frozen"] * doubted
-    ice = _told(ICE, [], replace(reference(), needles=(), reasons=reasons), carried())
+    ice = _told(ICE, [], replace(reference(), needles=(), placed=(), reasons=reasons))
     assert (ice.status is Status.DEGRADED) == doubted

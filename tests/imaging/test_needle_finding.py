@@ -136,6 +136,20 @@ def test_a_needle_at_any_angle_to_the_slices(thickness_mm: float, elevation_deg:
     assert_at(find_needles(scan, [plan])[0], truth, tip_mm=0.5, deg=0.3)
 
 
+def test_a_vessel_in_lung_is_no_needle_though_it_goes_on_from_the_tip() -> None:
+    """Beside air soft tissue stands out by as much as metal does from tissue."""
+    truth = needle(1, (-4.0, 3.0, 6.0), 10.0)
+    scan = drawn([truth])
+    k, j, i = np.indices(scan.hu.shape)
+    from_tip = scan.geometry.to_lps_mm(np.stack([k, j, i], -1)) - np.asarray(truth.tip_lps_mm)
+    foot = from_tip @ along(truth)
+    aside = np.linalg.norm(from_tip - foot[..., None] * along(truth), axis=-1)
+    lung = (aside > 2.5) | (foot < -25.0)  # 40 HU are left in a tube, to 25 mm beyond the tip
+    hu = np.where(lung & (scan.hu < 300), scan.hu - 900, scan.hu).astype(np.int16)
+    found = find_needles(replace(scan, hu=np.maximum(hu, -1024)), [truth])[0]
+    assert_at(found, truth, tip_mm=0.8, deg=0.6)
+
+
 def test_stairs_that_thick_slices_make_of_a_needle_are_corrected() -> None:
     truth = needle(1, (-4.0, 3.0, 11.3), -8.0)
     scan = drawn([truth], Slices(5.0, 13))

@@ -8,6 +8,7 @@ import pytest
 
 from gpu_kernels.cpu import CpuEngine, rate_of
 from gpu_kernels.engine import Members, Needle, Problem, Tissue
+from gpu_kernels.overlap import states
 from gpu_kernels.reference import ReferenceEngine, rate_w_m3
 
 NAN = float("nan")
@@ -86,3 +87,20 @@ def test_the_same_rate_of_change(boundary):
         exact = rate_w_m3(p, state, time_s)
         assert np.abs(exact).max() > 1e5
         assert np.abs(compiled - exact).max() < 2e-5 * np.abs(exact).max()
+
+
+def test_states_computed_beside_their_reading_are_those_of_advance() -> None:
+    p, engine, times_s = problem("fixed", (3.0, 3.0, 3.0)), CpuEngine(), (20.0, 35.0, 80.0)
+    alone = CpuEngine()
+    state = start = alone.initial(p, 37.0)
+    for until_s, found in zip(times_s, states(engine, p, start, times_s), strict=True):
+        state = alone.advance(p, state, until_s)
+        assert found.time_s == until_s
+        np.testing.assert_array_equal(found.enthalpy_j_m3, state.enthalpy_j_m3)
+        # Read while the next one is under way.
+        np.testing.assert_array_equal(
+            engine.temperature_degc(p, found), alone.temperature_degc(p, state)
+        )
+    assert list(states(engine, p, start, ())) == []
+    with pytest.raises(ValueError, match="time"):
+        list(states(engine, p, state, (10.0,)))

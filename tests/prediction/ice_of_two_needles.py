@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gpu_kernels.cpu import CpuEngine
@@ -40,8 +42,13 @@ def problem(members: Members) -> Problem:
 TRUTH = Members((1.8,), (1.0,), (1.0,), ((0.75, 0.4),))
 
 
-def true_ice(at_s: float, number: int, stopped: Stopped = (np.inf, np.inf)) -> IceSegmentation:
-    p = halted(problem(TRUTH), stopped)
+def true_ice(
+    at_s: float,
+    number: int,
+    stopped: Stopped = (np.inf, np.inf),
+    of: Callable[[Members], Problem] = problem,
+) -> IceSegmentation:
+    p = halted(of(TRUTH), stopped)
     state = ENGINE.advance(p, ENGINE.initial(p, 37.0), at_s)
     fraction = np.asarray(ENGINE.frozen_fraction(p, state)[0], np.float32)
     sdf = signed_distance_mm(0.5 - fraction, GRID)

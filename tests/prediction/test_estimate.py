@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpu_kernels.engine import Members
+from gpu_kernels.engine import Members, Problem
+from monitor.config import Factor, NeedleConfig, NeedleType
 from monitor.imaging.distance import signed_distance_mm
-from monitor.model import PhaseKind, Status
+from monitor.model import IceSegmentation, PhaseKind, Status
 from monitor.prediction import ensemble
-from monitor.prediction.estimate import Estimate, assimilated, first_estimate
+from monitor.prediction.estimate import Estimate, MakeProblem, assimilated, first_estimate, replaced
 from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, TRUTH, problem, true_ice
 
 SCANS_S = (180.0, 360.0, 540.0)
@@ -105,3 +106,64 @@ def test_no_ice_measured_thaws_the_model() -> None:
     e = assimilated(e, none, 180.0, PhaseKind.FREEZE, problem, GRID, ENGINE)
     fraction = ENGINE.frozen_fraction(problem(e.members), e.state)
     assert not (fraction > 0.5).any()
+
+
+# ------------------------------------------------------------------ a needle that was moved
+
+MOVED_MM = 9.0
+
+
+def elsewhere(members: Members) -> Problem:
+    """The second needle pulled back by hand."""
+    p = problem(members)
+    first, second = p.needles
+    x, y, z = second.tip_mm
+    return replace(p, needles=(first, replace(second, tip_mm=(x, y, z + MOVED_MM))))
+
+
+def needle(z_mm: float) -> NeedleConfig:
+    kind = NeedleType("test", 1.5, 20.0, -140.0, 30.0, Factor(1.0, 1.3))
+    return NeedleConfig(2, kind, (7.0, 0.0, z_mm), (7.0, 0.0, 80.0), 1.0)
+
+
+WAS, IS = (needle(-10.0),), (needle(-10.0 + MOVED_MM),)
+
+
+def miss_mm(e: Estimate, make: MakeProblem, true_ice_at: IceSegmentation) -> float:
+    """Of the forecast, at the measured surface."""
+    p = e.problem(make)
+    state = ENGINE.advance(p, e.state, true_ice_at.acquired_utc_s)
+    mine = signed_distance_mm(
+        0.5 - np.asarray(ENGINE.frozen_fraction(p, state)[0], np.float32), GRID
+    )
+    measured = true_ice_at.sdf_mm
+    near = np.abs(measured) < 2.0
+    return float(np.abs(mine[near] - measured[near]).mean())
+
+
+def test_a_needle_moved_before_the_freeze_is_taken_over_from_the_first_scan_of_it() -> None:
+    at_s, next_s = 180.0, 360.0
+    seen, coming = (true_ice(t, n, of=elsewhere) for n, t in enumerate((at_s, next_s)))
+    errors = {}
+    for name, needles, make in (("as it was", WAS, problem), ("as it is", IS, elsewhere)):
+        e = first_estimate(PRIOR, problem, ENGINE, WAS)
+        e = replaced(e, needles, make, ENGINE)
+        e = assimilated(e, seen, at_s, PhaseKind.FREEZE, make, GRID, ENGINE)
+        assert (e.needles, e.taught, len(e.seen)) == (needles, True, 1)
+        errors[name] = miss_mm(e, make, coming)
+    assert errors["as it is"] < 0.5
+    assert errors["as it is"] < 0.6 * errors["as it was"]
+
+
+def test_a_needle_moved_later_freezes_where_it_is_with_what_was_learned(learned: Estimate) -> None:
+    e = replace(learned, needles=WAS)
+    assert replaced(e, WAS, problem, ENGINE) is e
+    e = replaced(e, IS, elsewhere, ENGINE)
+    after = assimilated(
+        e, true_ice(720.0, 3, of=elsewhere), 720.0, PhaseKind.FREEZE, elsewhere, GRID, ENGINE
+    )
+    np.testing.assert_array_equal(after.theta, learned.theta)
+    assert (after.volume_id, after.state.time_s, len(after.seen)) == ("v3", 720.0, 3)
+    assert after.needles == IS
+    p = after.problem(elsewhere)
+    assert p.needles[1].tip_mm[2] == -10.0 + MOVED_MM
