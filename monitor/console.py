@@ -279,7 +279,9 @@ def _operator(f: _Fields) -> str | None:
 
 
 def _needle_set(f: _Fields) -> str:
-    return f"Needle {f['number']}: {100.0 * f['duty']:g} % from now on (was {100.0 * f['before']:g} %)"
+    return (
+        f"Needle {f['number']}: {100.0 * f['duty']:g} % from now on (was {100.0 * f['before']:g} %)"
+    )
 
 
 def _restarted(f: _Fields) -> str:

@@ -35,9 +35,7 @@ def duties_over(
     return {n.number: _over(n, sets, begun_utc_s) for n in needles}
 
 
-def _over(
-    needle: NeedleConfig, sets: Sequence[NeedleSet], begun_utc_s: float
-) -> float | TimeTable:
+def _over(needle: NeedleConfig, sets: Sequence[NeedleSet], begun_utc_s: float) -> float | TimeTable:
     duty = duty_now(needle, [s for s in sets if s.at_utc_s <= begun_utc_s])
     # Of two at the same moment the later holds.
     later = {

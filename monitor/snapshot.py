@@ -29,6 +29,17 @@ class NeedleLine:
 
 
 @dataclass(frozen=True)
+class ReceivedVolume:
+    """A volume received so far. ``path``: of its pixels, once they are in the record."""
+
+    volume_id: str
+    acquired_utc_s: float
+    slices: int
+    patient_id: str
+    path: str | None = None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that a screen needs, immutable, numbered by ``seq``. The view computes nothing from it
     but contours and positions on the screen.
@@ -41,7 +52,8 @@ class Snapshot:
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
     ``what_if`` answers a question; it is never what is happening. ``needle_duties``: by number, as set
     now. ``refused``: why the operator's last act was not done, "act: reason". ``undo``: the act that would
-    be undone, and of which needle or volume.
+    be undone, and of which needle or volume. ``draft``: there is no case yet. ``ice_review``: whether the
+    operator took the ice of the latest scan "measured", "accepted", "rejected" or "corrected".
     """
 
     seq: int
@@ -77,3 +89,6 @@ class Snapshot:
     refused: str | None = None
     undo: str | None = None
     undo_of: str = ""
+    draft: bool = False
+    received: tuple[ReceivedVolume, ...] = ()
+    ice_review: str | None = None

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from gpu_kernels.engine import Members, Needle, Problem, Tissue, TimeTable
+from gpu_kernels.engine import Members, Needle, Problem, TimeTable, Tissue
 from monitor.config import Config, NeedleConfig, TissueConfig
 from monitor.geometry import Grid
 from monitor.imaging.distance import resample
@@ -57,9 +57,7 @@ def make_problem(
         tissues=tuple(_tissue(t) for t in tissues),
         origin_mm=grid.origin_lps_mm,
         spacing_mm=grid.spacing_mm,
-        needles=tuple(
-            _needle(n, intervals, duties.get(n.number, n.duty)) for n in config.needles
-        ),
+        needles=tuple(_needle(n, intervals, duties.get(n.number, n.duty)) for n in config.needles),
         members=members,
         stasis_s=_STASIS_S,
     )
@@ -78,9 +76,7 @@ def _tissue(tissue: TissueConfig) -> Tissue:
     return Tissue(**dataclasses.asdict(tissue))
 
 
-def _needle(
-    needle: NeedleConfig, intervals: Sequence[Interval], duty: float | TimeTable
-) -> Needle:
+def _needle(needle: NeedleConfig, intervals: Sequence[Interval], duty: float | TimeTable) -> Needle:
     d = needle_direction(needle)
     return Needle(
         tip_mm=needle.tip_lps_mm,

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a sentence a line)
 """Every sentence of the console window, in English and French; see ``translations``. No units but placeholders.
 
 Invariant: as in ``translations``: both languages have the same keys and placeholders. "&" marks the letter

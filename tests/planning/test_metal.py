@@ -51,7 +51,7 @@ def test_both_are_found_with_the_tip_at_the_lesion(volume: CtVolume) -> None:
 
 
 def test_two_clicks_are_moved_onto_the_metal(volume: CtVolume) -> None:
-    tip, entry = NEEDLES[0]
+    tip, _entry = NEEDLES[0]
     placed = clicked(volume, (8.0, -2.0, 4.0), (28.0, -72.0, 10.0), KIND)
     assert placed.on_metal
     assert off(placed.tip_lps_mm, tip) < 1.5
