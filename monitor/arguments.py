@@ -89,6 +89,12 @@ def _add_live(commands: Any) -> None:
     p.add_argument(
         "case", type=Path, metavar="CASE.toml", help="the procedure; see docs/example_case.toml"
     )
+    p.add_argument(
+        "--screen",
+        choices=("room", "console", "both"),
+        default="room",
+        help="which windows: the in-room screen, the technologist's console, or both; default %(default)s",
+    )
     p.add_argument("--headless", action="store_true", help="no window; assessments are printed")
     p.add_argument(
         "--record",

@@ -38,6 +38,7 @@ from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
 from monitor.state import OperatorAct
+from monitor.view.console.process import ConsoleOptions
 from monitor.view.process import ViewOptions
 
 _WATCH_S = 0.25
@@ -50,7 +51,8 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """``screen``: a window. ``screenshots``: a PNG per scan into RECORD/screens."""
+    """``screen``: a window for the room. ``console``: one for the technologist. ``screenshots``: a PNG
+    per scan into RECORD/screens."""
 
     case: Path
     record: Path
@@ -59,6 +61,7 @@ class LiveOptions:
     engine: str = "auto"
     clock_speed: float = 1.0
     clock_epoch_utc_s: float | None = None
+    console: bool = False
 
 
 def _make(record: Path) -> None:
@@ -92,6 +95,7 @@ class Live:
         self._intake: BaseProcess | None = None
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
+        self._console: Screen | None = None
         self._alarms: Alarms = ()
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
@@ -106,6 +110,8 @@ class Live:
         self._start_intake()
         if self.options.screen or self.options.screenshots:
             self._start_screen()
+        if self.options.console:
+            self._start_console()
         self._worker.start()
         self._watcher.start()
 
@@ -125,8 +131,9 @@ class Live:
         self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
-        if self._screen is not None:
-            self._screen.quit()
+        for screen in (self._screen, self._console):
+            if screen is not None:
+                screen.quit()
         self._journal.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -178,6 +185,16 @@ class Live:
         )
         self._screen = Screen(options, self.act)
 
+    def _start_console(self) -> None:
+        options = ConsoleOptions(
+            folder=str(self.options.record.resolve() / "console"),
+            listener=self.config.listener,
+            stale_after_s=self.config.stale_after_s,
+            language=self.config.language,
+            clock_speed=self.clock.speed,
+        )
+        self._console = Screen(options, self.act)
+
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
     ) -> None:
@@ -228,6 +245,9 @@ class Live:
         if self._screen is not None and self._screen.exitcode is not None:
             self._restarted("view", self._screen.exitcode)
             self._start_screen()
+        if self._console is not None and self._console.exitcode is not None:
+            self._restarted("console", self._console.exitcode)
+            self._start_console()
         if self._intake is None or self._intake.is_alive():
             return self._intake is not None
         if self._intake.exitcode == 2:  # it has said why
@@ -276,11 +296,14 @@ class Live:
             self.core.journal(kind, alarm_fields(alarm))
 
     def _publish(self) -> None:
-        if self._screen is None:
+        screens = [s for s in (self._screen, self._console) if s is not None]
+        if not screens:
             return
         self._seq += 1
         now = self.clock.now_utc_s()
         beat = now - (self.clock.mono_s() - self.core.beat_mono_s) * self.clock.speed
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
-        self._screen.show(snapshot(self._seq, now, beat, state, shared, procedure, alarms))
+        shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
+        for screen in screens:
+            screen.show(shown)

@@ -136,9 +136,9 @@ def _walked(smooth: FloatArray, radius: FloatArray, noise_hu: float) -> FloatArr
         for here, there in ((low, high), (high, low)):
             i, j = number[here], number[there]
             known = i >= 0
-            np.add.at(diagonal, i[known], w[known])
+            diagonal += np.bincount(i[known], w[known], count)
             inner = known & (j < 0) & (radius[there] <= _INNER)
-            np.add.at(inflow, i[inner], w[inner])
+            inflow += np.bincount(i[inner], w[inner], count)
             both = known & (j >= 0)
             rows.append(i[both])
             columns.append(j[both])

@@ -183,7 +183,7 @@ FRENCH: dict[str, str] = {
     "console.structures.name": "Nom",
     "console.structures.limit": "Distance minimale à la glace",
     "console.structures.new": "&Nouvelle, au pinceau",
-    "console.structures.none": "Il n’y en a p&as",
+    "console.structures.none": "Il n’&y en a pas",
     "console.remove": "Enle&ver la sélection",
     "console.needles.hint": "Les chercher par leur métal, ou cliquer la pointe puis l’entrée : elles se calent sur le métal.",
     "console.needles.type": "Modèle",

@@ -104,6 +104,7 @@ class _NeedleRow:
         for widget in (self.label, self.slider, self.button):
             widget.setVisible(number is not None)
         if number is None:
+            enabled({self.slider: False, self.button: False})
             return
         self._number, self._duty = number, duties.get(number, 1.0)
         percent = round(100 * self._duty)

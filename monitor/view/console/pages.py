@@ -86,10 +86,10 @@ class BodyPage(Page):
         self.add = self.button("console.brush.add", lambda: use(f"{self.target}.add"), True)
         self.erase = self.button("console.brush.erase", lambda: use(f"{self.target}.erase"), True)
         self.side_by_side(self.add, self.erase)
-        self.size = self.number("console.brush.size", 1.0, 30.0, 5.0, "mm")
+        self.radius = self.number("console.brush.size", 1.0, 30.0, 5.0, "mm")
 
     def add_import(self) -> None:
-        self.file = self.button("console.import", lambda: self.desk.import_file(self.target))
+        self.from_file = self.button("console.import", lambda: self.desk.import_file(self.target))
 
 
 class LesionPage(BodyPage):

@@ -46,7 +46,7 @@ QSlider::handle:horizontal {{ width: 16px; margin: -7px 0; background: {text}; b
 QSlider::handle:horizontal:disabled {{ background: #6A7077; }}
 QCheckBox::indicator {{ width: 20px; height: 20px; border: 2px solid {label}; background: #15181B; }}
 QCheckBox::indicator:checked {{ background: {ice}; }}
-QAbstractSpinBox::up-button, QAbstractSpinBox::down-button {{ width: 26px; background: #23282D; }}
+QAbstractSpinBox::up-button, QAbstractSpinBox::down-button {{ width: 26px; }}
 QScrollBar:vertical {{ width: 12px; background: #15181B; }}
 QScrollBar::handle:vertical {{ background: #3A4148; min-height: 24px; }}
 QScrollBar::add-line, QScrollBar::sub-line {{ height: 0px; }}

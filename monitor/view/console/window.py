@@ -458,9 +458,9 @@ class ConsoleWindow(QWidget):
     def _brush_mm(self) -> float | None:
         target = self.tool.partition(".")[0]
         if target == "lesion":
-            return float(self.pages["lesion"].size.value())
+            return float(self.pages["lesion"].radius.value())
         if target in ("structure", "ice"):
-            return float(self.pages["structures"].size.value())
+            return float(self.pages["structures"].radius.value())
         return None
 
     def _stroked(self, start: Point, end: Point) -> None:
