@@ -278,6 +278,12 @@ def _operator(f: _Fields) -> str | None:
     return f"Refused: {f['act']}: {f['refused']}" if "refused" in f else None
 
 
+_NOT_MEASURED = {
+    "older_than_latest": "older than the latest scan",
+    "baseline_picked": "before the freeze, and another volume was picked as the baseline",
+}
+
+
 def _needle_set(f: _Fields) -> str:
     return (
         f"Needle {f['number']}: {100.0 * f['duty']:g} % from now on (was {100.0 * f['before']:g} %)"
@@ -306,6 +312,10 @@ _LINES: dict[str, Callable[[_Fields], str | None]] = {
     "what_if_over": _what_if_over,
     "process_restarted": _restarted,
     "needle_set": _needle_set,
+    "ice_reviewed": lambda f: f"{f['volume_id']}: the measured ice was {f['verdict']}",
+    "volume_not_measured": lambda f: (
+        f"{f['volume_id']}: not measured ({_NOT_MEASURED[f['reason']]})"
+    ),
     "undone": lambda f: f"Undone: {f['act']} {f['of']}",
     "act_refused": lambda f: f"Refused: {f['act']}: {f['reason']}",
 }

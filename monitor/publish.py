@@ -5,7 +5,8 @@ LPS mm, UTC seconds. Invariant: an array is written once; a snapshot names only 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from monitor.geometry import Grid
 from monitor.model import Alarm, Assessment
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
-from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
+from monitor.snapshot import ArrayRef, NeedleLine, ReceivedVolume, Snapshot
 from monitor.state import State
 
 Point = tuple[float, float, float]
@@ -27,6 +28,7 @@ class Shared:
     """The arrays of one state, as files."""
 
     volume: ArrayRef | None = None
+    volumes: Mapping[str, ArrayRef] = field(default_factory=dict)
     ice_sdf: ArrayRef | None = None
     lesion_sdf: ArrayRef | None = None
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
@@ -63,6 +65,8 @@ class Publisher:
             )
         if state.volume is not None:
             shared = _with(shared, volume=self._volumes.get(state.volume.volume_id))
+        if len(shared.volumes) != len(self._volumes):
+            shared = _with(shared, volumes=dict(self._volumes))
         if old is None or old.ice is not state.ice:
             sdf = state.ice.sdf_mm if state.ice else None
             shared = _with(shared, ice_sdf=None if sdf is None else keep("ice", sdf))
@@ -131,6 +135,18 @@ def snapshot(
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
         what_if=state.what_if,
+        received=tuple(
+            ReceivedVolume(
+                r.volume_id,
+                r.acquired_utc_s,
+                r.slices,
+                r.patient_id,
+                shared.volumes.get(r.volume_id),
+                r.geometry,
+            )
+            for r in state.received
+        ),
+        ice_review=state.review.verdict if state.review else None,
         needle_duties=tuple((n.number, duty_now(n, state.needle_sets)) for n in config.needles),
         refused=state.refused,
         undo=state.done[-1].act if state.done else None,

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,11 +29,12 @@ from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, che
 from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, run_listener
 from monitor.journal_fields import alarm_fields
-from monitor.opening import open_case
+from monitor.opening import open_case, open_drawing
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
 from monitor.publish import snapshot
 from monitor.record.cases import KeptCase, keep_case
+from monitor.record.drawings import keep_drawing
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
@@ -99,6 +100,8 @@ class Live:
         self._alarms: Alarms = ()
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
+        # Why the last act was, if it could not even be read from disk.
+        self._refused: str | None = None
         self._watch_over = threading.Event()
         self._worker = threading.Thread(target=self._work, name="core")
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
@@ -199,23 +202,34 @@ class Live:
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
     ) -> None:
         """An operator's act, from screen or terminal. "acknowledge" is of one ``alarm``, or of all;
-        ``params`` are those of "what_if"."""
+        ``params`` are the act's own."""
         if act == "quit":
             self.request_stop("operator")
             return
         if act == "acknowledge":  # not by way of the worker, which may hang: that is an alarm too
             self._seen.put(alarm)
-        if act != "reload":
-            # As the journal will have them: what is worked with is what a replay will find.
-            self._acts.put(OperatorAct(act, self.clock.now_utc_s(), params=plain(params)))
-            return
         try:
-            self.config, _ = open_case(self.options.case)
-            procedure, kept = self._kept()
+            self._acts.put(self._act(act, plain(params)))
         except (ValueError, RecordError) as error:
             self.core.journal("operator", {"act": act, "refused": str(error)})
-            return
-        self._acts.put(OperatorAct(act, self.clock.now_utc_s(), procedure, asdict(kept)))
+            self._refused = f"{act}: {error}"
+        else:
+            self._refused = None
+
+    def _act(self, act: str, params: Mapping[str, Any] | None) -> OperatorAct:
+        """With what has to be read from disk for it: what is worked with is what a replay will find."""
+        now_utc_s = self.clock.now_utc_s()
+        if act == "reload":
+            self.config, _ = open_case(self.options.case)
+            procedure, kept = self._kept()
+            return OperatorAct(act, now_utc_s, procedure, asdict(kept))
+        if act == "correct_ice":
+            record, given = self.options.record, dict(params or {})
+            given["path"], given["sha256"] = keep_drawing(record, record / str(given.get("path")))
+            return OperatorAct(
+                act, now_utc_s, params=given, drawn=open_drawing(record / given["path"])
+            )
+        return OperatorAct(act, now_utc_s, params=params)
 
     def _kept(self) -> tuple[Procedure, KeptCase]:
         """The case as the record keeps it from now on: what is worked with is what a replay will find."""
@@ -305,5 +319,6 @@ class Live:
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
+        shown = replace(shown, refused=self._refused or shown.refused)
         for screen in screens:
             screen.show(shown)

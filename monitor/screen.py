@@ -22,7 +22,8 @@ _QUIT_S = 20.0
 
 
 class Screen:
-    """One view process: the room's screen or the console. ``on_act`` gets the operator's acts, each with the alarm that it is about, if
+    """One view process, the room's screen or the console. ``on_act`` gets the operator's acts, each
+    with the alarm that it is about, if
     any (code, about), and its params, on a thread of the screen's own."""
 
     def __init__(

@@ -30,13 +30,14 @@ class NeedleLine:
 
 @dataclass(frozen=True)
 class ReceivedVolume:
-    """A volume received so far. ``path``: of its pixels, once they are in the record."""
+    """A volume that was received; its pixels are in a file of the record."""
 
     volume_id: str
     acquired_utc_s: float
     slices: int
     patient_id: str
-    path: str | None = None
+    volume: ArrayRef | None
+    geometry: SliceGeometry
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Snapshot:
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
     ``what_if`` answers a question; it is never what is happening. ``needle_duties``: by number, as set
-    now. ``refused``: why the operator's last act was not done, "act: reason". ``undo``: the act that would
-    be undone, and of which needle or volume. ``draft``: there is no case yet. ``ice_review``: whether the
-    operator took the ice of the latest scan "measured", "accepted", "rejected" or "corrected".
+    now. ``received``: every volume so far. ``ice_review``: of the scan measured last, "measured", "accepted",
+    "rejected" or "corrected". ``refused``: why the operator's last act was not done, "act: reason".
+    ``undo``: the act that would be undone, and of which needle or volume. ``draft``: there is no case yet.
     """
 
     seq: int
@@ -85,10 +86,10 @@ class Snapshot:
     next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)
     what_if: WhatIfAnswer | None = None
+    received: tuple[ReceivedVolume, ...] = ()
+    ice_review: str | None = None
     needle_duties: tuple[tuple[int, float], ...] = ()
     refused: str | None = None
     undo: str | None = None
     undo_of: str = ""
     draft: bool = False
-    received: tuple[ReceivedVolume, ...] = ()
-    ice_review: str | None = None

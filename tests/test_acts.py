@@ -58,9 +58,14 @@ def lesion_frozen(state: State) -> float:
     return state.forecast.covered[-1]
 
 
+LATE_S = 540.0  # the freeze still runs
+
+
 def coldest_degc(state: State) -> float:
+    """Nine minutes into the freeze."""
     assert state.forecast is not None
-    return float(state.forecast.temperature_degc[-1].min())
+    at = int(np.searchsorted(state.forecast.times_utc_s, FREEZE_UTC_S + LATE_S))
+    return float(state.forecast.temperature_degc[at].min())
 
 
 def test_a_needle_that_is_stopped_freezes_no_more(plan: Procedure, freezing: State) -> None:
@@ -73,25 +78,24 @@ def test_a_needle_that_is_stopped_freezes_no_more(plan: Procedure, freezing: Sta
     assert len(of_kind(outputs, "forecast")) == 1
     assert state.forecast is not None
     assert "needle_failing" not in [r.code for r in state.forecast.reasons]
-    # Stopped a minute after it began, ice has thawed 14 minutes later; going on it has not.
-    assert coldest_degc(freezing) < -100.0
+    # Stopped a minute after it began, its ice has thawed eight minutes later; going on it has not.
+    assert coldest_degc(freezing) < -60.0
     assert coldest_degc(state) > 0.0
     assert lesion_frozen(state) < lesion_frozen(freezing)
 
 
 def test_what_it_froze_before_it_was_stopped_is_not_lost(plan: Procedure, freezing: State) -> None:
-    late_s = 600.0
-    state, _ = act(freezing, plan, "needle", FREEZE_UTC_S + late_s, number=4, duty=0.0)
+    state, _ = act(freezing, plan, "needle", FREEZE_UTC_S + 300.0, number=4, duty=0.0)
     state, _ = worked_off(state, plan)
     before, after = freezing.forecast, state.forecast
     assert before is not None
     assert after is not None
     assert before.times_utc_s == after.times_utc_s
-    until = int(np.searchsorted(after.times_utc_s, FREEZE_UTC_S + late_s))
+    until = int(np.searchsorted(after.times_utc_s, FREEZE_UTC_S + 300.0))
     np.testing.assert_allclose(
         after.temperature_degc[:until], before.temperature_degc[:until], atol=1e-3
     )
-    assert after.temperature_degc[-1].min() > before.temperature_degc[-1].min() + 20.0
+    assert coldest_degc(state) > coldest_degc(freezing) + 40.0
 
 
 def test_a_needle_that_goes_on_is_asked_about_from_where_it_is(
@@ -134,7 +138,7 @@ def test_a_needle_that_is_off_in_the_case_may_be_started(plan: Procedure) -> Non
     state, _ = worked_off(state, off)
     assert coldest_degc(state) > 30.0
     state, _ = worked_off(act(state, off, "needle", number=4, duty=1.0)[0], off)
-    assert coldest_degc(state) < -100.0
+    assert coldest_degc(state) < -60.0
 
 
 @pytest.mark.parametrize(
@@ -155,10 +159,29 @@ def test_what_no_needle_can_be_set_to(
     assert refused(freezing, plan, "needle", **params) == reason
 
 
+def test_a_needle_that_failed_and_was_stopped_is_no_longer_said_to_fail(
+    plan: Procedure, freezing: State
+) -> None:
+    assert freezing.estimate is not None
+    failed = replace(freezing.estimate, stopped=(30.0,))
+    state = replace(freezing, estimate=failed, forecast_wanted=True)
+
+    def reasons(state: State) -> list[str]:
+        assert state.forecast is not None
+        return [r.code for r in state.forecast.reasons]
+
+    state, _ = worked_off(state, plan)
+    assert "needle_failing" in reasons(state)
+    state, _ = worked_off(act(state, plan, "needle", number=4, duty=0.0)[0], plan)
+    assert "needle_failing" not in reasons(state)
+
+
 def test_the_next_act_forgets_a_refusal(plan: Procedure, freezing: State) -> None:
     state, _ = act(freezing, plan, "undo")
     assert state.refused == "undo: there is nothing to undo"
     assert act(state, plan, "needle", number=4, duty=0.0)[0].refused is None
+    assert act(state, plan, "acknowledge")[0].refused == state.refused
+    assert act(state, plan, "phase_next")[0].refused is None
 
 
 def test_undone_is_as_if_it_had_not_been(plan: Procedure, freezing: State) -> None:
@@ -209,7 +232,9 @@ def test_typed_needles(typed: str, params: dict[str, Any]) -> None:
     assert needle_params(typed) == params
 
 
-@pytest.mark.parametrize("typed", ["needle", "needle 2", "needle all=0", "needle 2=x", "needle 2=nan"])
+@pytest.mark.parametrize(
+    "typed", ["needle", "needle 2", "needle all=0", "needle 2=x", "needle 2=nan"]
+)
 def test_typed_nonsense_says_what_was_expected(typed: str) -> None:
     with pytest.raises(ValueError, match="needle NUMBER=PERCENT"):
         needle_params(typed)

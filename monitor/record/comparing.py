@@ -33,6 +33,7 @@ RESULTS = frozenset(
         "what_if_refused",
         "what_if_over",
         "needle_set",
+        "ice_reviewed",
         "undone",
         "act_refused",
         "fault",

@@ -79,7 +79,10 @@ def desk(app: QApplication, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
 def full(normal: Snapshot) -> Snapshot:
     return replace(
         normal,
-        received=(ReceivedVolume("v001", 0.0, 40, "P1"), ReceivedVolume("v003", 0.0, 40, "P1")),
+        received=tuple(
+            ReceivedVolume(v, 0.0, 40, "P1", normal.volume, normal.volume_geometry)
+            for v in ("v001", "v003")
+        ),
         ice_review="measured",
         needle_duties=((1, 1.0), (2, 0.5)),
         undo="needle",
