@@ -350,6 +350,11 @@ def test_a_wrong_patient_blanks_and_is_cleared_by_two_presses(desk: Any, full: S
     assert d.acts == [{"act": "clear_block"}]
 
 
+def test_a_case_given_at_the_start_is_not_said_to_miss_anything(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    assert d.window.missing.text() == d.window.words.say("console.missing.given")
+
+
 def test_a_refusal_is_told(desk: Any, full: Snapshot) -> None:
     d = desk(replace(full, refused="needle: not one of this case"))
     assert "not one of this case" in d.window.missing.text()

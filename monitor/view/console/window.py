@@ -348,6 +348,9 @@ class ConsoleWindow(QWidget):
             return "console.refused", {"why": s.refused}
         if self._said is not None:
             return self._said
+        untouched = self.draft.lesion is None and not self.draft.needles
+        if s is not None and not s.draft and untouched:
+            return "console.missing.given", {}
         if gaps:
             return f"console.missing.{gaps[0]}", {}
         return ("console.missing.none" if self._sent == self.draft else "console.missing.send"), {}
