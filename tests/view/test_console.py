@@ -121,6 +121,11 @@ def alt(d: Desk, letter: str) -> None:
     """A letter with Alt: the button is seen to be pressed, a tenth of a second, before it acts."""
     QTest.keyClick(d.window, getattr(Qt, f"Key_{letter}"), Qt.AltModifier)
     QTest.qWait(200)
+    deadline = time.monotonic() + 5.0  # of a machine that others use
+    while time.monotonic() < deadline and any(
+        b.isDown() for b in d.window.findChildren(QPushButton)
+    ):
+        QTest.qWait(20)
 
 
 def press(button: QPushButton) -> None:
