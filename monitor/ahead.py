@@ -12,6 +12,7 @@ from dataclasses import replace
 from gpu_kernels.engine import Engine, Members, Problem
 from monitor.decision import protocol
 from monitor.decision.assessment import assess
+from monitor.duties import duties_over
 from monitor.forecast_values import Forecast, NextScan
 from monitor.journal_fields import assessment_fields, forecast_fields, what_if_fields
 from monitor.model import PhaseKind, Status
@@ -23,7 +24,7 @@ from monitor.prediction.forecast import (
     finish_forecast,
 )
 from monitor.prediction.next_scan import next_scan
-from monitor.prediction.setup import driven, make_problem
+from monitor.prediction.setup import make_problem
 from monitor.prediction.what_if import (
     Base,
     advance_what_if,
@@ -99,12 +100,14 @@ def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State
 
 
 def _problem(state: State, procedure: Procedure, members: Members) -> Problem:
-    """The case's, with the needles where they were last seen."""
+    """The case's, with the needles where they were last seen, as they were set."""
     assert state.reference is not None
     assert state.label_zyx is not None
     config = replace(procedure.config, needles=state.reference.placed)
     intervals = protocol.intervals(state.progress, config.protocol, HORIZON_S)
-    return make_problem(config, procedure.prediction_grid, state.label_zyx, intervals, members)
+    duties = duties_over(config.needles, state.needle_sets, state.progress.started_utc_s[0])
+    grid = procedure.prediction_grid
+    return make_problem(config, grid, state.label_zyx, intervals, members, duties)
 
 
 def skipped(state: State, by: str) -> tuple[State, list[Output]]:
@@ -159,16 +162,14 @@ def _answerable(state: State, procedure: Procedure) -> None:
     if state.estimate is None:
         raise ValueError("there is no baseline scan yet")
     if not _numbers(state):
-        raise ValueError("the case names no needle that freezes")
+        raise ValueError("the case names no needle")
     if kind is not PhaseKind.FREEZE:
         raise ValueError(f"no freeze is running ({kind.value})")
 
 
 def _numbers(state: State) -> tuple[int, ...]:
-    """The needles that freeze, in the order of the problem's."""
-    return (
-        () if state.reference is None else tuple(n.number for n in driven(state.reference.needles))
-    )
+    """The needles, in the order of the problem's."""
+    return () if state.reference is None else tuple(n.number for n in state.reference.needles)
 
 
 def _answer(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:

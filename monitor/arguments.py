@@ -84,11 +84,18 @@ def _add_live(commands: Any) -> None:
         epilog=NOTICE,
         description="Listens for CT over DICOM and shows measured and predicted ice until stopped "
         "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
-        "(start or next phase), clear (a wrong-patient block), reload (the case), quit, and questions: "
+        "(start or next phase), clear (a wrong-patient block), reload (the case), needle 2=0 (it was "
+        "stopped), undo, quit, and questions: "
         "what if 2=0 (needle 2 stops now), what if all=50 for 5 (half duty, five minutes more).",
     )
     p.add_argument(
         "case", type=Path, metavar="CASE.toml", help="the procedure; see docs/example_case.toml"
+    )
+    p.add_argument(
+        "--screen",
+        choices=("room", "console", "both"),
+        default="room",
+        help="which windows: the in-room screen, the technologist's console, or both; default %(default)s",
     )
     p.add_argument("--headless", action="store_true", help="no window; assessments are printed")
     p.add_argument(

@@ -132,6 +132,7 @@ def _time_left(f: _Fields) -> str:
 # ------------------------------------------------------------------ what if
 
 _HOW = "what if NEEDLE=PERCENT ... [for MINUTES], for instance: what if 2=0, what if all=50 for 5"
+_NEEDLE_HOW = "needle NUMBER=PERCENT, for instance: needle 2=0"
 _WORD = re.compile(r"(\w+)=(\S+?)%?")
 
 
@@ -150,13 +151,21 @@ def what_if_params(typed: str) -> dict[str, Any]:
     return params
 
 
-def _finite(typed: str, unit: float) -> float:
+def needle_params(typed: str) -> dict[str, Any]:
+    """Of a typed "needle 2=0" (percent of full cooling). Raises ``ValueError`` saying what was expected."""
+    found = _WORD.fullmatch(typed.strip().lower().removeprefix("needle").strip())
+    if found is None or not found[1].isdecimal():
+        raise ValueError(f"{typed!r}: expected {_NEEDLE_HOW}")
+    return {"number": int(found[1]), "duty": _finite(found[2], 0.01, _NEEDLE_HOW)}
+
+
+def _finite(typed: str, unit: float, how: str = _HOW) -> float:
     try:
         value = float(typed) * unit
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{typed!r}: expected a number: {_HOW}")
+        raise ValueError(f"{typed!r}: expected a number: {how}")
     return value
 
 
@@ -269,6 +278,18 @@ def _operator(f: _Fields) -> str | None:
     return f"Refused: {f['act']}: {f['refused']}" if "refused" in f else None
 
 
+_NOT_MEASURED = {
+    "older_than_latest": "older than the latest scan",
+    "baseline_picked": "before the freeze, and another volume was picked as the baseline",
+}
+
+
+def _needle_set(f: _Fields) -> str:
+    return (
+        f"Needle {f['number']}: {100.0 * f['duty']:g} % from now on (was {100.0 * f['before']:g} %)"
+    )
+
+
 def _restarted(f: _Fields) -> str:
     return f"Restarted: the {f['process']} process, which had ended with status {f['exit']}"
 
@@ -290,4 +311,11 @@ _LINES: dict[str, Callable[[_Fields], str | None]] = {
     "what_if_refused": lambda f: f"Refused: what if: {f['reason']}",
     "what_if_over": _what_if_over,
     "process_restarted": _restarted,
+    "needle_set": _needle_set,
+    "ice_reviewed": lambda f: f"{f['volume_id']}: the measured ice was {f['verdict']}",
+    "volume_not_measured": lambda f: (
+        f"{f['volume_id']}: not measured ({_NOT_MEASURED[f['reason']]})"
+    ),
+    "undone": lambda f: f"Undone: {f['act']} {f['of']}",
+    "act_refused": lambda f: f"Refused: {f['act']}: {f['reason']}",
 }

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from monitor.case import load_case
-from monitor.config import Config
+from monitor.config import Config, ShapeFile, StructureConfig
 from monitor.intake.structures import StructureError, load_structure
-from monitor.model import Structure
+from monitor.model import Role, Structure
 from monitor.procedure import Procedure, prepare
 
 
@@ -19,6 +19,12 @@ def open_case(path: Path) -> tuple[Config, Procedure]:
     config = load_case(path)
     structures, frames = _structures(config)
     return config, prepare(config, structures, frames)
+
+
+def open_drawing(path: Path) -> Structure:
+    """Ice that an operator drew on a scan, in that scan's space. Raises ``StructureError``."""
+    shape = ShapeFile(path, None)
+    return load_structure(StructureConfig("ice", Role.LESION, shape, None)).structure
 
 
 def _structures(config: Config) -> tuple[list[Structure], frozenset[str]]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from gpu_kernels.engine import Engine
-from monitor import ahead
+from monitor import acts, ahead, baselines
 from monitor.decision import protocol
 from monitor.decision.assessment import assess, unknown
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block, last_known
@@ -38,6 +38,7 @@ from monitor.prediction.ensemble import prior_of
 from monitor.prediction.estimate import first_estimate
 from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.procedure import Procedure
+from monitor.review import Before, is_rejection, review_of, standing
 from monitor.state import (
     Event,
     ForecastDue,
@@ -136,19 +137,22 @@ def _volume(
         reasons=volume.reasons + reason,
     )
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
-    state = replace(state, clock_offset_s=offset_s)
-    if state.reference is None or _replaces_baseline(state, volume):
+    state = baselines.received(replace(state, clock_offset_s=offset_s), volume)
+    if state.reference is None or (_replaces_baseline(state, volume) and not state.picked):
         return _take_baseline(state, volume, outputs, procedure, engine)
-    if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
-        outputs.append(
-            Line(
-                "volume_not_measured",
-                {"volume_id": volume.volume_id, "reason": "older_than_latest"},
-            )
-        )
-        return state, outputs
+    if why := _why_not_measured(state, volume):
+        fields = {"volume_id": volume.volume_id, "reason": why}
+        return state, [*outputs, Line("volume_not_measured", fields)]
     state, more = _measure(replace(state, volume=volume), procedure)
     return state, outputs + more
+
+
+def _why_not_measured(state: State, volume: CtVolume) -> str | None:
+    if _replaces_baseline(state, volume):
+        return "baseline_picked"
+    if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
+        return "older_than_latest"
+    return None
 
 
 def _clock_offset(state: State, volume: CtVolume) -> tuple[float, tuple[Reason, ...]]:
@@ -194,6 +198,8 @@ def _take_baseline(
         volume=volume,
         ice=None,
         registration=None,
+        review=None,
+        done=acts.still(state.done, "needle", "pick_baseline"),
         assessment=assessment,
         estimate=first_estimate(
             prior_of(config),
@@ -214,13 +220,17 @@ def _measure(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
     assert state.volume is not None
     assert state.reference is not None
     measured = measure(state.volume, state.reference, procedure.config, state.shifts_mm)
-    ice = measured.ice
+    verdict = state.verdicts.get(measured.ice.volume_id)
+    ice = standing(measured.ice, measured.registration, verdict)
+    before = Before(state.reference, state.estimate, state.structures)
     assessment = assess(ice, procedure.plan, None)
     state = replace(
         state,
         ice=ice,
-        reference=measured.reference,
+        reference=before.reference if is_rejection(verdict) else measured.reference,
         registration=measured.registration,
+        review=review_of(measured, before, verdict),
+        done=acts.still(state.done, "needle"),
         assessment=assessment,
         structures=last_known(state.structures, assessment),
         forecast_wanted=True,
@@ -255,9 +265,8 @@ def _moved_on(
     phase = protocol.phase(progress, procedure.config.protocol)
     fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
     wanted = state.estimate is not None and phase.kind is not PhaseKind.ENDED
-    state, outputs = ahead.skipped(
-        replace(state, progress=progress, forecast_wanted=wanted), "phase"
-    )
+    state = baselines.settled(replace(state, progress=progress, forecast_wanted=wanted))
+    state, outputs = ahead.skipped(state, "phase")
     return state, [*outputs, Line("phase", fields)]
 
 
@@ -270,10 +279,23 @@ def _operator(
         return replace(state, block=None), []
     if event.act == "phase_next":
         progress = protocol.next_phase(state.progress, procedure.config.protocol, event.now_utc_s)
-        return _moved_on(state, progress, procedure)
+        return _moved_on(replace(state, refused=None), progress, procedure)
     if event.act == "reload":
-        return _reloaded(state, procedure, engine)
-    return state, []
+        return _reloaded(replace(state, refused=None), procedure, engine)
+    if event.act == "pick_baseline" or acts.undoes(state, event, "pick_baseline"):
+        return _rebased(state, event, procedure, engine)
+    return acts.done(state, event, procedure)
+
+
+def _rebased(
+    state: State, event: OperatorAct, procedure: Procedure, engine: Engine
+) -> tuple[State, list[Output]]:
+    """Another baseline, or the one before again."""
+    try:
+        state, volume, said = baselines.chosen(replace(state, refused=None), event)
+    except acts.Refusal as refusal:
+        return acts.refused(state, event, str(refusal))
+    return _take_baseline(state, volume, said, procedure, engine)
 
 
 def _reloaded(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:

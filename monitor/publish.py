@@ -5,7 +5,8 @@ LPS mm, UTC seconds. Invariant: an array is written once; a snapshot names only 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,13 +14,21 @@ from monitor.ahead import next_scan_known
 from monitor.config import ProtocolConfig
 from monitor.course import course
 from monitor.decision import protocol
+from monitor.duties import duty_now
 from monitor.forecast_values import Course
 from monitor.geometry import Grid
 from monitor.imaging.distance import volume_ml
 from monitor.model import Alarm, Assessment, IceSegmentation, PhaseKind
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
-from monitor.snapshot import ArrayRef, NeedleLine, PastScan, PhaseBand, Snapshot
+from monitor.snapshot import (
+    ArrayRef,
+    NeedleLine,
+    PastScan,
+    PhaseBand,
+    ReceivedVolume,
+    Snapshot,
+)
 from monitor.state import State
 
 Point = tuple[float, float, float]
@@ -32,6 +41,7 @@ class Shared:
     """The arrays of one state, as files."""
 
     volume: ArrayRef | None = None
+    volumes: Mapping[str, ArrayRef] = field(default_factory=dict)
     ice_sdf: ArrayRef | None = None
     ice_inner_sdf: ArrayRef | None = None
     ice_outer_sdf: ArrayRef | None = None
@@ -72,6 +82,8 @@ class Publisher:
             )
         if state.volume is not None:
             shared = _with(shared, volume=self._volumes.get(state.volume.volume_id))
+        if len(shared.volumes) != len(self._volumes):
+            shared = _with(shared, volumes=dict(self._volumes))
         if old is None or old.ice is not state.ice:
             shared = _with(shared, **self._ice(state.ice))
         if old is None or old.forecast is not state.forecast:
@@ -216,6 +228,22 @@ def snapshot(
         history=shared.history,
         course=shared.course,
         phases=phase_bands(state.progress, config.protocol),
+        received=tuple(
+            ReceivedVolume(
+                r.volume_id,
+                r.acquired_utc_s,
+                r.slices,
+                r.patient_id,
+                shared.volumes.get(r.volume_id),
+                r.geometry,
+            )
+            for r in state.received
+        ),
+        ice_review=state.review.verdict if state.review else None,
+        needle_duties=tuple((n.number, duty_now(n, state.needle_sets)) for n in config.needles),
+        refused=state.refused,
+        undo=state.done[-1].act if state.done else None,
+        undo_of=state.done[-1].of if state.done else "",
     )
 
 

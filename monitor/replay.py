@@ -24,8 +24,8 @@ from monitor.journal_fields import (
     rejected_fields,
     what_if_fields,
 )
-from monitor.model import Instance, Rejected
-from monitor.opening import open_case
+from monitor.model import Instance, Rejected, Structure
+from monitor.opening import open_case, open_drawing
 from monitor.pipeline import after_fault, step
 from monitor.procedure import Procedure
 from monitor.record.comparing import (
@@ -44,6 +44,7 @@ from monitor.record.reading import (
     JournalLine,
     Tell,
     check_case,
+    check_files,
     check_instance,
     check_volume,
 )
@@ -78,6 +79,8 @@ def _event(record: Path, line: JournalLine, tell: Tell) -> Event | None:
         return None
     if isinstance(message, OperatorAct) and message.kept_case is not None:
         return replace(message, procedure=_opened(record, line, tell))
+    if isinstance(message, OperatorAct) and message.act == "correct_ice":
+        return replace(message, drawn=_drawn(record, line, message, tell))
     return message
 
 
@@ -88,6 +91,18 @@ def _opened(record: Path, line: JournalLine, tell: Tell) -> Procedure:
         return open_case(record / kept["path"])[1]
     except (ConfigError, StructureError, KeyError, TypeError, AttributeError, OSError) as error:
         raise RecordError(f"{record / JOURNAL}:{line.number}: kept_case: {error}") from error
+
+
+def _drawn(record: Path, line: JournalLine, act: OperatorAct, tell: Tell) -> Structure | None:
+    """None, which the act refuses, where the file is not there or cannot be read."""
+    params = act.params or {}
+    name = str(params.get("path"))
+    check_files(record, {name: params.get("sha256")}, line.number, tell)
+    try:
+        return open_drawing(record / name)
+    except StructureError as error:
+        tell(Finding(line.number, "unreadable_line", f"{line.kind}: {error}"))
+        return None
 
 
 # ------------------------------------------------------------------ replay

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,15 +29,17 @@ from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, che
 from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, run_listener
 from monitor.journal_fields import alarm_fields
-from monitor.opening import open_case
+from monitor.opening import open_case, open_drawing
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
 from monitor.publish import snapshot
 from monitor.record.cases import KeptCase, keep_case
+from monitor.record.drawings import keep_drawing
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
 from monitor.state import OperatorAct
+from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.process import ViewOptions
 
@@ -51,7 +53,8 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """``screen``: a window. ``screenshots``: a PNG per scan into RECORD/screens."""
+    """``screen``: a window for the room. ``console``: one for the technologist. ``screenshots``: a PNG
+    per scan into RECORD/screens."""
 
     case: Path
     record: Path
@@ -61,6 +64,7 @@ class LiveOptions:
     clock_speed: float = 1.0
     clock_epoch_utc_s: float | None = None
     viewing: Viewing = ROOM
+    console: bool = False
 
 
 def _make(record: Path) -> None:
@@ -94,9 +98,12 @@ class Live:
         self._intake: BaseProcess | None = None
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
+        self._console: Screen | None = None
         self._alarms: Alarms = ()
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
+        # Why the last act was, if it could not even be read from disk.
+        self._refused: str | None = None
         self._watch_over = threading.Event()
         self._worker = threading.Thread(target=self._work, name="core")
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
@@ -108,6 +115,8 @@ class Live:
         self._start_intake()
         if self.options.screen or self.options.screenshots:
             self._start_screen()
+        if self.options.console:
+            self._start_console()
         self._worker.start()
         self._watcher.start()
 
@@ -127,8 +136,9 @@ class Live:
         self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
-        if self._screen is not None:
-            self._screen.quit()
+        for screen in (self._screen, self._console):
+            if screen is not None:
+                screen.quit()
         self._journal.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -181,27 +191,48 @@ class Live:
         )
         self._screen = Screen(options, self.act)
 
+    def _start_console(self) -> None:
+        options = ConsoleOptions(
+            folder=str(self.options.record.resolve() / "console"),
+            listener=self.config.listener,
+            stale_after_s=self.config.stale_after_s,
+            language=self.config.language,
+            clock_speed=self.clock.speed,
+        )
+        self._console = Screen(options, self.act)
+
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
     ) -> None:
         """An operator's act, from screen or terminal. "acknowledge" is of one ``alarm``, or of all;
-        ``params`` are those of "what_if"."""
+        ``params`` are the act's own."""
         if act == "quit":
             self.request_stop("operator")
             return
         if act == "acknowledge":  # not by way of the worker, which may hang: that is an alarm too
             self._seen.put(alarm)
-        if act != "reload":
-            # As the journal will have them: what is worked with is what a replay will find.
-            self._acts.put(OperatorAct(act, self.clock.now_utc_s(), params=plain(params)))
-            return
         try:
-            self.config, _ = open_case(self.options.case)
-            procedure, kept = self._kept()
+            self._acts.put(self._act(act, plain(params)))
         except (ValueError, RecordError) as error:
             self.core.journal("operator", {"act": act, "refused": str(error)})
-            return
-        self._acts.put(OperatorAct(act, self.clock.now_utc_s(), procedure, asdict(kept)))
+            self._refused = f"{act}: {error}"
+        else:
+            self._refused = None
+
+    def _act(self, act: str, params: Mapping[str, Any] | None) -> OperatorAct:
+        """With what has to be read from disk for it: what is worked with is what a replay will find."""
+        now_utc_s = self.clock.now_utc_s()
+        if act == "reload":
+            self.config, _ = open_case(self.options.case)
+            procedure, kept = self._kept()
+            return OperatorAct(act, now_utc_s, procedure, asdict(kept))
+        if act == "correct_ice":
+            record, given = self.options.record, dict(params or {})
+            given["path"], given["sha256"] = keep_drawing(record, record / str(given.get("path")))
+            return OperatorAct(
+                act, now_utc_s, params=given, drawn=open_drawing(record / given["path"])
+            )
+        return OperatorAct(act, now_utc_s, params=params)
 
     def _kept(self) -> tuple[Procedure, KeptCase]:
         """The case as the record keeps it from now on: what is worked with is what a replay will find."""
@@ -231,6 +262,9 @@ class Live:
         if self._screen is not None and self._screen.exitcode is not None:
             self._restarted("view", self._screen.exitcode)
             self._start_screen()
+        if self._console is not None and self._console.exitcode is not None:
+            self._restarted("console", self._console.exitcode)
+            self._start_console()
         if self._intake is None or self._intake.is_alive():
             return self._intake is not None
         if self._intake.exitcode == 2:  # it has said why
@@ -279,11 +313,15 @@ class Live:
             self.core.journal(kind, alarm_fields(alarm))
 
     def _publish(self) -> None:
-        if self._screen is None:
+        screens = [s for s in (self._screen, self._console) if s is not None]
+        if not screens:
             return
         self._seq += 1
         now = self.clock.now_utc_s()
         beat = now - (self.clock.mono_s() - self.core.beat_mono_s) * self.clock.speed
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
-        self._screen.show(snapshot(self._seq, now, beat, state, shared, procedure, alarms))
+        shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
+        shown = replace(shown, refused=self._refused or shown.refused)
+        for screen in screens:
+            screen.show(shown)

@@ -55,6 +55,18 @@ class PhaseBand:
 
 
 @dataclass(frozen=True)
+class ReceivedVolume:
+    """A volume that was received; its pixels are in a file of the record."""
+
+    volume_id: str
+    acquired_utc_s: float
+    slices: int
+    patient_id: str
+    volume: ArrayRef | None
+    geometry: SliceGeometry
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that a screen needs, immutable, numbered by ``seq``. The view computes nothing from it
     but contours and positions on the screen.
@@ -68,6 +80,10 @@ class Snapshot:
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
     ``what_if`` answers a question; it is never what is happening. ``history`` holds the scans so far, the
     latest last, ``course`` what the forecast comes to, ``phases`` what was and what the protocol plans.
+    ``needle_duties``: by number, as set
+    now. ``received``: every volume so far. ``ice_review``: of the scan measured last, "measured", "accepted",
+    "rejected" or "corrected". ``refused``: why the operator's last act was not done, "act: reason".
+    ``undo``: the act that would be undone, and of which needle or volume. ``draft``: there is no case yet.
     """
 
     seq: int
@@ -104,6 +120,13 @@ class Snapshot:
     history: tuple[PastScan, ...] = ()
     course: Course | None = None
     phases: tuple[PhaseBand, ...] = ()
+    received: tuple[ReceivedVolume, ...] = ()
+    ice_review: str | None = None
+    needle_duties: tuple[tuple[int, float], ...] = ()
+    refused: str | None = None
+    undo: str | None = None
+    undo_of: str = ""
+    draft: bool = False
 
     @property
     def baseline(self) -> PastScan | None:

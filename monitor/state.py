@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from monitor.decision import protocol
 from monitor.decision.safety import Block
+from monitor.duties import NeedleSet
 from monitor.forecast_values import Forecast, WhatIf, WhatIfAnswer
+from monitor.geometry import SliceGeometry
 from monitor.imaging.measurement import Reference
 from monitor.imaging.registration import Registration
 from monitor.intake import assembly
@@ -27,12 +29,14 @@ from monitor.model import (
     FloatArray,
     IceSegmentation,
     Rejected,
+    Structure,
     StructureDistance,
 )
 from monitor.prediction.estimate import Estimate
 from monitor.prediction.forecast import Job
 from monitor.prediction.what_if import WhatIfJob
 from monitor.procedure import Procedure
+from monitor.review import Review, Verdict
 
 # --------------------------------------------------------------------------- events
 
@@ -48,14 +52,17 @@ class Tick:
 @dataclass(frozen=True)
 class OperatorAct:
     """ "phase_next", "clear_block", "acknowledge", "reload" (with the new ``procedure``, whose case
-    the record keeps in ``kept_case``) or "what_if" (its ``params`` as ``prediction.what_if.question``
-    takes them). Every field but ``procedure`` is journalled as it stands."""
+    the record keeps in ``kept_case``), "what_if" (its ``params`` as ``prediction.what_if.question``
+    takes them), or one of ``monitor.acts`` and "pick_baseline". ``drawn``: the ice of a "correct_ice", in the
+    scan's space, from the file that its params name. Every field but ``procedure`` and ``drawn`` is
+    journalled as it stands."""
 
     act: str
     now_utc_s: float
     procedure: Procedure | None = None
     kept_case: Mapping[str, Any] | None = None
     params: Mapping[str, Any] | None = None
+    drawn: Structure | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,41 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Received:
+    """A volume that was kept. Its pixels are there while it may become the baseline."""
+
+    volume_id: str
+    acquired_utc_s: float
+    slices: int
+    patient_id: str
+    geometry: SliceGeometry
+    volume: CtVolume | None
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Which volume is the baseline, and whether an operator ``picked`` it."""
+
+    volume_id: str
+    picked: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """An act that can be undone: of which needle or volume, and what stood ``before`` it."""
+
+    act: str
+    of: str
+    before: tuple[NeedleSet, ...] | Review | Picked
+
+
+@dataclass(frozen=True)
 class State:
+    """``needle_sets``: all, in order. ``review``: of the scan measured last; ``verdicts``
+    by volume, of all scans rejected or corrected. ``picked``: an operator chose
+    the baseline, and a newer scan does not replace it. ``done``: what can be undone, the last last.
+    ``refused``: why the last act was, if it was."""
+
     assembly: assembly.AssemblyState
     progress: protocol.Progress = field(default_factory=protocol.Progress)
     baseline_volume: CtVolume | None = None
@@ -125,6 +166,13 @@ class State:
     asked: Asked | None = None
     what_if: WhatIfAnswer | None = None
     block: Block | None = None
+    needle_sets: tuple[NeedleSet, ...] = ()
+    review: Review | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    received: tuple[Received, ...] = ()
+    picked: bool = False
+    done: tuple[Done, ...] = ()
+    refused: str | None = None
 
     @property
     def shifts_mm(self) -> tuple[FloatArray, ...]:

@@ -34,7 +34,7 @@ from monitor.opening import open_case
 from monitor.prediction.ensemble import MOST_LATENT, prior_of
 from monitor.prediction.estimate import Estimate, assimilated, first_estimate
 from monitor.prediction.forecast import HORIZON_S
-from monitor.prediction.setup import driven, make_problem, tissue_labels
+from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.prediction.what_if import Base, advance_what_if, begin_what_if, finish_what_if
 
 ENGINE = open_engine("cpu", MOST_LATENT)
@@ -69,7 +69,7 @@ def _scenario(scenario: Scenario) -> Iterator[tuple[Timed, Timed]]:
     reference = make_reference(first, procedure.analysis_grid, config)
     grid, case = procedure.prediction_grid, replace(config, needles=reference.needles)
     label = tissue_labels(reference.baseline.hu, procedure.analysis_grid, grid)
-    rules, numbers = config.protocol, tuple(n.number for n in driven(case.needles))
+    rules, numbers = config.protocol, tuple(n.number for n in case.needles)
     begin_utc_s = first.acquired_utc_s + (rules.start_after_baseline_s or 0.0)
 
     def progress(at_s: float) -> protocol.Progress:

@@ -204,7 +204,7 @@ def test_what_cannot_be_asked_says_why_and_leaves_the_question_before(
     plan: Procedure, freezing: State
 ) -> None:
     state, _ = ask(freezing, plan, STOP)
-    assert refused(state, plan, {"duty": {"1": 0.0}}) == ("needle 1: not one that freezes here (4)")
+    assert refused(state, plan, {"duty": {"1": 0.0}}) == ("needle 1: not one of this case (4)")
     assert "time left" in refused(state, plan, {"remaining_s": float("inf")})
 
 
@@ -216,4 +216,4 @@ def test_nothing_to_ask_about(plan: Procedure, freezing: State, tmp_path: Path) 
     case = tmp_path / "case.toml"
     case.write_text(CASE, encoding="utf-8")
     bare = open_case(case)[1]
-    assert refused(waiting(bare), bare, STOP) == "the case names no needle that freezes"
+    assert refused(waiting(bare), bare, STOP) == "the case names no needle"

@@ -21,7 +21,7 @@ from monitor.imaging.distance import resample, sample, signed_distance_mm
 from monitor.imaging.needles import needle_direction
 from monitor.model import Float32Array, PhaseKind
 from monitor.prediction.forecast import HORIZON_S
-from monitor.prediction.setup import driven, make_problem, tissue_labels
+from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.procedure import Procedure
 
 # The makers' planning ellipsoids at 0 °C after ten minutes in gel: width and length, mm (IceSeed and
@@ -112,7 +112,7 @@ def ellipsoid_level(needles: Sequence[NeedleConfig], grid: Grid) -> FloatArray:
     """Negative in the union of the makers' ellipsoids; mm, roughly."""
     points = grid.points_lps_mm()
     level = np.full(grid.shape_zyx, np.inf)
-    for needle in driven(needles):
+    for needle in (n for n in needles if n.duty > 0):
         active_mm = needle.type.active_length_mm
         width_mm, length_mm = _ELLIPSOID_MM.get(
             needle.type.name, (_OTHER_WIDTH_MM, active_mm + _BEYOND_ACTIVE_MM)

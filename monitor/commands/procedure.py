@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ def live(args: argparse.Namespace) -> int:
         LiveOptions(
             args.case,
             record,
-            screen=not args.headless,
+            screen=not args.headless and args.screen != "console",
             screenshots=args.screenshots,
+            console=not args.headless and args.screen != "room",
             engine=args.engine,
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,
@@ -83,6 +85,7 @@ _TYPED = {
     "acknowledge": "acknowledge",
     "clear": "clear_block",
     "reload": "reload",
+    "undo": "undo",
     "quit": "quit",
 }
 
@@ -94,16 +97,18 @@ def _read_acts(live: Any) -> None:
         if word in _TYPED:
             live.act(_TYPED[word])
         elif word.startswith("what if"):
-            _ask(live, word)
+            _ask(live, "what_if", console.what_if_params, word)
+        elif word.startswith("needle"):
+            _ask(live, "needle", console.needle_params, word)
         elif word:
-            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}, what if", flush=True)
+            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}, what if, needle", flush=True)
 
 
-def _ask(live: Any, typed: str) -> None:
+def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: str) -> None:
     try:
-        live.act("what_if", params=console.what_if_params(typed))
+        live.act(act, params=params(typed))
     except ValueError as error:
-        print(f"what if: {error}", flush=True)
+        print(f"{act}: {error}", flush=True)
 
 
 def _print(text: str) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from gpu_kernels.engine import Members
 from monitor.config import Config, Factor
 from monitor.model import FloatArray
-from monitor.prediction.setup import driven
 
 # The engine's error target for an ensemble: its edges move by 0.07 mm at most, in half the time.
 MOST_LATENT = 4.0
@@ -28,7 +27,7 @@ _BLOOD = 3
 
 @dataclass(frozen=True)
 class Prior:
-    """(mean, SD) of each parameter before any scan, ``cooling`` for each driven needle, and how many
+    """(mean, SD) of each parameter before any scan, ``cooling`` for each needle, and how many
     members there are. Logarithms of multipliers; ``blood_degc``: a shift of the blood's temperature."""
 
     cooling: tuple[tuple[float, float], ...]
@@ -47,7 +46,7 @@ def prior_of(config: Config) -> Prior:
     """What the presets of organ and needles say."""
     organ = config.organ
     return Prior(
-        cooling=tuple(_log(n.type.cooling) for n in driven(config.needles)),
+        cooling=tuple(_log(n.type.cooling) for n in config.needles),
         perfusion=_log(organ.perfusion),
         latent_heat=_log(organ.latent_heat),
         k_frozen=_log(organ.k_frozen),

@@ -32,6 +32,7 @@ from monitor.prediction.smoother import updated
 from monitor.prediction.stopping import (
     Stopped,
     candidates,
+    duty_at,
     first_difference_s,
     first_of,
     halted,
@@ -230,7 +231,9 @@ def _suspected(
     e: Estimate, make: MakeProblem, grid: Grid, engine: Engine, s: Settings
 ) -> Stopped | None:
     """By nominal courses alone, before this scan has taught anything."""
-    options = [e.stopped, *candidates(e.stopped, [x.at_s for x in e.seen])]
+    times_s = [x.at_s for x in e.seen]
+    off = [duty_at(n, times_s[-1]) == 0.0 for n in make(e.members).needles]
+    options = [e.stopped, *candidates(e.stopped, times_s, off)]
     since_s = first_difference_s(options)
     known = [state for state in e.nominal if state.time_s <= since_s]
     nominal = halted(make(ensemble.mean(e.theta)), e.stopped)

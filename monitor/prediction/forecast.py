@@ -26,8 +26,7 @@ from monitor.prediction import dose
 from monitor.prediction.drift import Drift, asked_at, moved
 from monitor.prediction.estimate import Estimate
 from monitor.prediction.sampling import sampled_at
-from monitor.prediction.setup import driven
-from monitor.prediction.stopping import Stopped
+from monitor.prediction.stopping import duty_at
 from monitor.prediction.unexplained import spread
 
 HORIZON_S = 900.0
@@ -279,7 +278,7 @@ def finish_forecast(
 ) -> Forecast:
     """The forecast of a job that is done."""
     elapsed_s = np.array(job.times_s) - job.times_s[0]
-    doubts = (*job.estimate.reasons, *failing(job.estimate.stopped, config))
+    doubts = (*job.estimate.reasons, *failing(job.estimate, job.problem, config, job.times_s[0]))
     margin = np.array([o.least_margin for o in job.outputs])
     return Forecast(
         from_volume_id=job.estimate.volume_id,
@@ -326,11 +325,13 @@ def _structure(job: Job, number: int, name: str, elapsed_s: FloatArray) -> Struc
     return StructureForecast(name, interval_s(elapsed_s, most), (low, high), infringed)
 
 
-def failing(stopped: Stopped, config: Config) -> tuple[Reason, ...]:
-    """What is to be said of needles that have stopped cooling."""
-    numbers = [n.number for n in driven(config.needles)]
+def failing(
+    estimate: Estimate, problem: Problem, config: Config, now_s: float
+) -> tuple[Reason, ...]:
+    """What is to be said of needles that have stopped cooling, and were not set to."""
+    needles = zip(config.needles, problem.needles, estimate.stopped, strict=True)
     stopped_numbers = [
-        str(k) for k, at_s in zip(numbers, stopped, strict=True) if np.isfinite(at_s)
+        str(n.number) for n, driven, at_s in needles if at_s < np.inf and duty_at(driven, now_s) > 0
     ]
     if not stopped_numbers:
         return ()

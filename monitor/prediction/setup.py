@@ -8,12 +8,13 @@ never on a measured ice surface (that enters through the state, see ``anchor``).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_kernels.engine import Members, Needle, Problem, Tissue
+from gpu_kernels.engine import Members, Needle, Problem, TimeTable, Tissue
 from monitor.config import Config, NeedleConfig, TissueConfig
 from monitor.geometry import Grid
 from monitor.imaging.distance import resample
@@ -46,15 +47,17 @@ def make_problem(
     label_zyx: npt.NDArray[np.uint8],
     intervals: Sequence[Interval],
     members: Members = _NOMINAL,
+    duties: Mapping[int, float | TimeTable] = MappingProxyType({}),
 ) -> Problem:
-    """The bioheat problem of this case with the needles driven over ``intervals``."""
+    """The bioheat problem of this case with the needles driven over ``intervals``; ``duties`` by number
+    where they are not the case's. A needle that is off is one too: it may be started."""
     tissues = (config.organ.tissue, config.organ.fat, config.organ.gas)
     return Problem(
         label_zyx=label_zyx,
         tissues=tuple(_tissue(t) for t in tissues),
         origin_mm=grid.origin_lps_mm,
         spacing_mm=grid.spacing_mm,
-        needles=tuple(_needle(n, intervals) for n in driven(config.needles)),
+        needles=tuple(_needle(n, intervals, duties.get(n.number, n.duty)) for n in config.needles),
         members=members,
         stasis_s=_STASIS_S,
     )
@@ -69,16 +72,11 @@ def tissue_labels(baseline_hu: Float32Array, analysis: Grid, grid: Grid) -> npt.
     return label
 
 
-def driven(needles: Sequence[NeedleConfig]) -> list[NeedleConfig]:
-    """Those that freeze, in the order of the problem's needles."""
-    return [n for n in needles if n.duty > 0]
-
-
 def _tissue(tissue: TissueConfig) -> Tissue:
     return Tissue(**dataclasses.asdict(tissue))
 
 
-def _needle(needle: NeedleConfig, intervals: Sequence[Interval]) -> Needle:
+def _needle(needle: NeedleConfig, intervals: Sequence[Interval], duty: float | TimeTable) -> Needle:
     d = needle_direction(needle)
     return Needle(
         tip_mm=needle.tip_lps_mm,
@@ -86,7 +84,7 @@ def _needle(needle: NeedleConfig, intervals: Sequence[Interval]) -> Needle:
         diameter_mm=needle.type.diameter_mm,
         active_length_mm=needle.type.active_length_mm,
         surface_degc=surface_table(needle, intervals),
-        duty=needle.duty,
+        duty=duty,
     )
 
 

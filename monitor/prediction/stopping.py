@@ -1,6 +1,6 @@
 """Has a needle stopped cooling? Nobody says so in the room; the ice does. Seconds since the first freeze.
 
-``Stopped`` has for each driven needle the time from which it no longer cools, inf while it does. A
+``Stopped`` has for each needle the time from which it no longer cools, inf while it does. A
 needle is suspected when the nominal course without it explains the surfaces so much better that no
 change of parameters is likely to do as well. Invariant: suspicion changes nothing by itself.
 """
@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from gpu_kernels.engine import Engine, Members, Problem, State
+from gpu_kernels.engine import Engine, Members, Needle, Problem, State
 from gpu_kernels.law import interpolate
 from monitor.geometry import Grid
 from monitor.model import FloatArray
@@ -37,14 +37,26 @@ def halted(problem: Problem, stopped: Stopped) -> Problem:
     return replace(problem, needles=tuple(needles))
 
 
-def candidates(stopped: Stopped, times_s: Sequence[float]) -> Iterator[Stopped]:
+def duty_at(needle: Needle, time_s: float) -> float:
+    """As the needle is set then."""
+    if not isinstance(needle.duty, tuple):
+        return needle.duty
+    return interpolate(needle.duty, time_s, before=needle.duty[0][1])
+
+
+def candidates(
+    stopped: Stopped, times_s: Sequence[float], off: Sequence[bool] = ()
+) -> Iterator[Stopped]:
     """One needle stopped, or found to cool after all. ``times_s``: the scans' so far, the last one's
-    last; a needle may have stopped at the start of the last two intervals between them, or half-way."""
+    last; a needle may have stopped at the start of the last two intervals between them, or half-way,
+    unless it is ``off`` as an operator has set it."""
     before = [0.0, *times_s]
     for n, at_s in enumerate(stopped):
         others = stopped[:n], stopped[n + 1 :]
         if math.isfinite(at_s):
             yield (*others[0], math.inf, *others[1])
+            continue
+        if off and off[n]:
             continue
         for start_s, end_s in list(pairwise(before))[-2:]:
             for when_s in (start_s, 0.5 * (start_s + end_s)):

@@ -63,7 +63,7 @@ Rows = npt.NDArray[np.intp]
 
 def question(params: Mapping[str, Any], numbers: Sequence[int]) -> WhatIf:
     """From an operator's ``{"duty": {"2": 0.0, "all": 0.5}, "remaining_s": 300.0}``, both optional;
-    "all" is every needle that is not named. ``numbers``: the needles that freeze. Raises
+    "all" is every needle that is not named. ``numbers``: the needles. Raises
     ``ValueError`` with a sentence for the operator."""
     unknown = sorted(set(params) - {"duty", "remaining_s"})
     if unknown:
@@ -81,7 +81,7 @@ def question(params: Mapping[str, Any], numbers: Sequence[int]) -> WhatIf:
 def _number(name: object, numbers: Sequence[int]) -> int:
     known = {str(n): n for n in numbers}
     if str(name) not in known:
-        raise ValueError(f"needle {name}: not one that freezes here ({', '.join(known)})")
+        raise ValueError(f"needle {name}: not one of this case ({', '.join(known)})")
     return known[str(name)]
 
 
@@ -307,7 +307,7 @@ def finish_what_if(
     base, surface = job.base, job.surface
     asked, going_on = (_results(job, course) for course in job.courses)
     ends_s = [course.end_s - base.now_s for course in job.courses]
-    doubts = (*base.estimate.reasons, *failing(base.estimate.stopped, config), *_age(base, config))
+    doubts = (*base.estimate.reasons, *_failing(base, config), *_age(base, config))
     return WhatIfAnswer(
         question=job.asked,
         asked_utc_s=freeze_started_utc_s + base.now_s,
@@ -321,6 +321,10 @@ def finish_what_if(
         status=Status.DEGRADED if doubts else Status.OK,
         reasons=doubts,
     )
+
+
+def _failing(base: Base, config: Config) -> tuple[Reason, ...]:
+    return failing(base.estimate, base.problem, config, base.now_s)
 
 
 def _results(job: WhatIfJob, course: Course) -> Results:

@@ -32,6 +32,10 @@ RESULTS = frozenset(
         "what_if",
         "what_if_refused",
         "what_if_over",
+        "needle_set",
+        "ice_reviewed",
+        "undone",
+        "act_refused",
         "fault",
     }
 )

@@ -1,7 +1,8 @@
 """What came in, as lines of the journal, and back. Seconds and frames as in the messages themselves.
 
 A slice is its instance: the record holds its bytes. Invariant: what is read back from a line is equal
-to what was written, but for a reloaded procedure, which is opened from the case that the record keeps.
+to what was written, but for a reloaded procedure and a drawn surface, which are opened from the files that
+the record keeps.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _KINDS: dict[type[Message], str] = {
 _TYPES = {kind: made for made, kind in _KINDS.items()}
 INPUT_KINDS = frozenset(_TYPES)
 # Bodies and grids: the record keeps the files they are made from.
-_NOT_WRITTEN = "procedure"
+_NOT_WRITTEN = ("procedure", "drawn")
 
 
 def input_line(message: Message) -> tuple[str, dict[str, Any]]:
     """The kind and the fields of a message's line: every field that it has."""
-    names = (f.name for f in fields(message) if f.name != _NOT_WRITTEN)
+    names = (f.name for f in fields(message) if f.name not in _NOT_WRITTEN)
     return _KINDS[type(message)], {name: getattr(message, name) for name in names}
 
 

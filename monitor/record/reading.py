@@ -112,7 +112,12 @@ def check_instance(record: Path, instance: Instance, number: int, tell: Tell) ->
 
 def check_case(record: Path, kept: Mapping[str, Any], number: int, tell: Tell) -> None:
     """Whether every file of a case is there, and as it was kept."""
-    for name, sha256 in kept["sha256"].items():
+    check_files(record, kept["sha256"], number, tell)
+
+
+def check_files(record: Path, hashes: Mapping[str, Any], number: int, tell: Tell) -> None:
+    """Whether files of the record are there, and as they were kept."""
+    for name, sha256 in hashes.items():
         if (record / name).is_file():
             _check_hash(record, name, sha256, number, tell)
         else:

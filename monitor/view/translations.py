@@ -10,6 +10,8 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 
+from monitor.view import translations_console
+
 LANGUAGES = ("en", "fr")
 
 _EN: dict[str, str] = {
@@ -203,6 +205,8 @@ _EN: dict[str, str] = {
     "reason.needle_moved": "a needle has moved against the tissue",
     "reason.needle_not_found": "a needle was not found in the scan",
     "reason.needle_gone": "a needle of the baseline is not in the scan",
+    "reason.ice_rejected": "the operator has rejected the measured ice",
+    "reason.ice_corrected": "ice drawn by the operator, not measured",
     "reason.ice_would_not_show": "no ice seen, but it would hardly show here",
     "reason.missing_slices": "slices are missing",
     "reason.slices_apart": "not all tissue was imaged between the slices",
@@ -404,6 +408,8 @@ _FR: dict[str, str] = {
     "reason.needle_moved": "une aiguille a bougé dans le tissu",
     "reason.needle_not_found": "une aiguille n'a pas été trouvée dans l'image",
     "reason.needle_gone": "une aiguille de la référence manque dans l'image",
+    "reason.ice_rejected": "glace mesurée rejetée par l'opérateur",
+    "reason.ice_corrected": "glace dessinée par l'opérateur, non mesurée",
     "reason.ice_would_not_show": "pas de glace vue, mais elle se verrait à peine ici",
     "reason.missing_slices": "des coupes manquent",
     "reason.slices_apart": "tissu non imagé entre les coupes",
@@ -425,7 +431,10 @@ _FR: dict[str, str] = {
     "reason.incomplete": "CT incomplet",
 }
 
-TABLES: dict[str, dict[str, str]] = {"en": _EN, "fr": _FR}
+TABLES: dict[str, dict[str, str]] = {
+    "en": _EN | translations_console.ENGLISH,
+    "fr": _FR | translations_console.FRENCH,
+}
 
 
 def placeholders(sentence: str) -> set[str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from gpu_kernels.engine import Members
+from gpu_kernels.engine import Members, Problem
 from monitor.model import PhaseKind
 from monitor.prediction.estimate import assimilated, first_estimate
 from monitor.prediction.observation import Seen, beyond_mm, edge_points
 from monitor.prediction.stopping import (
     candidates,
+    duty_at,
     first_difference_s,
     halted,
     misfit_of,
@@ -46,6 +48,25 @@ def test_a_stopped_needle_may_be_found_to_cool_after_all() -> None:
     assert not any(c[0] not in (150.0, INF) for c in candidates((150.0, INF), (100.0, 200.0)))
 
 
+def test_a_needle_that_is_off_is_not_suspected() -> None:
+    found = set(candidates((INF, INF), (100.0, 200.0, 320.0), (False, True)))
+    assert found == {(t, INF) for t in (100.0, 150.0, 200.0, 260.0)}
+    assert set(candidates((INF, 90.0), (100.0,), (True, True))) == {(INF, INF)}
+
+
+def test_the_duty_at_a_time() -> None:
+    first, second = told(Members()).needles
+    assert [duty_at(first, t) for t in (0.0, 400.0)] == [1.0, 1.0]
+    assert [duty_at(second, t) for t in (0.0, 269.0, 270.0, 400.0)] == [1.0, 1.0, 0.0, 0.0]
+
+
+def told(members: Members) -> Problem:
+    """The second needle was stopped by hand at 270 s."""
+    p = problem(members)
+    first, second = p.needles
+    return replace(p, needles=(first, replace(second, duty=((270.0, 1.0), (270.0, 0.0)))))
+
+
 def test_options_differ_from_the_earliest_stop_in_question_on() -> None:
     assert first_difference_s([(INF, 90.0), (150.0, 90.0), (200.0, 90.0)]) == 150.0
     assert first_difference_s([(INF, 90.0), (INF, INF)]) == 90.0
@@ -77,6 +98,20 @@ def seen(at_s: float, number: int) -> Seen:
 def test_misfit() -> None:
     beyond = [np.array([1.0, -2.0]), np.array([3.0])]
     assert misfit_of(beyond, [np.array([1.0, 4.0]), np.array([9.0])]) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("stopped_at_s", [270.0, 200.0])
+def test_a_needle_that_was_stopped_by_hand_does_not_fail(stopped_at_s: float) -> None:
+    """Also where it had stopped a little before it was told."""
+    e = first_estimate(PRIOR, problem, ENGINE)
+    for number, at_s in enumerate((150.0, 270.0, 420.0)):
+        ice = true_ice(at_s, number, stopped=(INF, stopped_at_s))
+        make = told if at_s > 270.0 else problem
+        if at_s != 270.0:
+            e = assimilated(e, ice, at_s, PhaseKind.FREEZE, make, GRID, ENGINE)
+    assert e.stopped == (INF, INF)
+    if stopped_at_s == 270.0:  # what it grew to by then is as foreseen
+        assert e.reasons == ()
 
 
 @pytest.mark.parametrize("fails_at_s", [INF, 270.0])

@@ -118,7 +118,7 @@ def test_questions(params: dict[str, Any], duty: dict[int, float], remaining_s: 
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"duty": {"3": 0.0}}, r"needle 3: not one that freezes here \(1, 2\)"),
+        ({"duty": {"3": 0.0}}, r"needle 3: not one of this case \(1, 2\)"),
         ({"duty": {"1": 1.01}}, "needle 1: expected a duty of 0 to 100 %"),
         ({"duty": {"1": -0.01}}, "needle 1"),
         ({"duty": {"1": math.nan}}, "needle 1"),

@@ -73,7 +73,7 @@ def test_every_alarm_the_core_raises_has_a_sentence() -> None:
 
 
 def test_every_reason_of_a_measurement_has_a_sentence() -> None:
-    codes = _quoted(r'Reason\(\s*"([a-z_]+)"', "imaging", "decision", "prediction")
+    codes = _quoted(r'Reason\(\s*"([a-z_]+)"', "imaging", "decision", "prediction", "review.py")
     assert len(codes) >= 8
     assert {f"reason.{code}" for code in codes} <= TABLES["en"].keys()
 
