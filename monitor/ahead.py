@@ -90,7 +90,7 @@ def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State
     state = replace(state, forecast_wanted=False, job=None)
     if state.estimate is None or not state.progress.started_utc_s:
         return state
-    estimate = _assimilated(state, state.estimate, procedure, engine)
+    estimate = assimilated_estimate(state, state.estimate, procedure, engine)
     problem = estimate.problem(lambda m: _problem(state, procedure, m))
     kind = protocol.phase(state.progress, procedure.config.protocol).kind
     begun = state.progress.started_utc_s
@@ -120,7 +120,7 @@ def skipped(state: State, by: str) -> tuple[State, list[Output]]:
     return replace(state, job=None), [Line("forecast_skipped", fields), *outputs]
 
 
-def _assimilated(
+def assimilated_estimate(
     state: State, estimate: Estimate, procedure: Procedure, engine: Engine
 ) -> Estimate:
     """The estimate at the latest measured scan; the one before when that scan is not newer."""

@@ -84,12 +84,24 @@ def _add_live(commands: Any) -> None:
         epilog=NOTICE,
         description="Listens for CT over DICOM and shows measured and predicted ice until stopped "
         "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
-        "(start or next phase), clear (a wrong-patient block), reload (the case), needle 2=0 (it was "
-        "stopped), undo, quit, and questions: "
+        "(start or next phase), clear (a wrong-patient block), reload (the case), open FILE (another case), "
+        "baseline v002 (which scan is the baseline), needle 2=0 (it was stopped), undo, quit, and questions: "
         "what if 2=0 (needle 2 stops now), what if all=50 for 5 (half duty, five minutes more).",
     )
     p.add_argument(
-        "case", type=Path, metavar="CASE.toml", help="the procedure; see docs/example_case.toml"
+        "case",
+        type=Path,
+        nargs="?",
+        metavar="CASE.toml",
+        help="the procedure; see docs/example_case.toml. Without it: a draft, DIR/draft/case.toml, in which "
+        "nothing is measured until patient and lesion are known",
+    )
+    p.add_argument(
+        "--workstation",
+        type=Path,
+        metavar="FILE",
+        help="what a draft begins with; see docs/example_workstation.toml; "
+        "default ~/.config/iceball/workstation.toml",
     )
     p.add_argument(
         "--screen",

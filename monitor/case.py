@@ -37,8 +37,13 @@ _DEFAULT_STALE_S = 210.0
 
 def load_case(path: Path) -> Config:
     """The case. Raises ``ConfigError`` listing every field that is wrong."""
+    return case_of(read_toml(path), path)
+
+
+def case_of(tables: dict[str, Any], path: Path) -> Config:
+    """The case of a file's tables; what it names lies relative to ``path``. Raises ``ConfigError``."""
     errors: list[str] = []
-    root = Table(_read(path), "", errors)
+    root = Table(tables, "", errors)
     config = _config(root, path, errors)
     root.done()
     if errors:
@@ -46,7 +51,8 @@ def load_case(path: Path) -> Config:
     return config
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises ``ConfigError``."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -60,8 +66,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _config(root: Table, path: Path, errors: list[str]) -> Config:
     organ = _organ(root)
     patient = root.table("patient")
-    # Images without a PatientID can be followed only by a case that says so: id = "".
-    patient_id = "" if patient.raw("id") == "" else patient.text("id")
+    patient_id = _patient_id(patient, draft=not root.has("lesion"))
     listener = _listener(root.table("listener"))
     config = Config(
         path=path,
@@ -73,7 +78,7 @@ def _config(root: Table, path: Path, errors: list[str]) -> Config:
         language=root.text("language", "en", ("en", "fr")),
         organ=organ,
         margin_goal_mm=_optional(root, "margin", "goal_mm", 0.0, 30.0, "mm", organ.margin_goal_mm),
-        lesion=_structure(root.table("lesion"), Role.LESION, path),
+        lesion=_structure(root.table("lesion"), Role.LESION, path) if root.has("lesion") else None,
         structures=tuple(_structure(t, Role.CRITICAL, path) for t in root.tables("structure")),
         needles=tuple(_needle(t) for t in root.tables("needle")),
         protocol=_protocol(root.table("protocol"), organ),
@@ -86,6 +91,14 @@ def _config(root: Table, path: Path, errors: list[str]) -> Config:
     _unique(errors, "needle", "number", [n.number for n in config.needles])
     _unique(errors, "structure", "name", [s.name for s in config.structures])
     return config
+
+
+def _patient_id(patient: Table, draft: bool) -> str | None:
+    """Images without a PatientID can be followed only by a case that says so: id = "". Before a lesion is
+    drawn, whose it will be may not be known."""
+    if draft and not patient.has("id"):
+        return None
+    return "" if patient.raw("id") == "" else patient.text("id")
 
 
 def _optional(

@@ -1,7 +1,8 @@
 """What a procedure is set up with: the frozen ``Config`` and its parts.
 
 ``monitor.case`` makes it from CASE.toml. Units are in the names; points are LPS mm. Invariant: a
-``Config`` that exists is complete and plausible; every error names the field and the file.
+``Config`` that exists is plausible, and complete unless it is a ``draft``; every error names the field and
+the file.
 """
 
 from __future__ import annotations
@@ -146,16 +147,28 @@ class ListenerConfig:
 
 @dataclass(frozen=True)
 class Config:
+    """``lesion`` is None in a draft: what is to be frozen is not known yet, and nothing can be measured.
+    ``patient_id``: "" for images that name none; None (in a draft) when nobody knows yet whose."""
+
     path: Path
-    patient_id: str
+    patient_id: str | None
     patient_label: str
     frame_of_reference_uid: str | None
     language: str
     organ: OrganPreset
     margin_goal_mm: float
-    lesion: StructureConfig
+    lesion: StructureConfig | None
     structures: tuple[StructureConfig, ...]
     needles: tuple[NeedleConfig, ...]
     protocol: ProtocolConfig
     listener: ListenerConfig
     stale_after_s: float
+
+    @property
+    def draft(self) -> bool:
+        return self.lesion is None
+
+    @property
+    def bodies(self) -> tuple[StructureConfig, ...]:
+        """All that is delineated, the lesion first."""
+        return self.structures if self.lesion is None else (self.lesion, *self.structures)

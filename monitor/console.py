@@ -308,6 +308,7 @@ _LINES: dict[str, Callable[[_Fields], str | None]] = {
     "record_failing": lambda f: f"Record failing: {f['error']}",
     "operator": _operator,
     "what_if": _what_if,
+    "baseline_set": lambda f: f"{f['volume_id']}: the baseline",
     "what_if_refused": lambda f: f"Refused: what if: {f['reason']}",
     "what_if_over": _what_if_over,
     "process_restarted": _restarted,

@@ -15,13 +15,15 @@ from collections.abc import Callable
 from multiprocessing.queues import Queue as ProcessQueue
 from typing import Any
 
+import numpy as np
+
 from gpu_kernels.engine import Engine
 from monitor.clock import ProcedureClock
 from monitor.decision.safety import GRACE_S
 from monitor.intake.decode import decode
 from monitor.journal_fields import rejected_fields
 from monitor.model import AssociationEnded, CtSlice, Instance, Rejected
-from monitor.pipeline import after_fault, due, step
+from monitor.pipeline import after_fault, due, in_force, step
 from monitor.procedure import Procedure
 from monitor.publish import Publisher, Shared
 from monitor.record.events import input_line
@@ -38,6 +40,7 @@ from monitor.state import (
     State,
     Tick,
     initial_state,
+    on_disk,
 )
 
 _TICK_S = 0.1
@@ -147,8 +150,7 @@ class Core:
             act = acts.get_nowait()
         except queue.Empty:
             return False
-        if act.procedure is not None:
-            self.procedure = act.procedure
+        self.procedure = in_force(self.state, act, self.procedure)
         self.handle(act)
         return True
 
@@ -171,8 +173,10 @@ class Core:
 
     def _carry_out(self, output: Output) -> None:
         if isinstance(output, KeepVolume):
+            volume_id = output.volume.volume_id
             ref = self._store.keep_volume(output.volume)
-            self._publisher.volume_kept(output.volume.volume_id, ref)
+            self._publisher.volume_kept(volume_id, ref)
+            self.state = on_disk(self.state, volume_id, np.load(ref.path, mmap_mode="r"))
         elif isinstance(output, Rejected):
             self._rejected(output)
         elif isinstance(output, Line):

@@ -105,6 +105,8 @@ class CtSlice:
     instance_number: int | None
     acquired_utc_s: float | None
     hu: Int16Array
+    patient_name: str = ""
+    series_description: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class CtVolume:
     completed_by: str
     status: Status = Status.OK
     reasons: tuple[Reason, ...] = ()
+    patient_name: str = ""
+    series_description: str = ""
 
 
 # --------------------------------------------------------------------------- the plan

@@ -29,7 +29,7 @@ def open_drawing(path: Path) -> Structure:
 
 def _structures(config: Config) -> tuple[list[Structure], frozenset[str]]:
     structures, frames = [], set()
-    for wanted in (config.lesion, *config.structures):
+    for wanted in config.bodies:
         loaded = load_structure(wanted)
         if loaded.patient_id is not None and loaded.patient_id != config.patient_id:
             raise StructureError(

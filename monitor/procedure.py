@@ -32,15 +32,54 @@ _FARTHEST_TIP_MM = 60.0
 
 
 @dataclass(frozen=True)
-class Procedure:
-    config: Config
-    structures: tuple[Structure, ...]
-    plan_frames: frozenset[str]
+class Planned:
+    """What follows from a lesion: what has to freeze and what must not, and the grids to see it on."""
+
     analysis_grid: Grid
     prediction_grid: Grid
     plan: Plan
     target: Target
     lesion_sdf: Float32Array
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """``planned`` is None while the case is a draft; what needs it then raises ``ConfigError``."""
+
+    config: Config
+    structures: tuple[Structure, ...]
+    plan_frames: frozenset[str]
+    planned: Planned | None
+
+    @property
+    def draft(self) -> bool:
+        return self.planned is None
+
+    @property
+    def analysis_grid(self) -> Grid:
+        return self._known.analysis_grid
+
+    @property
+    def prediction_grid(self) -> Grid:
+        return self._known.prediction_grid
+
+    @property
+    def plan(self) -> Plan:
+        return self._known.plan
+
+    @property
+    def target(self) -> Target:
+        return self._known.target
+
+    @property
+    def lesion_sdf(self) -> Float32Array:
+        return self._known.lesion_sdf
+
+    @property
+    def _known(self) -> Planned:
+        if self.planned is None:
+            raise ConfigError(f"{self.config.path}: a draft: it has no [lesion] yet")
+        return self.planned
 
 
 def critical_structures(procedure: Procedure) -> tuple[Structure, ...]:
@@ -51,9 +90,15 @@ def critical_structures(procedure: Procedure) -> tuple[Structure, ...]:
 def prepare(
     config: Config, structures: Sequence[Structure], plan_frames: frozenset[str] = frozenset()
 ) -> Procedure:
-    """The procedure of a case with its delineations (one lesion, any critical structures) and the
-    frames of reference that their files name. Raises ``ConfigError`` where they do not fit together."""
-    lesion = next(s for s in structures if s.role is Role.LESION)
+    """The procedure of a case with its delineations (one lesion, none in a draft, any critical structures)
+    and the frames of reference that their files name. Raises ``ConfigError`` where they do not fit
+    together."""
+    lesion = next((s for s in structures if s.role is Role.LESION), None)
+    planned = None if lesion is None else _plan_of(config, lesion, structures)
+    return Procedure(config, tuple(structures), plan_frames, planned)
+
+
+def _plan_of(config: Config, lesion: Structure, structures: Sequence[Structure]) -> Planned:
     lesion_body = body(lesion)
     _check_tips(config, lesion_body)
     critical = [s for s in structures if s.role is Role.CRITICAL]
@@ -66,10 +111,7 @@ def prepare(
         structures=tuple(body(s, within=grid) for s in critical),
         margin_goal_mm=config.margin_goal_mm,
     )
-    return Procedure(
-        config,
-        tuple(structures),
-        plan_frames,
+    return Planned(
         grid,
         prediction_grid(grid),
         plan,

@@ -18,7 +18,7 @@ from monitor.duties import duty_now
 from monitor.forecast_values import Course
 from monitor.geometry import Grid
 from monitor.imaging.distance import volume_ml
-from monitor.model import Alarm, Assessment, IceSegmentation, PhaseKind
+from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, PhaseKind
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
 from monitor.snapshot import (
@@ -65,7 +65,7 @@ class Publisher:
 
     def volume_kept(self, volume_id: str, ref: ArrayRef) -> None:
         """The pixels of a volume are in the record already: the screen reads them there."""
-        self._volumes[volume_id] = ref
+        self._volumes = {**self._volumes, volume_id: ref}
 
     def share(self, state: State, procedure: Procedure) -> Shared:
         """The files of ``state``'s arrays; only what is new is written."""
@@ -74,16 +74,14 @@ class Publisher:
         if self._plan is not procedure:
             shared = _with(
                 shared,
-                lesion_sdf=keep("lesion", procedure.lesion_sdf),
+                lesion_sdf=None if procedure.draft else keep("lesion", procedure.lesion_sdf),
                 structure_sdfs=tuple(
                     (s.name, keep(f"structure{i}", s.sdf_mm))
                     for i, s in enumerate(critical_structures(procedure))
                 ),
             )
-        if state.volume is not None:
-            shared = _with(shared, volume=self._volumes.get(state.volume.volume_id))
-        if len(shared.volumes) != len(self._volumes):
-            shared = _with(shared, volumes=dict(self._volumes))
+        shown = state.volume and self._volumes.get(state.volume.volume_id)
+        shared = _with(shared, volume=shown, volumes=self._volumes)
         if old is None or old.ice is not state.ice:
             shared = _with(shared, **self._ice(state.ice))
         if old is None or old.forecast is not state.forecast:
@@ -95,7 +93,7 @@ class Publisher:
                 shared,
                 forecast_temperature=None if f is None else keep("forecast", f.temperature_degc),
                 forecast_band=None if band is None else keep("forecast_band", band),
-                course=None if f is None else course(f, procedure.plan),
+                course=None if f is None or procedure.draft else course(f, procedure.plan),
             )
         if old is None or old.assessment is not state.assessment:
             shared = _with(shared, history=with_scan(shared.history, state, shared, procedure))
@@ -121,8 +119,11 @@ class Publisher:
 def with_scan(
     before: tuple[PastScan, ...], state: State, shared: Shared, procedure: Procedure
 ) -> tuple[PastScan, ...]:
-    """The scans so far with the latest; a revision takes the place of what it revises."""
+    """The scans so far with the latest; a revision takes the place of what it revises. None of a draft, whose
+    volumes may be of several patients."""
     a, volume, ice = state.assessment, state.volume, state.ice
+    if procedure.draft:
+        return ()
     if a is None or volume is None or a.volume_id != volume.volume_id:
         return before
     shift = _shift(state)
@@ -187,14 +188,15 @@ def snapshot(
 ) -> Snapshot:
     """All that a screen needs of one moment. What lies in the plan's frame is shown where it lies in
     the scan on the screen: shifted as the target has moved."""
-    config = procedure.config
+    config, planned = procedure.config, procedure.planned
     forecast = state.forecast
+    baseline = state.baseline_volume
     shift = _shift(state)
     return Snapshot(
         seq=seq,
         now_utc_s=now_utc_s,
         heartbeat_utc_s=heartbeat_utc_s,
-        patient_label=config.patient_label,
+        patient_label=_patient_label(state, procedure),
         margin_goal_mm=config.margin_goal_mm,
         stale_after_s=config.stale_after_s,
         phase=protocol.phase(state.progress, config.protocol),
@@ -205,11 +207,11 @@ def snapshot(
             for n in config.needles
         ),
         assessment=_assessment(state.assessment, shift),
-        baseline_id=state.reference.baseline.volume_id if state.reference else None,
+        baseline_id=None if baseline is None else baseline.volume_id,
         volume_id=state.volume.volume_id if state.volume else None,
         volume=shared.volume,
         volume_geometry=state.volume.geometry if state.volume else None,
-        analysis_grid=_grid(procedure.analysis_grid, shift),
+        analysis_grid=None if planned is None else _grid(planned.analysis_grid, shift),
         ice_sdf=shared.ice_sdf,
         ice_inner_sdf=shared.ice_inner_sdf,
         ice_outer_sdf=shared.ice_outer_sdf,
@@ -225,25 +227,39 @@ def snapshot(
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
         what_if=state.what_if,
-        history=shared.history,
-        course=shared.course,
-        phases=phase_bands(state.progress, config.protocol),
-        received=tuple(
-            ReceivedVolume(
-                r.volume_id,
-                r.acquired_utc_s,
-                r.slices,
-                r.patient_id,
-                shared.volumes.get(r.volume_id),
-                r.geometry,
-            )
-            for r in state.received
-        ),
+        draft=procedure.draft,
+        received=tuple(_received(v, shared) for v in state.kept),
         ice_review=state.review.verdict if state.review else None,
         needle_duties=tuple((n.number, duty_now(n, state.needle_sets)) for n in config.needles),
         refused=state.refused,
         undo=state.done[-1].act if state.done else None,
         undo_of=state.done[-1].of if state.done else "",
+        relearning=0 if state.relearning is None else len(state.relearning.left),
+        history=shared.history,
+        course=shared.course,
+        phases=phase_bands(state.progress, config.protocol),
+    )
+
+
+def _patient_label(state: State, procedure: Procedure) -> str:
+    """While nobody has said whom it is about: whose images are shown."""
+    config, volume = procedure.config, state.volume
+    if config.patient_id is not None or volume is None:
+        return config.patient_label
+    name = volume.patient_name.replace("^", " ").strip()
+    return " · ".join(x for x in (name, volume.patient_id) if x) or config.patient_label
+
+
+def _received(volume: CtVolume, shared: Shared) -> ReceivedVolume:
+    return ReceivedVolume(
+        volume.volume_id,
+        volume.acquired_utc_s,
+        len(volume.geometry.slice_offsets_mm),
+        volume.patient_id,
+        shared.volumes.get(volume.volume_id),
+        volume.geometry,
+        volume.patient_name,
+        volume.series_description,
     )
 
 

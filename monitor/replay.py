@@ -26,7 +26,7 @@ from monitor.journal_fields import (
 )
 from monitor.model import Instance, Rejected, Structure
 from monitor.opening import open_case, open_drawing
-from monitor.pipeline import after_fault, step
+from monitor.pipeline import after_fault, in_force, step
 from monitor.procedure import Procedure
 from monitor.record.comparing import (
     NOT_COMPARED,
@@ -135,8 +135,7 @@ def replay(record: Path, lines: list[JournalLine], engine: Engine, tell: Tell) -
     state = initial_state(procedure)
     results = _results(lines, tell)
     for line, event in events_of(record, lines, tell):
-        if isinstance(event, OperatorAct) and event.procedure is not None:
-            procedure = event.procedure
+        procedure = in_force(state, event, procedure)
         state, outputs = _attempt(state, event, procedure, engine)
         yield Step(line, state, procedure, results[line.number], outputs)
 
@@ -254,6 +253,7 @@ def state_fields(state: State, procedure: Procedure) -> dict[str, Any]:
         "cycle": phase.cycle,
         "phase_started_at": _iso(phase.started_utc_s),
         "phase_ends_at": _iso(phase.ends_utc_s),
+        "draft": procedure.draft,
         "baseline_id": state.baseline_volume.volume_id if state.baseline_volume else None,
         "volume_id": state.volume.volume_id if state.volume else None,
         "slices_pending": state.assembly.pending,

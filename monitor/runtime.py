@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
+from monitor.case import load_case
 from monitor.clock import ProcedureClock
 from monitor.core import Core
 from monitor.decision import protocol
@@ -42,6 +43,7 @@ from monitor.state import OperatorAct
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.process import ViewOptions
+from monitor.workstation import Workstation, load_workstation
 
 _WATCH_S = 0.25
 # Slices waiting for the core; a full queue is told to the scanner (0xA700), which sends again.
@@ -53,16 +55,18 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """``screen``: a window for the room. ``console``: one for the technologist. ``screenshots``: a PNG
-    per scan into RECORD/screens."""
+    """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
+    for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
+    RECORD/screens."""
 
-    case: Path
+    case: Path | None
     record: Path
     screen: bool
     screenshots: bool
     engine: str = "auto"
     clock_speed: float = 1.0
     clock_epoch_utc_s: float | None = None
+    workstation: Path | None = None
     viewing: Viewing = ROOM
     console: bool = False
 
@@ -74,21 +78,35 @@ def _make(record: Path) -> None:
         raise RecordError(f"{record}: {error.strerror}") from None
 
 
+def _drafted(record: Path, workstation: Workstation | None) -> Path:
+    """RECORD/draft/case.toml: the case that begins as what the workstation says, for a console to edit."""
+    assert workstation is not None
+    path = record / "draft" / "case.toml"
+    try:
+        path.parent.mkdir()
+        path.write_text(workstation.draft_text(), encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    return path
+
+
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
     def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
         self.options = options
-        self.config, _ = open_case(options.case)
+        draft = load_workstation(options.workstation) if options.case is None else None
+        self.config = draft.config if draft else open_case(options.case)[0]  # type: ignore[arg-type]
         self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
         # Made last: what cannot begin leaves no folder behind.
         _make(options.record)
         self._journal = Journal(options.record, self.clock)
+        self._given = options.case or _drafted(options.record, draft)
         self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
         store = Store(options.record, self._scratch)
-        procedure, self._case = self._kept()
+        procedure, self._case = self._kept(self._given)
         self.core = Core(procedure, self._engine, self._journal, store, self.clock, say)
         self.stopping = threading.Event()
         self.ended_by = ""
@@ -147,7 +165,7 @@ class Live:
         return {
             "format_version": FORMAT_VERSION,
             "version": version("iceball-monitor"),
-            "case": str(self.options.case),
+            "case": str(self._given),
             "kept_case": asdict(self._case),
             "patient_id": config.patient_id,
             "organ": config.organ.name,
@@ -213,30 +231,32 @@ class Live:
             self._seen.put(alarm)
         try:
             self._acts.put(self._act(act, plain(params)))
-        except (ValueError, RecordError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: ITK's
             self.core.journal("operator", {"act": act, "refused": str(error)})
             self._refused = f"{act}: {error}"
         else:
             self._refused = None
 
     def _act(self, act: str, params: Mapping[str, Any] | None) -> OperatorAct:
-        """With what has to be read from disk for it: what is worked with is what a replay will find."""
-        now_utc_s = self.clock.now_utc_s()
-        if act == "reload":
-            self.config, _ = open_case(self.options.case)
-            procedure, kept = self._kept()
-            return OperatorAct(act, now_utc_s, procedure, asdict(kept))
+        """With what has to be read from disk for it, on the caller's thread, which may take its time: what is
+        worked with is what a replay will find. "open_case" is a reload of the case at its ``path``, and of
+        that one from then on."""
+        if act in ("reload", "open_case"):
+            path = self._given if act == "reload" else Path(str((params or {}).get("path")))
+            load_case(path)  # whose errors name the file as it was given
+            procedure, kept = self._kept(path)
+            self._given, self.config = path, procedure.config
+            return OperatorAct("reload", self.clock.now_utc_s(), procedure, asdict(kept))
         if act == "correct_ice":
             record, given = self.options.record, dict(params or {})
             given["path"], given["sha256"] = keep_drawing(record, record / str(given.get("path")))
-            return OperatorAct(
-                act, now_utc_s, params=given, drawn=open_drawing(record / given["path"])
-            )
-        return OperatorAct(act, now_utc_s, params=params)
+            drawn = open_drawing(record / given["path"])
+            return OperatorAct(act, self.clock.now_utc_s(), params=given, drawn=drawn)
+        return OperatorAct(act, self.clock.now_utc_s(), params=params)
 
-    def _kept(self) -> tuple[Procedure, KeptCase]:
+    def _kept(self, path: Path) -> tuple[Procedure, KeptCase]:
         """The case as the record keeps it from now on: what is worked with is what a replay will find."""
-        kept = keep_case(self.options.record, self.options.case)
+        kept = keep_case(self.options.record, path)
         return open_case(self.options.record / kept.path)[1], kept
 
     # ------------------------------------------------------------------ the watch
@@ -282,7 +302,8 @@ class Live:
         config = self.core.procedure.config
         return Facts(
             phase=protocol.phase(state.progress, config.protocol),
-            baseline_id=state.reference.baseline.volume_id if state.reference else None,
+            baseline_id=state.baseline_volume.volume_id if state.baseline_volume else None,
+            planned=not self.core.procedure.draft,
             needles_known=bool(config.needles),
             assessment=state.assessment,
             structures=state.structures,

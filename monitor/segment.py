@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from monitor.imaging.mask import is_upright, mask_on, upright
 from monitor.imaging.measurement import Measurement, make_reference, measure
 from monitor.imaging.needle_finding import FoundNeedle
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.model import CtVolume, Reason, Status, worst
+from monitor.model import CtVolume, Status, worst
 from monitor.opening import open_case
 from monitor.procedure import Procedure
 from monitor.record.masks import NIFTI_SUFFIXES, Mask, MaskError, write_nifti, write_seg
+from monitor.scans import doubted
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def run_segment(job: SegmentJob) -> dict[str, Any]:
         for folder in (*job.earlier, job.scan)
     )
     _check_order(job, [first, *earlier, volume])
-    result = _measured(_doubted(volume, procedure), first, earlier, procedure)
+    result = _measured(doubted(volume, procedure), first, earlier, procedure)
     if result.status is Status.INVALID:
         for old in filter(None, (job.out, job.seg)):
             old.unlink(missing_ok=True)  # a mask of an earlier scan must not pass for this one's
@@ -92,9 +93,7 @@ def _check_outputs(job: SegmentJob, config: Config) -> None:
     if job.seg is not None and job.seg.suffix.lower() != ".dcm":
         raise MaskError(f"--seg {job.seg}: expected a name ending in .dcm")
     scans = [f.resolve() for f in (job.baseline, *job.earlier, job.scan)]
-    shapes = [
-        s.shape.path for s in (config.lesion, *config.structures) if isinstance(s.shape, ShapeFile)
-    ]
+    shapes = [s.shape.path for s in config.bodies if isinstance(s.shape, ShapeFile)]
     read = {p.resolve() for p in (job.case, *shapes)}
     for name, path in (("--out", job.out), ("--seg", job.seg)):
         if path is None:
@@ -115,18 +114,6 @@ def _check_order(job: SegmentJob, volumes: Sequence[CtVolume]) -> None:
                 f"{after[0]} {after[1]}: was not acquired after {before[0]} {before[1]}; "
                 "are they swapped, or the same?"
             )
-
-
-def _doubted(volume: CtVolume, procedure: Procedure) -> CtVolume:
-    """The scan with what a live procedure would hold against it."""
-    reasons = []
-    if procedure.plan_frames - {volume.frame_of_reference_uid}:
-        text = "The lesion or a structure was drawn in another frame of reference than the scan's."
-        reasons.append(Reason("plan_in_other_frame", text))
-    if not procedure.config.patient_id:
-        reasons.append(Reason("patient_unidentified", "The case names no patient."))
-    status = worst(volume.status, Status.DEGRADED if reasons else Status.OK)
-    return replace(volume, status=status, reasons=(*volume.reasons, *reasons))
 
 
 def _measured(

@@ -29,6 +29,20 @@ class NeedleLine:
 
 
 @dataclass(frozen=True)
+class ReceivedVolume:
+    """A volume of the room, from which the baseline may be picked; its pixels are in a file of the record."""
+
+    volume_id: str
+    acquired_utc_s: float
+    slices: int
+    patient_id: str
+    volume: ArrayRef | None
+    geometry: SliceGeometry
+    patient_name: str = ""
+    series: str = ""
+
+
+@dataclass(frozen=True)
 class PastScan:
     """A scan that was measured, as it was assessed then. ``analysis_grid`` and the point of its worst margin
     lie where the target lay in that scan; ``volume_ml`` is of its inner and its outer bound."""
@@ -55,18 +69,6 @@ class PhaseBand:
 
 
 @dataclass(frozen=True)
-class ReceivedVolume:
-    """A volume that was received; its pixels are in a file of the record."""
-
-    volume_id: str
-    acquired_utc_s: float
-    slices: int
-    patient_id: str
-    volume: ArrayRef | None
-    geometry: SliceGeometry
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """All that a screen needs, immutable, numbered by ``seq``. The view computes nothing from it
     but contours and positions on the screen.
@@ -78,12 +80,14 @@ class Snapshot:
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
-    ``what_if`` answers a question; it is never what is happening. ``history`` holds the scans so far, the
-    latest last, ``course`` what the forecast comes to, ``phases`` what was and what the protocol plans.
-    ``needle_duties``: by number, as set
-    now. ``received``: every volume so far. ``ice_review``: of the scan measured last, "measured", "accepted",
-    "rejected" or "corrected". ``refused``: why the operator's last act was not done, "act: reason".
-    ``undo``: the act that would be undone, and of which needle or volume. ``draft``: there is no case yet.
+    ``what_if`` answers a question; it is never what is happening. ``needle_duties``: by number, as set
+    now. ``draft``: nothing is measured, since no lesion is known; ``analysis_grid`` and ``lesion_sdf`` are
+    then None. ``received``: every volume so far, the oldest first, in its last revision. ``ice_review``: of
+    the scan measured last, "measured", "accepted", "rejected" or "corrected". ``refused``: why the operator's
+    last act was not done, "act: reason". ``undo``: the act that would be undone, and of which needle or
+    volume. ``relearning``: how many scans are being learned from anew.
+    ``history`` holds the scans so far, the latest last, ``course`` what the forecast comes to,
+    ``phases`` what was and what the protocol plans.
     """
 
     seq: int
@@ -117,16 +121,17 @@ class Snapshot:
     next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)
     what_if: WhatIfAnswer | None = None
-    history: tuple[PastScan, ...] = ()
-    course: Course | None = None
-    phases: tuple[PhaseBand, ...] = ()
+    draft: bool = False
     received: tuple[ReceivedVolume, ...] = ()
     ice_review: str | None = None
     needle_duties: tuple[tuple[int, float], ...] = ()
     refused: str | None = None
     undo: str | None = None
     undo_of: str = ""
-    draft: bool = False
+    relearning: int = 0
+    history: tuple[PastScan, ...] = ()
+    course: Course | None = None
+    phases: tuple[PhaseBand, ...] = ()
 
     @property
     def baseline(self) -> PastScan | None:

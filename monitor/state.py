@@ -7,7 +7,7 @@ Invariant: all of it is frozen; ``pipeline.step`` alone makes a new state out of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from monitor.decision import protocol
 from monitor.decision.safety import Block
 from monitor.duties import NeedleSet
 from monitor.forecast_values import Forecast, WhatIf, WhatIfAnswer
-from monitor.geometry import SliceGeometry
 from monitor.imaging.measurement import Reference
 from monitor.imaging.registration import Registration
 from monitor.intake import assembly
@@ -26,8 +25,8 @@ from monitor.model import (
     AssociationEnded,
     CtSlice,
     CtVolume,
-    FloatArray,
     IceSegmentation,
+    Int16Array,
     Rejected,
     Structure,
     StructureDistance,
@@ -113,22 +112,22 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Received:
-    """A volume that was kept. Its pixels are there while it may become the baseline."""
+class Relearning:
+    """Earlier scans being measured and learned from anew, beside what is shown: ``left`` (volumes), the
+    oldest first; ``ice``: the one just measured, to be learned from next."""
 
-    volume_id: str
-    acquired_utc_s: float
-    slices: int
-    patient_id: str
-    geometry: SliceGeometry
-    volume: CtVolume | None
+    left: tuple[str, ...]
+    reference: Reference
+    estimate: Estimate
+    registration: Registration | None = None
+    ice: IceSegmentation | None = None
 
 
 @dataclass(frozen=True)
 class Picked:
-    """Which volume is the baseline, and whether an operator ``picked`` it."""
+    """Which volume is the baseline, if any, and whether an operator ``picked`` it."""
 
-    volume_id: str
+    volume_id: str | None
     picked: bool
 
 
@@ -143,10 +142,10 @@ class Done:
 
 @dataclass(frozen=True)
 class State:
-    """``needle_sets``: all, in order. ``review``: of the scan measured last; ``verdicts``
-    by volume, of all scans rejected or corrected. ``picked``: an operator chose
-    the baseline, and a newer scan does not replace it. ``done``: what can be undone, the last last.
-    ``refused``: why the last act was, if it was."""
+    """``kept``: all volumes of the room as they were received, each in its last revision, the oldest
+    first. ``picked``: an operator chose the baseline, and a newer scan does not replace it. ``needle_sets``:
+    all, in order. ``review``: of the scan measured last; ``verdicts`` by volume, of all scans rejected or
+    corrected. ``done``: what can be undone, the last last. ``refused``: why the last act was, if it was."""
 
     assembly: assembly.AssemblyState
     progress: protocol.Progress = field(default_factory=protocol.Progress)
@@ -166,27 +165,37 @@ class State:
     asked: Asked | None = None
     what_if: WhatIfAnswer | None = None
     block: Block | None = None
+    kept: tuple[CtVolume, ...] = ()
+    picked: bool = False
+    relearning: Relearning | None = None
     needle_sets: tuple[NeedleSet, ...] = ()
     review: Review | None = None
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
-    received: tuple[Received, ...] = ()
-    picked: bool = False
     done: tuple[Done, ...] = ()
     refused: str | None = None
 
     @property
-    def shifts_mm(self) -> tuple[FloatArray, ...]:
-        """How the patient lay in the scan before: a start for the next."""
-        return () if self.registration is None else (np.array(self.registration.shift_lps_mm),)
-
-    @property
     def forecast_pending(self) -> bool:
-        return self.forecast_wanted or self.job is not None
+        return self.forecast_wanted or self.job is not None or self.relearning is not None
 
     @property
     def work_pending(self) -> bool:
         """A forecast, or the answer to a what-if."""
         return self.forecast_pending or self.asked is not None
+
+
+def on_disk(state: State, volume_id: str, hu: Int16Array) -> State:
+    """With the pixels of a kept volume where the record holds them: a procedure's scans would not all fit
+    into memory."""
+
+    def there(volume: CtVolume | None) -> CtVolume | None:
+        same = volume is not None and volume.volume_id == volume_id
+        return replace(volume, hu=hu) if same else volume  # type: ignore[type-var]
+
+    kept = tuple(replace(v, hu=hu) if v.volume_id == volume_id else v for v in state.kept)
+    return replace(
+        state, kept=kept, volume=there(state.volume), baseline_volume=there(state.baseline_volume)
+    )
 
 
 def initial_state(procedure: Procedure) -> State:

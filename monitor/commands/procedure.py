@@ -46,6 +46,7 @@ def live(args: argparse.Namespace) -> int:
             engine=args.engine,
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,
+            workstation=args.workstation,
             viewing=Viewing(args.diagonal, args.distance),
         ),
         Teller(),
@@ -66,8 +67,9 @@ def check(args: argparse.Namespace) -> int:
     from monitor.opening import open_case
 
     config, procedure = open_case(args.case)
+    state = "fine" if not procedure.draft else "a draft, without a lesion: nothing is measured"
     print(
-        f"{args.case}: fine. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
+        f"{args.case}: {state}. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
         f"{len(config.needles)} needle(s), listener {config.listener.ae_title}@"
         f"{config.listener.address}:{config.listener.port}"
     )
@@ -93,15 +95,20 @@ _TYPED = {
 def _read_acts(live: Any) -> None:
     """Operator acts typed at a terminal; the end of the input ends nothing."""
     for line in sys.stdin:
-        word = " ".join(line.lower().split())
+        word, given = " ".join(line.lower().split()), line.split(maxsplit=1)
         if word in _TYPED:
             live.act(_TYPED[word])
+        elif word.startswith("baseline "):
+            live.act("pick_baseline", params={"volume_id": word.removeprefix("baseline ")})
+        elif word.startswith("open "):
+            live.act("open_case", params={"path": given[1].strip()})
         elif word.startswith("what if"):
             _ask(live, "what_if", console.what_if_params, word)
         elif word.startswith("needle"):
             _ask(live, "needle", console.needle_params, word)
         elif word:
-            print(f"unknown: {word!r}; known: {', '.join(_TYPED)}, what if, needle", flush=True)
+            known = f"{', '.join(_TYPED)}, baseline, open, needle, what if"
+            print(f"unknown: {word!r}; known: {known}", flush=True)
 
 
 def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: str) -> None:

@@ -10,7 +10,7 @@ proved known is None, and None is never green.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -93,6 +93,16 @@ def unknown(
     plan: Plan, volume_id: str | None, as_of_utc_s: float, reasons: tuple[Reason, ...]
 ) -> Assessment:
     """An assessment that knows nothing and says why."""
+    unmeasured = tuple(StructureDistance(s.name, None, s.limit_mm) for s in plan.structures)
+    return replace(
+        unplanned(plan.margin_goal_mm, volume_id, as_of_utc_s, reasons), structures=unmeasured
+    )
+
+
+def unplanned(
+    margin_goal_mm: float, volume_id: str | None, as_of_utc_s: float, reasons: tuple[Reason, ...]
+) -> Assessment:
+    """As ``unknown``, where there is no plan either."""
     return Assessment(
         volume_id,
         as_of_utc_s,
@@ -100,12 +110,12 @@ def unknown(
         reasons,
         None,
         None,
-        plan.margin_goal_mm,
+        margin_goal_mm,
         None,
         None,
         None,
         None,
-        tuple(StructureDistance(s.name, None, s.limit_mm) for s in plan.structures),
+        (),
         None,
     )
 

@@ -48,6 +48,7 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "intake_dead": (_HIGH,),
     "record_failing": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
+    "no_plan": (_LOW, _MEDIUM),
     "needles_unknown": (_LOW, _MEDIUM),
     "clock_offset": (_LOW,),
     "clock_jump": (_MEDIUM,),
@@ -87,11 +88,13 @@ class Block:
 class Facts:
     """All that alarms depend on. ``heartbeat_age_s`` is real time since the worker last answered (less
     than 0 while it has announced long work); ``structures`` are the distances last known
-    (``last_known``); ``clock_jump_s`` is by how much the machine's wall clock has run away from its
-    monotonic one; ``clock_offset_s`` is None before the first volume."""
+    (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
+    machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
+    volume."""
 
     phase: Phase
     baseline_id: str | None
+    planned: bool
     needles_known: bool
     assessment: Assessment | None
     structures: tuple[StructureDistance, ...]
@@ -176,6 +179,8 @@ def _numbers(f: Facts, now: float) -> Iterator[Cause]:
 def _set_up(f: Facts, now: float) -> Iterator[Cause]:
     if f.baseline_id is None:
         yield _cause("no_baseline", grave=_active(f))
+    if not f.planned:
+        yield _cause("no_plan", grave=_active(f))
     if not f.needles_known:
         yield _cause("needles_unknown", grave=_active(f))
 
@@ -207,7 +212,7 @@ def _measurement(f: Facts, now: float) -> Iterator[Cause]:
     """Why the measurement is not to be trusted: the match with the baseline, and all else, each by its
     last reason."""
     a = _measured(f)
-    if a is None or a.status is Status.OK or not f.needles_known:
+    if a is None or a.status is Status.OK or not (f.needles_known and f.planned):
         return
     invalid = a.status is not Status.DEGRADED
     codes = [r.code for r in a.reasons] or ["unknown"]
@@ -266,7 +271,9 @@ def _protocol(f: Facts, now: float) -> Iterator[Cause]:
 def _margin(f: Facts, now: float) -> Iterator[Cause]:
     """Good news: only where everything it rests on is proved."""
     a = _measured(f)
-    if a is None or a.status is not Status.OK or f.block is not None or any(_image(f, now)):
+    if a is None or a.status is not Status.OK or f.block is not None or not f.planned:
+        return
+    if any(_image(f, now)):
         return
     if a.lesion_covered == 1.0 and a.margin_covered == 1.0:
         yield _cause("margin_reached", margin_mm=f"{a.margin_goal_mm:g}")

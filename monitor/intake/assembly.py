@@ -27,9 +27,10 @@ _REMEMBERED = 20
 
 @dataclass(frozen=True)
 class Expectation:
-    """Whose images these must be; the frame of reference is None until the baseline sets it."""
+    """Whose images these must be. The patient is None while nobody knows whom it is about: then volumes of
+    each are apart. The frame of reference is None until the baseline sets it."""
 
-    patient_id: str
+    patient_id: str | None
     frame_of_reference_uid: str | None
 
 
@@ -55,9 +56,8 @@ def initial(expectation: Expectation) -> AssemblyState:
     return AssemblyState(expectation)
 
 
-def with_frame(state: AssemblyState, frame_of_reference_uid: str) -> AssemblyState:
-    """From the baseline on, only its frame of reference is accepted."""
-    expectation = replace(state.expectation, frame_of_reference_uid=frame_of_reference_uid)
+def expecting(state: AssemblyState, expectation: Expectation) -> AssemblyState:
+    """From now on; what is pending and of others is rejected when it is complete."""
     return replace(state, expectation=expectation)
 
 
@@ -116,7 +116,7 @@ def finish(state: AssemblyState) -> tuple[AssemblyState, list[Outcome]]:
 
 def _of_others(state: AssemblyState, s: CtSlice) -> Rejected | None:
     wanted = state.expectation
-    if s.patient_id != wanted.patient_id:
+    if wanted.patient_id is not None and s.patient_id != wanted.patient_id:
         return _mismatch(s, "patient_mismatch", "patient", wanted.patient_id, s.patient_id)
     frame = wanted.frame_of_reference_uid
     if frame is not None and s.frame_of_reference_uid != frame:

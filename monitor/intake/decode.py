@@ -126,6 +126,8 @@ def _slice(instance: Instance, d: FileDataset, path: Path) -> CtSlice:
         instance_number=whole(d, "InstanceNumber"),
         acquired_utc_s=acquired_utc_s(d),
         hu=hu,
+        patient_name=text(d, "PatientName"),
+        series_description=text(d, "SeriesDescription"),
     )
 
 

@@ -30,7 +30,7 @@ class FolderError(ValueError):
 
 
 def volumes_in(
-    folder: Path, patient_id: str, frame_of_reference_uid: str | None = None
+    folder: Path, patient_id: str | None, frame_of_reference_uid: str | None = None
 ) -> list[CtVolume]:
     """The volumes of the files right in ``folder``, in order of acquisition, each in its latest
     revision; of this patient and, when given, this frame of reference. Raises ``FolderError`` when

@@ -51,7 +51,8 @@ def alike(a: CtSlice, b: CtSlice) -> bool:
     """Whether two slices can be of one sweep. AcquisitionNumber does not tell: it varies per slice
     on GE."""
     return (
-        a.series_uid == b.series_uid
+        a.patient_id == b.patient_id
+        and a.series_uid == b.series_uid
         and a.frame_of_reference_uid == b.frame_of_reference_uid
         and a.hu.shape == b.hu.shape
         and a.kernel == b.kernel

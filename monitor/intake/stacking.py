@@ -48,6 +48,8 @@ def stack(slices: Sequence[CtSlice], volume_id: str, completed_by: str) -> CtVol
         completed_by=completed_by,
         status=Status.DEGRADED if reasons else Status.OK,
         reasons=tuple(reasons),
+        patient_name=first.patient_name,
+        series_description=first.series_description,
     )
 
 

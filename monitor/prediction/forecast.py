@@ -278,7 +278,7 @@ def finish_forecast(
 ) -> Forecast:
     """The forecast of a job that is done."""
     elapsed_s = np.array(job.times_s) - job.times_s[0]
-    doubts = (*job.estimate.reasons, *failing(job.estimate, job.problem, config, job.times_s[0]))
+    doubts = (*job.estimate.reasons, *failing(job.estimate, job.problem, config))
     margin = np.array([o.least_margin for o in job.outputs])
     return Forecast(
         from_volume_id=job.estimate.volume_id,
@@ -325,13 +325,14 @@ def _structure(job: Job, number: int, name: str, elapsed_s: FloatArray) -> Struc
     return StructureForecast(name, interval_s(elapsed_s, most), (low, high), infringed)
 
 
-def failing(
-    estimate: Estimate, problem: Problem, config: Config, now_s: float
-) -> tuple[Reason, ...]:
-    """What is to be said of needles that have stopped cooling, and were not set to."""
+def failing(estimate: Estimate, problem: Problem, config: Config) -> tuple[Reason, ...]:
+    """What is to be said of needles that have stopped cooling, and are not set to now. Not at the scan that
+    the forecast starts from: they may have been set since."""
     needles = zip(config.needles, problem.needles, estimate.stopped, strict=True)
     stopped_numbers = [
-        str(n.number) for n, driven, at_s in needles if at_s < np.inf and duty_at(driven, now_s) > 0
+        str(n.number)
+        for n, driven, at_s in needles
+        if at_s < np.inf and duty_at(driven, np.inf) > 0
     ]
     if not stopped_numbers:
         return ()

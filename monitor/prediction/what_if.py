@@ -307,7 +307,11 @@ def finish_what_if(
     base, surface = job.base, job.surface
     asked, going_on = (_results(job, course) for course in job.courses)
     ends_s = [course.end_s - base.now_s for course in job.courses]
-    doubts = (*base.estimate.reasons, *_failing(base, config), *_age(base, config))
+    doubts = (
+        *base.estimate.reasons,
+        *failing(base.estimate, base.problem, config),
+        *_age(base, config),
+    )
     return WhatIfAnswer(
         question=job.asked,
         asked_utc_s=freeze_started_utc_s + base.now_s,
@@ -321,10 +325,6 @@ def finish_what_if(
         status=Status.DEGRADED if doubts else Status.OK,
         reasons=doubts,
     )
-
-
-def _failing(base: Base, config: Config) -> tuple[Reason, ...]:
-    return failing(base.estimate, base.problem, config, base.now_s)
 
 
 def _results(job: WhatIfJob, course: Course) -> Results:

@@ -70,7 +70,8 @@ def _new_folder(cases: Path) -> Path:
 def _with_copies(case: dict[str, Any], of: Path, to: Path) -> dict[str, Any]:
     """The case with the names of the copies. A file that several structures name is copied once."""
     copies: dict[Path, str] = {}
-    for body in (case["lesion"], *case.get("structure", ())):
+    bodies = [case["lesion"]] if "lesion" in case else []
+    for body in (*bodies, *case.get("structure", ())):
         if "file" not in body:
             continue
         source = (of / body["file"]).resolve()

@@ -46,6 +46,7 @@ FAR = Forecast(
 FINE = Facts(
     phase=PHASES[PhaseKind.FREEZE],
     baseline_id="v001",
+    planned=True,
     needles_known=True,
     assessment=GOOD,
     structures=GOOD.structures,

@@ -132,6 +132,9 @@ ROWS: dict[str, Row] = {
     "no_baseline": Row(
         case(baseline_id=None), "an id", case(baseline_id=None), ONE_WAY, graver_while_active()
     ),
+    "no_plan": Row(
+        case(planned=False), FLAG, case(planned=None), ONE_WAY, graver_while_active()
+    ),
     "needles_unknown": Row(
         case(needles_known=False), FLAG, case(needles_known=None), ONE_WAY, graver_while_active()
     ),

@@ -226,7 +226,8 @@ BLOCKED = st.builds(
 )
 ANY_FACTS = st.builds(
     Facts,
-    phase=PHASE, baseline_id=st.sampled_from([None, "v001"]), needles_known=st.booleans(),
+    phase=PHASE, baseline_id=st.sampled_from([None, "v001"]), planned=st.booleans(),
+    needles_known=st.booleans(),
     assessment=st.none() | MEASUREMENT, structures=st.lists(DISTANCE, max_size=2).map(tuple),
     block=st.none() | BLOCKED,
     stale_after_s=NUMBERS, heartbeat_age_s=NUMBERS, intake_alive=st.booleans(), record_ok=st.booleans(),

@@ -275,7 +275,7 @@ def test_another_patient_is_turned_away_with_both_ids() -> None:
 
 def test_the_baseline_fixes_the_frame_of_reference_of_what_is_pending_too() -> None:
     state, _ = feed(START, series(4, name="b", series="S2", frame="G"))
-    state = assembly.with_frame(state, "F")
+    state = assembly.expecting(state, replace(state.expectation, frame_of_reference_uid="F"))
     _, (rejected,) = assembly.add_slice(state, ct_slice("x", 0.0, frame="G"))
     assert rejected.mismatch == ("F", "G")
     _, outcomes = assembly.tick(state, 9.0)
@@ -354,7 +354,9 @@ def test_every_slice_ends_in_one_volume_or_one_rejection(events, stamped: bool) 
             state, more = assembly.association_ended(state, ended(event[1], event[2]))
         elif event[0] == "frame":
             if state.expectation.frame_of_reference_uid is None and number > 40:
-                state = assembly.with_frame(state, event[1])
+                state = assembly.expecting(
+                    state, replace(state.expectation, frame_of_reference_uid=event[1])
+                )
         else:
             new = _event_slice(event, number, now_s, stamped, given_slices)
             given_slices.append(new)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from monitor.cli import main
 from monitor.opening import open_drawing
 from monitor.record.drawings import keep_drawing
 from monitor.record.masks import write_nifti
@@ -19,6 +20,7 @@ from monitor.state import OperatorAct
 from tests.replay.recorded import PIXELS, SETTLE, SLICES, RememberingCore, Room
 from tests.replay.test_replay import replayed, same
 from tests.test_review import scan
+from tests.wire.live import LiveProcess, sphere_case
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -105,3 +107,26 @@ def test_a_drawing_that_was_changed_is_found(
     drawing.unlink()
     _, findings, _ = replayed(record, at)
     assert "file_missing" in [f.code for f in findings]
+
+
+def test_a_live_procedure_whose_needle_was_stopped_replays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``iceball live`` itself, by what is typed."""
+    case = sphere_case(tmp_path, "A", (0.0, 0.0, 0.0), needles=True)
+    with LiveProcess(case, tmp_path / "record") as live:
+        for n, typed in enumerate(("needle 1=0", "needle 7=50", "undo", "needle 1=25"), 1):
+            live.type(typed)
+            live.wait(lambda lines, n=n: sum(x["kind"] == "operator" for x in lines) == n)
+        live.type("needle stop")
+        live.type("next")
+        live.wait(lambda lines: any(x["kind"] == "phase" for x in lines))
+    assert [x["duty"] for x in live.journal("needle_set")] == [0.0, 0.25]
+    assert [x["act"] for x in live.journal("undone")] == ["needle"]
+    (refused,) = live.journal("act_refused")
+    assert refused["reason"] == "needle 7 is not one of this case (1)"
+    assert "Needle 1: 25 % from now on (was 100 %)" in live.output
+    assert "Refused: needle: needle 7 is not one of this case (1)" in live.output
+    assert "needle: 'needle stop': expected needle NUMBER=PERCENT" in live.output
+    assert main(["replay", str(tmp_path / "record")]) == 0
+    capsys.readouterr()
