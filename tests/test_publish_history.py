@@ -59,7 +59,7 @@ def state(volume_id: str, shift: tuple[float, float, float] = (0.0, 0.0, 0.0)) -
     return SimpleNamespace(assessment=a, ice=ice, volume=volume, registration=registration)
 
 
-PROCEDURE: Any = SimpleNamespace(analysis_grid=GRID)
+PROCEDURE: Any = SimpleNamespace(draft=False, analysis_grid=GRID)
 SHARED = Shared(volume=ArrayRef("volume.npy"), ice_sdf=ArrayRef("ice.npy"))
 
 

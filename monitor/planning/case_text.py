@@ -27,7 +27,9 @@ def write_case(config: Config, path: Path) -> None:
 
 def case_text(config: Config, folder: Path) -> str:
     """The case as it reads in ``folder``: files in it are named relative to it."""
-    patient: dict[str, Any] = {"id": config.patient_id, "label": config.patient_label}
+    patient: dict[str, Any] = {"label": config.patient_label}
+    if config.patient_id is not None:
+        patient["id"] = config.patient_id
     if config.frame_of_reference_uid is not None:
         patient["frame_of_reference_uid"] = config.frame_of_reference_uid
     protocol: dict[str, Any] = {"phases": [_phase(p) for p in config.protocol.phases]}
@@ -39,7 +41,7 @@ def case_text(config: Config, folder: Path) -> str:
         "patient": patient,
         "organ": {"preset": config.organ.name},
         "margin": {"goal_mm": config.margin_goal_mm},
-        "lesion": _structure(config.lesion, folder),
+        "lesion": None if config.lesion is None else _structure(config.lesion, folder),
         "structure": [_structure(s, folder) for s in config.structures],
         "needle": [_needle(n) for n in config.needles],
         "protocol": protocol,
@@ -51,7 +53,7 @@ def case_text(config: Config, folder: Path) -> str:
         },
         "display": {"stale_after_s": config.stale_after_s},
     }
-    return toml_text({key: value for key, value in root.items() if value != []})
+    return toml_text({key: value for key, value in root.items() if value not in ([], None)})
 
 
 def _structure(s: StructureConfig, folder: Path) -> dict[str, Any]:
