@@ -36,7 +36,7 @@ def sphere_case(
 class LiveProcess:
     """One monitor. Use as a context manager; leaving it ends the procedure cleanly."""
 
-    def __init__(self, case: Path, record: Path, *options: str) -> None:
+    def __init__(self, case: Path | None, record: Path, *options: str) -> None:
         self.record = record
         self.process = subprocess.Popen(
             [
@@ -44,7 +44,7 @@ class LiveProcess:
                 "-m",
                 "monitor.cli",
                 "live",
-                str(case),
+                *([] if case is None else [str(case)]),
                 "--headless",
                 "--record",
                 str(record),
