@@ -233,7 +233,7 @@ def test_every_edit_is_undone_and_redone(desk: Any, first: Snapshot) -> None:
 
 
 def test_growing_does_not_hold_up_the_window(desk: Any, first: Snapshot) -> None:
-    """No turn of the event loop works for more than 50 ms; others' work on a shared machine is not counted."""
+    """No turn of the event loop works for more than 50 ms; others' work is not counted."""
     d = desk(first)
     w = d.window
     plan_by_mouse(d)
