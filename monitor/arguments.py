@@ -103,6 +103,12 @@ def _add_live(commands: Any) -> None:
         help="what a draft begins with; see docs/example_workstation.toml; "
         "default ~/.config/iceball/workstation.toml",
     )
+    p.add_argument(
+        "--screen",
+        choices=("room", "console", "both"),
+        default="room",
+        help="which windows: the in-room screen, the technologist's console, or both; default %(default)s",
+    )
     p.add_argument("--headless", action="store_true", help="no window; assessments are printed")
     p.add_argument(
         "--record",

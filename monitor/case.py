@@ -171,6 +171,11 @@ def _needle(t: Table) -> NeedleConfig:
     return needle
 
 
+def needle_preset(name: str) -> NeedleType:
+    """A needle's type by name. Raises ``ConfigError`` when the presets themselves are wrong."""
+    return _needle_type(name, _preset("needles"))
+
+
 def _needle_type(name: str, types: dict[str, Any]) -> NeedleType:
     t = Table(
         types.get(name, next(iter(types.values()))),

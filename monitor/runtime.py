@@ -40,6 +40,7 @@ from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
 from monitor.state import OperatorAct
+from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.process import ViewOptions
 from monitor.workstation import Workstation, load_workstation
@@ -54,8 +55,9 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window.
-    ``screenshots``: a PNG per scan into RECORD/screens."""
+    """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
+    for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
+    RECORD/screens."""
 
     case: Path | None
     record: Path
@@ -66,6 +68,7 @@ class LiveOptions:
     clock_epoch_utc_s: float | None = None
     workstation: Path | None = None
     viewing: Viewing = ROOM
+    console: bool = False
 
 
 def _make(record: Path) -> None:
@@ -113,6 +116,7 @@ class Live:
         self._intake: BaseProcess | None = None
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
+        self._console: Screen | None = None
         self._alarms: Alarms = ()
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
@@ -129,6 +133,8 @@ class Live:
         self._start_intake()
         if self.options.screen or self.options.screenshots:
             self._start_screen()
+        if self.options.console:
+            self._start_console()
         self._worker.start()
         self._watcher.start()
 
@@ -148,8 +154,9 @@ class Live:
         self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
-        if self._screen is not None:
-            self._screen.quit()
+        for screen in (self._screen, self._console):
+            if screen is not None:
+                screen.quit()
         self._journal.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -201,6 +208,16 @@ class Live:
             viewing=self.options.viewing,
         )
         self._screen = Screen(options, self.act)
+
+    def _start_console(self) -> None:
+        options = ConsoleOptions(
+            folder=str(self.options.record.resolve() / "console"),
+            listener=self.config.listener,
+            stale_after_s=self.config.stale_after_s,
+            language=self.config.language,
+            clock_speed=self.clock.speed,
+        )
+        self._console = Screen(options, self.act)
 
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
@@ -265,6 +282,9 @@ class Live:
         if self._screen is not None and self._screen.exitcode is not None:
             self._restarted("view", self._screen.exitcode)
             self._start_screen()
+        if self._console is not None and self._console.exitcode is not None:
+            self._restarted("console", self._console.exitcode)
+            self._start_console()
         if self._intake is None or self._intake.is_alive():
             return self._intake is not None
         if self._intake.exitcode == 2:  # it has said why
@@ -314,7 +334,8 @@ class Live:
             self.core.journal(kind, alarm_fields(alarm))
 
     def _publish(self) -> None:
-        if self._screen is None:
+        screens = [s for s in (self._screen, self._console) if s is not None]
+        if not screens:
             return
         self._seq += 1
         now = self.clock.now_utc_s()
@@ -322,4 +343,6 @@ class Live:
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
-        self._screen.show(replace(shown, refused=self._refused or shown.refused))
+        shown = replace(shown, refused=self._refused or shown.refused)
+        for screen in screens:
+            screen.show(shown)

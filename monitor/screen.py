@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from monitor.snapshot import Snapshot
+from monitor.view.console.process import ConsoleOptions, run_console
 from monitor.view.process import ViewOptions, run_view
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -21,17 +22,25 @@ _QUIT_S = 20.0
 
 
 class Screen:
-    """One view process. ``on_act`` gets the operator's acts, each with the alarm that it is about, if
+    """One view process, the room's screen or the console. ``on_act`` gets the operator's acts, each
+    with the alarm that it is about, if
     any (code, about), and its params, on a thread of the screen's own."""
 
-    def __init__(self, options: ViewOptions, on_act: Callable[[str, Any, Any], None]) -> None:
+    def __init__(
+        self,
+        options: ViewOptions | ConsoleOptions,
+        on_act: Callable[[str, Any, Any], None],
+    ) -> None:
         self._on_act = on_act
         self._latest: Snapshot | None = None
         self._news = threading.Event()
         self._over = False
         self._pipe, child = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
-            target=run_view, name="view", args=(child, options), daemon=True
+            target=run_console if isinstance(options, ConsoleOptions) else run_view,
+            name="view",
+            args=(child, options),
+            daemon=True,
         )
         self._process.start()
         child.close()

@@ -14,7 +14,7 @@ from typing import Any
 from monitor.case import case_of, organ_names, read_toml
 from monitor.config import Config, ConfigError
 from monitor.fields import Table
-from monitor.record.cases import toml_text
+from monitor.toml_text import toml_text
 
 # What a case takes over as it stands.
 _OF_A_CASE = ("language", "organ", "margin", "protocol", "listener", "display")

@@ -40,8 +40,9 @@ def live(args: argparse.Namespace) -> int:
         LiveOptions(
             args.case,
             record,
-            screen=not args.headless,
+            screen=not args.headless and args.screen != "console",
             screenshots=args.screenshots,
+            console=not args.headless and args.screen != "room",
             engine=args.engine,
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,

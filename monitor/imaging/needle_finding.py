@@ -70,6 +70,13 @@ def find_needles(
     )
 
 
+def lines_of_metal(
+    volume: CtVolume, likely: Sequence[NeedleConfig], settings: Settings = _DEFAULTS
+) -> tuple[Metal, ...]:
+    """All lines of metal along any of the likely needles, the clearest first, whoever's they are."""
+    return tuple(_metals(open_scan(volume, settings), likely))
+
+
 def at_found_place(planned: NeedleConfig, found: FoundNeedle) -> NeedleConfig:
     """The planned needle at its found tip and direction, as long as planned."""
     length_mm = np.linalg.norm(np.subtract(planned.entry_lps_mm, planned.tip_lps_mm))

@@ -8,10 +8,8 @@ beside it, so that a record that was moved, or whose plan is gone, can still be 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import SimpleITK
 
 from monitor.record.journal import RecordError
+from monitor.toml_text import toml_text
 
 _CASES = "cases"
 # Headers whose voxels lie in other files: kept as one file that holds both.
@@ -97,42 +96,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-# ------------------------------------------------------------------ TOML
-
-
-def toml_text(case: dict[str, Any]) -> str:
-    """Text, numbers, truths, lists and tables, under the plain keys that a case has: all it is made of."""
-    plain = {k: v for k, v in case.items() if not isinstance(v, dict) and not _is_tables(v)}
-    lines = list(_pairs(plain))
-    for key, value in case.items():
-        if isinstance(value, dict):
-            lines += ["", f"[{key}]", *_pairs(value)]
-        elif key not in plain:
-            for table in value:
-                lines += ["", f"[[{key}]]", *_pairs(table)]
-    return "\n".join(lines) + "\n"
-
-
-def _is_tables(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
-
-
-def _pairs(table: dict[str, Any]) -> Iterator[str]:
-    return (f"{key} = {_value(value)}" for key, value in table.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(_pairs(value)) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _text(value) if isinstance(value, str) else repr(value)
-
-
-def _text(text: str) -> str:
-    """A basic string: JSON's, but for DEL, which TOML wants escaped too."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

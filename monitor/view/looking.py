@@ -105,6 +105,8 @@ def planes_model(
     """What is written on the planes; the very model when they show now."""
     if s is None or look is None or model.state in _BLIND:
         return model
+    if look.scan is None and model.layers.predicted_at_utc_s is None:
+        return model  # what may not be foreseen for now may not be for later
     frame = model.frame if model.frame == "alarm_high" else "look"
     if look.scan is None:
         layers = Layers(True, True, False, False, look.at_utc_s)

@@ -78,6 +78,7 @@ class PlanePane(QWidget):
         self._paths = layers.PathCache()
         self._key: Any = None
         self._due: tuple[ScreenModel, Frame, Any] | None = None
+        self._foreseen: tuple[ScreenModel, Frame, Any] | None = None
         self._base = self._overlay = QPixmap()
         self._prediction_key: Any = None
         self._prediction: list[QPainterPath] = []
@@ -106,7 +107,13 @@ class PlanePane(QWidget):
                 self._turns.add(self._draw_late)
         cross = (float(v) for v in frame.to_px(np.array(cursor)))
         moved, self._cross = self._cross, (next(cross), next(cross))
-        predicted = self._predict(model, frame, cursor)
+        predicted = False
+        if self.main or model.layers.predicted_at_utc_s is None:
+            self._foreseen = None
+            predicted = self._predict(model, frame, cursor)
+        else:
+            self._foreseen = (model, frame, cursor)
+            self._turns.add(self._draw_late)
         if self._due is None and (predicted or changed or moved != self._cross):
             self.update()
 
@@ -118,9 +125,15 @@ class PlanePane(QWidget):
             self._draw_overlay(*due)
 
     def _draw_late(self) -> None:
-        if self._due is not None:
-            self._draw_due()
+        changed = self._due is not None
+        self._draw_due()
+        if self._predict_due() or changed:
             self.update()
+
+    def _predict_due(self) -> bool:
+        """The prediction that has been put off; whether it has moved."""
+        asked, self._foreseen = self._foreseen, None
+        return asked is not None and self._predict(*asked)
 
     def _static_key(self, model: ScreenModel, frame: Frame, cursor: Any) -> tuple[Any, ...]:
         s, shown = self.scene.snapshot, model.layers
@@ -407,6 +420,7 @@ class PlanePane(QWidget):
 
     def paintEvent(self, event: Any) -> None:
         self._draw_due()  # nothing of an older snapshot is ever painted
+        self._predict_due()
         painter = QPainter(self)
         painter.drawPixmap(0, 0, self._base)
         painter.setRenderHint(QPainter.Antialiasing)

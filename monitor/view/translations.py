@@ -10,6 +10,8 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 
+from monitor.view import translations_console
+
 LANGUAGES = ("en", "fr")
 
 _EN: dict[str, str] = {
@@ -433,7 +435,10 @@ _FR: dict[str, str] = {
     "reason.incomplete": "CT incomplet",
 }
 
-TABLES: dict[str, dict[str, str]] = {"en": _EN, "fr": _FR}
+TABLES: dict[str, dict[str, str]] = {
+    "en": _EN | translations_console.ENGLISH,
+    "fr": _FR | translations_console.FRENCH,
+}
 
 
 def placeholders(sentence: str) -> set[str]:

@@ -189,7 +189,8 @@ class RoomWindow(QWidget):
         for name, part in self._parts.items():
             if name in self.layout_now.boxes and name != "strip":
                 part.show_model(planes if name in (*self.panes, "map") else model)
-        self.strip.show_strip(strip_model(self._snapshot, model, now_utc_s, look))
+        seen = None if planes is model else look
+        self.strip.show_strip(strip_model(self._snapshot, model, now_utc_s, seen))
 
     def _lit(self, model: ScreenModel) -> bool:
         if model.alarm is None or model.alarm.flash_hz == 0 or not self._timer.isActive():

@@ -202,6 +202,17 @@ def test_a_silent_core_frames_in_red_whatever_is_looked_at(normal: Snapshot, scr
     assert s.window.panes["axial"].model.frame == "alarm_high"
 
 
+def test_a_silent_core_is_not_asked_about_the_future(normal: Snapshot, screen: Make) -> None:
+    s = screen(normal)
+    press(s, Qt.Key_Right)
+    assert s.window.panes["axial"].model.looking
+    s.mono_s += 3.0
+    s.window.refresh()
+    assert s.window.panes["axial"].model.looking == ()
+    assert s.window.panes["axial"].model.layers.predicted_at_utc_s is None
+    assert s.window.strip.shown.looked_utc_s is None
+
+
 def test_bands_of_the_protocol() -> None:
     from monitor.config import PhaseConfig, ProtocolConfig
     from monitor.decision.protocol import Progress

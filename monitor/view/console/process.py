@@ -1,0 +1,62 @@
+"""The console's process: as ``view.process``, with acts that have params. Times as in ``window``.
+
+Invariant: when the pipe closes, the window says so and stays.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from monitor.config import ListenerConfig
+from monitor.view.process import ViewOptions, _install_excepthook, _Link, _Loop, has_display
+
+
+@dataclass(frozen=True)
+class ConsoleOptions:
+    """``folder``: where plans and corrections are written. ``listener``: for the cases it writes.
+    ``size``: of the window; without one it is maximised."""
+
+    folder: str
+    listener: ListenerConfig
+    stale_after_s: float = 210.0
+    language: str = "en"
+    clock_speed: float = 1.0
+    size: tuple[int, int] | None = None
+
+
+def run_console(conn: Connection, options: ConsoleOptions) -> None:
+    """Runs the console until told to quit. The target of a spawned process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("QT_FONT_DPI", "96")
+    headless = not has_display()
+    if headless:
+        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    from PyQt5.QtWidgets import QApplication
+
+    from monitor.view.console.window import ConsoleWindow
+    from monitor.view.style import load_fonts
+
+    app = QApplication(sys.argv[:1])
+    load_fonts()
+    link = _Link(conn)
+    window = ConsoleWindow(
+        link.send,
+        options.language,
+        Path(options.folder),
+        options.listener,
+        options.stale_after_s,
+        options.clock_speed,
+    )
+    _install_excepthook(window)
+    window.resize(*(options.size or (1280, 800)))
+    window.start_clock()
+    window.show() if options.size or headless else window.showMaximized()
+    loop = _Loop(app, window, link, ViewOptions(window=not headless), headless)
+    loop.start()
+    app.exec_()
+    loop.finish()
