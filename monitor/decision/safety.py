@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from monitor.decision.alarm_states import Cause
 from monitor.decision.not_a_number import first_nan
-from monitor.forecast_values import Forecast
+from monitor.forecast_values import Forecast, StructureForecast
 from monitor.model import Assessment, Phase, PhaseKind, Priority, Status, StructureDistance
 
 # The core beats several times a second; this long without a beat it hangs.
@@ -31,6 +31,8 @@ _CLOCK_JUMP_S = 5.0
 _OLDER_S = 120.0
 # Ice that may reach a structure before the next scan has been looked at is said now.
 AHEAD_S = 300.0
+# A share of the members that is not to be ignored: the lower end of all intervals.
+_LIKELY = 0.1
 # So long before a phase ends by itself.
 _ENDING_S = 30.0
 # Thawing an adrenal lets its hormones into the blood (clinical.md): the pressure may surge.
@@ -123,13 +125,12 @@ def last_known(
     before: tuple[StructureDistance, ...], a: Assessment
 ) -> tuple[StructureDistance, ...]:
     """The distances of ``a``; where it measured nothing, what was known ``before``: ice that can no
-    longer be measured has not gone away. A structure that the plan no longer has is dropped."""
+    longer be measured has not gone away, and what was never measured is not far. A structure that the
+    plan no longer has is dropped."""
     if a.status is not Status.INVALID:
         return a.structures
     known = {s.name: s for s in before}
-    return tuple(
-        replace(known[s.name], limit_mm=s.limit_mm) for s in a.structures if s.name in known
-    )
+    return tuple(replace(known.get(s.name, s), limit_mm=s.limit_mm) for s in a.structures)
 
 
 def causes(facts: Facts, now_utc_s: float) -> tuple[Cause, ...]:
@@ -241,16 +242,14 @@ def _structures(f: Facts, now: float) -> Iterator[Cause]:
 
 
 def _ahead(f: Facts, now: float) -> Iterator[Cause]:
-    """What the forecast of a freeze has coming while the needles freeze. Without one nothing is said
-    here: that the CT is old, or poor, is said elsewhere. A time that has come is worse than one that
-    will."""
+    """What the forecast of a freeze has coming while the needles freeze: a structure reached, or its limit
+    passed. Without one nothing is said here: that the CT is old, or poor, is said elsewhere. A time that
+    has come is worse than one that will."""
     forecast = f.forecast
     if forecast is None or not forecast.kind is f.phase.kind is PhaseKind.FREEZE:
         return
     for s in forecast.structures:
-        if s.time_to_contact_s is None:
-            continue
-        left_s = s.time_to_contact_s[0] - (now - forecast.start_utc_s)
+        left_s = _reached_s(s, forecast) - (now - forecast.start_utc_s)
         if not left_s > AHEAD_S:
             due = float(not left_s > 0.0)
             yield _cause("structure_ahead", s.name, due, name=s.name, minutes=_minutes(left_s))
@@ -259,24 +258,42 @@ def _ahead(f: Facts, now: float) -> Iterator[Cause]:
             yield _cause(reason.code)
 
 
+def _reached_s(s: StructureForecast, forecast: Forecast) -> float:
+    """From the forecast's start to when one member in ten is nearer than the limit, or touches; inf if
+    that is not foreseen, NaN if nobody knows."""
+    contact_s = math.inf if s.time_to_contact_s is None else s.time_to_contact_s[0]
+    pairs = zip(forecast.times_utc_s, s.infringed, strict=False)
+    passed = (t - forecast.start_utc_s for t, share in pairs if not share < _LIKELY)
+    limit_s = next(passed, math.inf)
+    return math.nan if math.isnan(contact_s) else min(limit_s, contact_s)
+
+
 def _protocol(f: Facts, now: float) -> Iterator[Cause]:
     """A step that is due, and what to watch in this one."""
     left_s = math.nan if f.phase.ends_utc_s is None else f.phase.ends_utc_s - now
     if _active(f) and not left_s > _ENDING_S:
         yield _cause("phase_ending", seconds=_rounded(max(left_s, 0)))
-    if f.phase.kind is PhaseKind.THAW and f.organ == _SURGING_ORGAN:
+    if f.phase.kind in (PhaseKind.THAW, PhaseKind.ENDED) and f.organ == _SURGING_ORGAN:
         yield _cause("adrenal_thaw")
 
 
 def _margin(f: Facts, now: float) -> Iterator[Cause]:
-    """Good news: only where everything it rests on is proved."""
+    """Good news: only where everything it rests on is proved, by the inner bound of the measured ice, by an
+    image that is young whatever the phase, and with no graver word on any of it."""
     a = _measured(f)
-    if a is None or a.status is not Status.OK or f.block is not None or not f.planned:
+    if a is None or a.status is not Status.OK:
         return
-    if any(_image(f, now)):
+    if not now - a.as_of_utc_s <= f.stale_after_s:
         return
-    if a.lesion_covered == 1.0 and a.margin_covered == 1.0:
+    if any(c.priority is not _LOW for rule in _RESTS_ON for c in rule(f, now)):
+        return
+    if _surely(a.lesion_covered_interval) and _surely(a.margin_covered_interval):
         yield _cause("margin_reached", margin_mm=f"{a.margin_goal_mm:g}")
+
+
+def _surely(interval: tuple[float, float] | None) -> bool:
+    """Whether all is covered even at the lower end."""
+    return interval is not None and interval[0] == 1.0
 
 
 def _measured(f: Facts) -> Assessment | None:
@@ -305,7 +322,8 @@ def _rounded(seconds: float) -> str:
     return f"{seconds:.0f}" if math.isfinite(seconds) else "?"
 
 
-_RULES: tuple[_Rule, ...] = (
+# What good news rests on.
+_RESTS_ON: tuple[_Rule, ...] = (
     _blocked,
     _core,
     _numbers,
@@ -313,8 +331,5 @@ _RULES: tuple[_Rule, ...] = (
     _clocks,
     _image,
     _measurement,
-    _structures,
-    _ahead,
-    _protocol,
-    _margin,
 )
+_RULES: tuple[_Rule, ...] = (*_RESTS_ON, _structures, _ahead, _protocol, _margin)

@@ -78,9 +78,11 @@ def near(at_least: float | None, limit: float | None = 5.0) -> Case:
     return case(structures=(StructureDistance("bowel", 6.0, limit, at_least),))
 
 
-def ahead(contact_s: Any, start: float = 1000.0) -> Case:
-    bowel = StructureForecast("bowel", contact_s, (-20.0, 5.0))
-    return case(forecast=forecast(structures=(bowel,), start_utc_s=start))
+def ahead(contact_s: Any, start: float = 1000.0, infringed: tuple[float, float] = (0.0, 0.0),
+          last: float = 1900.0) -> Case:  # fmt: skip
+    bowel = StructureForecast("bowel", contact_s, (-20.0, 5.0), infringed)
+    times = (1000.0, last)
+    return case(forecast=forecast(structures=(bowel,), start_utc_s=start, times_utc_s=times))
 
 
 def told(*codes: str) -> Case:
@@ -88,8 +90,16 @@ def told(*codes: str) -> Case:
 
 
 def covered(lesion: float | None, margin: float | None, **changes: Any) -> Case:
-    a = replace(GOOD, lesion_covered=lesion, margin_covered=margin, **changes)
-    return case(assessment=a)
+    """By the inner bound; nobody having computed it is None."""
+    lows = {"lesion_covered_interval": lesion, "margin_covered_interval": margin}
+    intervals = {name: None if low is None else (low, 1.0) for name, low in lows.items()}
+    return case(
+        assessment=replace(GOOD, lesion_covered=1.0, margin_covered=1.0, **intervals, **changes)
+    )
+
+
+def covered_but(**changes: Any) -> Case:
+    return Case({**covered(1.0, 1.0).changes, **changes})
 
 
 ONE_WAY = "it is there or it is not"
@@ -219,6 +229,12 @@ ROWS: dict[str, Row] = {
             (ahead((400.0, 500.0)), ahead((400.0, 500.0), start=NAN)),
             (ahead(None), ahead((-5.0, 1.0))),
             (case(forecast=None), ahead((10.0, 20.0))),
+            (ahead(None, infringed=(0.0999, 0.0)), ahead(None, infringed=(0.1, 0.0))),
+            (ahead(None, infringed=(0.0, 1.0)), ahead(None, infringed=(0.0, NAN), last=1310.0)),
+            (
+                ahead((400.0, 500.0), infringed=(0.0, 0.1), last=1310.001),
+                ahead((400.0, 500.0), infringed=(0.0, 0.1), last=1310.0),
+            ),
         ],
         always(MEDIUM, FREEZING), {"name": "bowel", "minutes": "4"},
     ),
@@ -242,7 +258,7 @@ ROWS: dict[str, Row] = {
     ),
     "adrenal_thaw": Row(
         case(organ="adrenal"), "a text", case(organ=None, instead="silence"),
-        ONE_WAY, always(MEDIUM, (THAW,)),
+        ONE_WAY, always(MEDIUM, (THAW, ENDED)),
     ),
     "margin_reached": Row(
         covered(1.0, 1.0), replace(covered(NAN, 1.0), instead="not_a_number"),
@@ -254,10 +270,19 @@ ROWS: dict[str, Row] = {
             (covered(1.0, 1.0, status=Status.DEGRADED), covered(1.0, 1.0)),
             (covered(1.0, 1.0, as_of_utc_s=799.0), covered(1.0, 1.0, as_of_utc_s=801.0)),
             (covered(1.0, 1.0, volume_id="v001"), covered(1.0, 1.0)),
-            (
-                Case({**covered(1.0, 1.0).changes, **block("patient_mismatch").changes}),
-                covered(1.0, 1.0),
+            *(
+                (covered_but(**bad), covered(1.0, 1.0))
+                for bad in (
+                    block("patient_mismatch").changes,
+                    {"heartbeat_age_s": 4.0},
+                    {"intake_alive": False},
+                    {"record_ok": False},
+                    {"clock_jump_s": 6.0},
+                    {"needles_known": False},
+                    {"planned": False},
+                )
             ),
+            (covered_but(clock_jump_s=NAN), covered_but(clock_offset_s=31.0)),  # told, and corrected
         ],
         always(LOW), {"margin_mm": "5"},
     ),

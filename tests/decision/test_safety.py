@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from monitor.decision.safety import ALARMS, Block, Facts, causes, last_known, latches
 from monitor.forecast_values import StructureForecast
 from monitor.model import Phase, PhaseKind, Priority, Reason, Status, StructureDistance
-from tests.decision.facts import FINE, GOOD, INF, NAN, NOW, forecast
+from tests.decision.facts import FINE, GOOD, INF, NAN, NOW, PHASES, forecast
 
 NUMBERS = st.floats() | st.none()
 
@@ -168,7 +168,10 @@ def test_a_scan_that_measured_nothing_leaves_the_last_known_distances() -> None:
         status=Status.INVALID,
         structures=(StructureDistance("bowel", None, 4.0), StructureDistance("new", None, 5.0)),
     )
-    assert last_known((bowel, gone), nothing) == (replace(bowel, limit_mm=4.0),)
+    new = StructureDistance("new", None, 5.0)  # never measured: not far
+    assert last_known((bowel, gone), nothing) == (replace(bowel, limit_mm=4.0), new)
+    found = causes(replace(FINE, structures=last_known((), nothing)), NOW)
+    assert [c.about for c in found if c.code == "structure_near"] == ["bowel", "new"]
     assert last_known((bowel, gone), GOOD) == GOOD.structures
     assert last_known((bowel,), replace(GOOD, status=Status.DEGRADED)) == GOOD.structures
 
@@ -181,7 +184,6 @@ def test_baseline_alone_raises_no_alarm_of_a_structure_or_a_measurement() -> Non
         reasons=(Reason("baseline", ""),),
         structures=(StructureDistance("bowel", None, 5.0),),
     )
-    assert last_known((), nothing) == ()
     assert causes(replace(FINE, assessment=nothing, structures=()), NOW) == ()
 
 
@@ -246,7 +248,21 @@ def test_whatever_the_facts_are_there_is_an_answer(facts: Facts, now: float) -> 
         assert not math.isnan(c.level)
     codes = {c.code for c in found}
     if "margin_reached" in codes:
-        bad = {"patient_mismatch", "image_stale", "image_time_wrong", "segmentation_poor"}
-        assert not codes & bad
-        assert facts.assessment is not None
-        assert facts.assessment.lesion_covered == facts.assessment.margin_covered == 1.0
+        # What it may stand beside: ice elsewhere, and what is to come.
+        beside = {"structure_near", "structure_ahead", "needle_failing", "will_not_be_covered"}
+        graver = {c.code for c in found if c.priority is not Priority.LOW}
+        assert graver <= beside | {"adrenal_thaw"}
+        a = facts.assessment
+        assert a is not None
+        assert a.lesion_covered_interval is not None
+        assert a.margin_covered_interval is not None
+        assert a.lesion_covered_interval[0] == a.margin_covered_interval[0] == 1.0
+
+
+@pytest.mark.parametrize("kind", PhaseKind)
+def test_good_news_grows_old_in_every_phase(kind: PhaseKind) -> None:
+    sure = replace(GOOD, lesion_covered_interval=(1.0, 1.0), margin_covered_interval=(1.0, 1.0))
+    facts = replace(FINE, phase=PHASES[kind], assessment=sure)
+    for age_s, said in ((210.0, True), (210.1, False), (3600.0, False)):
+        codes = {c.code for c in causes(facts, GOOD.as_of_utc_s + age_s)}
+        assert ("margin_reached" in codes) == said
