@@ -201,8 +201,8 @@ def _clock_offset(state: State, volume: CtVolume) -> tuple[float, tuple[Reason, 
 
 def _replaces_baseline(state: State, volume: CtVolume) -> bool:
     """Before the first freeze, a newer scan is a better baseline: the needles are in by then. Unless the
-    operator has picked one."""
-    return not state.picked and _before_freeze(state, volume)
+    operator has picked one, or a later scan was measured: what comes late must not undo what it taught."""
+    return not state.picked and state.ice is None and _before_freeze(state, volume)
 
 
 def _before_freeze(state: State, volume: CtVolume) -> bool:

@@ -41,6 +41,8 @@ from monitor.prediction.stopping import (
 )
 
 BODY_DEGC = 37.0
+# Ice that forecast and scan both see when it is there: younger ice may hide.
+_SURE_ML = 1.0
 
 # The problem of this case for given members.
 MakeProblem = Callable[[Members], Problem]
@@ -308,7 +310,9 @@ def _anchored(
         # Where the model has thawed and the scan shows no ice, blood stays off.
         still_off = np.maximum(e.free.perfused_from_s, state.perfused_from_s)
         state = replace(state, perfused_from_s=still_off)
-    return replace(e, state=state, reasons=_disagreement(moved[0][1]))
+    return replace(
+        e, state=state, reasons=_disagreement(moved[0][1], fraction[0], measured_mm, grid)
+    )
 
 
 def _with_dose(
@@ -350,8 +354,18 @@ def _measured_on(ice: IceSegmentation, grid: Grid) -> Float32Array:
     return np.asarray(resample(ice.sdf_mm, ice.grid, grid, outside=rim_mm), np.float32)
 
 
-def _disagreement(shift_mm: float) -> tuple[Reason, ...]:
-    if np.isnan(shift_mm) or abs(shift_mm) < MAX_SHIFT_MM / 2:
+def _disagreement(
+    shift_mm: float, fraction: Float32Array, measured_mm: Float32Array, grid: Grid
+) -> tuple[Reason, ...]:
+    """Whether the nominal ice (z, y, x) and the measured one are far apart; or only one of them is there."""
+    predicted_ml = float((fraction >= 0.5).sum()) * grid.voxel_ml
+    measured_ml = float((measured_mm <= 0.0).sum()) * grid.voxel_ml
+    if max(predicted_ml, measured_ml) > _SURE_ML and min(predicted_ml, measured_ml) == 0.0:
+        text = (
+            f"The scan shows {measured_ml:.1f} ml of ice, the forecast had {predicted_ml:.1f} ml."
+        )
+    elif abs(shift_mm) >= MAX_SHIFT_MM / 2:
+        text = f"The measured ice edge lies {shift_mm:+.1f} mm from the predicted one."
+    else:
         return ()
-    text = f"The measured ice edge lies {shift_mm:+.1f} mm from the predicted one."
     return (Reason("forecast_disagrees", text),)

@@ -207,6 +207,7 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     fraction = spread(fraction[members], degc[0], elapsed_s, job.grid)
     since = dose.since_scan(job.estimate.past, state)
     cold = _cold(since)
+    cooled = spread(degc[members], degc[0], elapsed_s, job.grid, where=cold)
 
     def there(field: Float32Array) -> Float32Array:
         return moved(field, job.drift, elapsed_s, job.grid, cold)
@@ -216,10 +217,10 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     solidus_degc = job.problem.tissues[0].solidus_degc
     probability = (fraction >= 0.5).mean(0, dtype=np.float32)
     return Output(
-        **vars(at_target(fraction, degc[members], target, job.grid)),
+        **vars(at_target(fraction, cooled, target, job.grid)),
         nominal_degc=there(degc[0]),
         probability=there(probability),
-        band_degc=there(_band_degc(degc[members], cold)).astype(np.float16),
+        band_degc=there(_band_degc(cooled, cold)).astype(np.float16),
         dose=dose.joined(job.past, dose.mapped(since, lambda field: there(field[0]))),
         most_limit=tuple(
             sampled_at(fraction, points, job.grid).max(axis=0, initial=0.0)

@@ -25,25 +25,27 @@ _RIM = 1
 
 
 def spread(
-    fraction: Float32Array,
+    field: Float32Array,
     nominal_degc: Float32Array,
     elapsed_s: float,
     grid: Grid,
     share: FloatArray | None = None,
+    where: npt.NDArray[np.bool_] | None = None,
 ) -> Float32Array:
     """The members' frozen fraction (member, z, y, x), ``elapsed_s`` after the scan; edges move along the
-    slope of ``nominal_degc`` (z, y, x). ``share``: theirs of the error where they are some of more."""
-    near = _near(fraction >= 0.5)
+    slope of ``nominal_degc`` (z, y, x). ``share``: theirs of the error where they are some of more.
+    ``where`` (z, y, x): another field of theirs, moved alike there."""
+    near = _near(field >= 0.5) if where is None else where
     sd_mm = _ERROR_MM * np.sqrt(max(elapsed_s, 0.0) / _AFTER_S)
-    share = shares(len(fraction)) if share is None else share
+    share = shares(len(field)) if share is None else share
     if not (near.any() and sd_mm > 0.0 and share.any()):
-        return fraction
+        return field
     index = np.argwhere(near).astype(float)
     step = _outward(nominal_degc, grid)[:, near].T / np.array(grid.spacing_mm[::-1])
-    out = fraction.copy()
+    out = field.copy()
     for z in np.unique(share[share != 0.0]):
         mine = np.flatnonzero(share == z)
-        values = sampled(fraction[mine], index + z * sd_mm * step)
+        values = sampled(field[mine], index + z * sd_mm * step)
         for n, member in enumerate(mine):
             out[member][near] = values[:, n]
     return out

@@ -13,6 +13,7 @@ from monitor.imaging.distance import signed_distance_mm
 from monitor.model import IceSegmentation, PhaseKind, Status
 from monitor.prediction import ensemble
 from monitor.prediction.estimate import Estimate, MakeProblem, assimilated, first_estimate, replaced
+from monitor.prediction.stopping import halted
 from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, TRUTH, problem, true_ice
 
 SCANS_S = (180.0, 360.0, 540.0)
@@ -106,6 +107,18 @@ def test_no_ice_measured_thaws_the_model() -> None:
     e = assimilated(e, none, 180.0, PhaseKind.FREEZE, problem, GRID, ENGINE)
     fraction = ENGINE.frozen_fraction(problem(e.members), e.state)
     assert not (fraction > 0.5).any()
+    assert [r.code for r in e.reasons] == ["forecast_disagrees"]
+
+
+def test_ice_where_none_was_forecast_is_said() -> None:
+    e = first_estimate(PRIOR, warm, ENGINE)
+    e = assimilated(e, true_ice(180.0, 0), 180.0, PhaseKind.FREEZE, warm, GRID, ENGINE)
+    assert [r.code for r in e.reasons] == ["forecast_disagrees"]
+
+
+def warm(members: Members) -> Problem:
+    """Needles that draw nothing."""
+    return halted(problem(members), (0.0, 0.0))
 
 
 # ------------------------------------------------------------------ a needle that was moved

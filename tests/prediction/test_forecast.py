@@ -26,6 +26,7 @@ from monitor.prediction.forecast import (
     interval_s,
 )
 from monitor.prediction.setup import make_problem, surface_table
+from monitor.prediction.unexplained import spread
 
 GRID = Grid((-34.0, -34.0, -34.0), (2.0, 2.0, 2.0), (35, 35, 35))
 FREEZE = ((PhaseKind.FREEZE, 0.0, 1500.0),)
@@ -123,7 +124,11 @@ def test_bands_hold_the_middle_of_the_members_for_every_isotherm(config: Config)
     target = Target(np.zeros((1, 3)), np.zeros((1, 3)))
     job = begin_forecast(problem, estimate, GRID, target, PhaseKind.FREEZE)
     job = advance_forecast(job, engine, 11)
-    degc = np.asarray(engine.temperature_degc(problem, job.state))[1:]
+    degc = np.asarray(engine.temperature_degc(problem, job.state), np.float32)
+    elapsed_s, everywhere = job.state.time_s - job.times_s[0], np.ones(GRID.shape_zyx, bool)
+    unexplained = spread(degc[1:], degc[0], elapsed_s, GRID, where=everywhere)
+    assert (unexplained < 0.0).mean(0).max() == 1.0
+    degc = unexplained
     colder, warmer = job.outputs[-1].band_degc
     for isotherm_degc in (0.0, -20.0, -40.0):
         share = (degc < isotherm_degc).mean(0)
