@@ -262,9 +262,10 @@ def _reached_s(s: StructureForecast, forecast: Forecast) -> float:
     """From the forecast's start to when one member in ten is nearer than the limit, or touches; inf if
     that is not foreseen, NaN if nobody knows."""
     contact_s = math.inf if s.time_to_contact_s is None else s.time_to_contact_s[0]
-    pairs = zip(forecast.times_utc_s, s.infringed, strict=False)
-    passed = (t - forecast.start_utc_s for t, share in pairs if not share < _LIKELY)
-    limit_s = next(passed, math.inf)
+    shares = s.infringed or (0.0,) * len(forecast.times_utc_s)  # of a structure without a limit
+    pairs = zip(forecast.times_utc_s, shares, strict=True)
+    passed = [t - forecast.start_utc_s for t, share in pairs if not share < _LIKELY]
+    limit_s = min(passed, default=math.inf)
     return math.nan if math.isnan(contact_s) else min(limit_s, contact_s)
 
 

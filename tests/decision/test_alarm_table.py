@@ -208,6 +208,10 @@ ROWS: dict[str, Row] = {
                 case(needles_known=False, assessment=replace(GOOD, status=Status.INVALID)),
                 case(needles_known=True, assessment=replace(GOOD, status=Status.INVALID)),
             ),
+            (
+                case(planned=False, assessment=replace(GOOD, status=Status.INVALID)),
+                case(planned=True, assessment=replace(GOOD, status=Status.INVALID)),
+            ),
         ],
         always(LOW), {"reason": "edge_uncertain"},
     ),

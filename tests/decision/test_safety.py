@@ -259,6 +259,17 @@ def test_whatever_the_facts_are_there_is_an_answer(facts: Facts, now: float) -> 
         assert a.lesion_covered_interval[0] == a.margin_covered_interval[0] == 1.0
 
 
+@pytest.mark.parametrize("shares", [(1.0,), (0.0, 0.0, 0.0)])
+def test_a_forecast_whose_times_and_shares_do_not_match_is_a_fault(
+    shares: tuple[float, ...],
+) -> None:
+    bowel = StructureForecast("bowel", None, (-20.0, 5.0), shares)
+    found = causes(
+        replace(FINE, forecast=forecast(structures=(bowel,), times_utc_s=(1900.0, 1950.0))), NOW
+    )
+    assert [c.code for c in found] == ["core_fault"]
+
+
 @pytest.mark.parametrize("kind", PhaseKind)
 def test_good_news_grows_old_in_every_phase(kind: PhaseKind) -> None:
     sure = replace(GOOD, lesion_covered_interval=(1.0, 1.0), margin_covered_interval=(1.0, 1.0))
