@@ -280,6 +280,7 @@ def _operator(f: _Fields) -> str | None:
 
 _NOT_MEASURED = {
     "older_than_latest": "older than the latest scan",
+    "lesion_not_shown": "it shows too little of the lesion to be the baseline",
     "baseline_picked": "before the freeze, and another volume was picked as the baseline",
 }
 

@@ -47,6 +47,9 @@ from monitor.state import (
     Tick,
 )
 
+# Of the lesion's points, in a baseline.
+_LEAST_SHOWN = 0.9
+
 
 def step(
     state: State, event: Event, procedure: Procedure, engine: Engine
@@ -149,12 +152,23 @@ def _volume(
     volume = scans.doubted(volume, procedure)
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
     if not procedure.draft and (state.reference is None or _replaces_baseline(state, volume)):
+        if not _shows_lesion(volume, procedure):
+            fields = {"volume_id": volume.volume_id, "reason": "lesion_not_shown"}
+            return state, [*outputs, Line("volume_not_measured", fields)]
         return _take_baseline(state, volume, outputs, procedure, engine)
     if why := _why_not_measured(state, volume):
         fields = {"volume_id": volume.volume_id, "reason": why}
         return state, [*outputs, Line("volume_not_measured", fields)]
     state, more = _shown(replace(state, volume=volume), procedure)
     return state, outputs + more
+
+
+def _shows_lesion(volume: CtVolume, procedure: Procedure) -> bool:
+    """A few slices that came first, or a scan of elsewhere, are nothing to compare with."""
+    index = volume.geometry.to_index_zyx(procedure.plan.lesion.points_lps_mm)
+    last = np.array(volume.hu.shape) - 1
+    inside = ((index >= -0.5) & (index <= last + 0.5)).all(axis=-1)
+    return bool(inside.mean() >= _LEAST_SHOWN)
 
 
 def _why_not_measured(state: State, volume: CtVolume) -> str | None:
