@@ -115,7 +115,7 @@ def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: st
     try:
         live.act(act, params=params(typed))
     except ValueError as error:
-        print(f"{act}: {error}", flush=True)
+        print(f"{act.replace("_", " ")}: {error}", flush=True)
 
 
 def _print(text: str) -> None:
