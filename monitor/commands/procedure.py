@@ -115,7 +115,8 @@ def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: st
     try:
         live.act(act, params=params(typed))
     except ValueError as error:
-        print(f"{act.replace("_", " ")}: {error}", flush=True)
+        said = act.replace("_", " ")
+        print(f"{said}: {error}", flush=True)
 
 
 def _print(text: str) -> None:
