@@ -84,7 +84,8 @@ def _add_live(commands: Any) -> None:
         epilog=NOTICE,
         description="Listens for CT over DICOM and shows measured and predicted ice until stopped "
         "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
-        "(start or next phase), clear (a wrong-patient block), reload (the case), open FILE (another case), "
+        "(start or next phase), acknowledge (all alarms), clear (a wrong-patient block), reload (the case), "
+        "open FILE (another case), "
         "baseline v002 (which scan is the baseline), needle 2=0 (it was stopped), undo, quit, and questions: "
         "what if 2=0 (needle 2 stops now), what if all=50 for 5 (half duty, five minutes more).",
     )
