@@ -1,4 +1,4 @@
-# make install | demo | test | bench | clean. Everything lives in .venv; see README.md.
+# make install | demo | test | test-all | bench | clean. Everything lives in .venv; see README.md.
 # What only the tests need is installed by the first `make test`, so that the demo starts sooner.
 PYTHON ?= python3
 VENV   := .venv
@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TOOLS  := $(VENV)/.installed-dev
 export QT_FONT_DPI := 96
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test test-all lint bench clean
 install: $(STAMP)
 
 $(STAMP): requirements/run.txt pyproject.toml scripts/install.sh
@@ -26,7 +26,9 @@ lint: $(TOOLS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+# All but those marked "long", so that it stays within a quarter of an hour; test-all has them too.
+test: PYTEST_ARGS += -m "not long"
+test test-all: lint
 	sh scripts/system_packages.sh test
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 

@@ -22,6 +22,7 @@ BLOOD_J_M3_K = 1050.0 * 3617.0
 NAMES = ["cpu", "cpu-whole", "reference"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES, ids=NAMES)
 @pytest.mark.parametrize("start_degc", [25.0, 44.0])
 def test_uniform_tissue_relaxes_to_what_blood_and_metabolism_hold(

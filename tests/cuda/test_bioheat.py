@@ -96,6 +96,7 @@ def _check_ptx(source: str) -> None:
         assert_same(by_engine(p, start(p), np.float32), by_numpy(p, start(p)), 1e-6)
 
 
+@pytest.mark.long
 def test_every_mutant_dies() -> None:
     """A sample; ``MUTANTS=all`` takes all of them (10 minutes)."""
     limit = None if os.environ.get("MUTANTS") == "all" else 120

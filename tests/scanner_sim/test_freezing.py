@@ -17,6 +17,9 @@ from scanner_sim.patient.anatomy import Anatomy
 from scanner_sim.scenario import Body, Ice, Scenario, tissue_names
 from tests.scanner_sim.blocks import AWE, block, nearest_voxel
 
+# The simulator's ice changes seldom, and is slow to grow.
+pytestmark = pytest.mark.long
+
 
 def bare(needles: int = 1, **changes: object) -> Scenario:
     """One phase of freezing from 0 s on, without bodies or motion."""

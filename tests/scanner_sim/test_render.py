@@ -193,6 +193,7 @@ def test_rtstruct_and_seg_hold_the_lesion(rendered: Path) -> None:
     assert voxels == pytest.approx(whole, rel=0.15)
 
 
+@pytest.mark.long
 def test_same_seed_same_bytes_and_another_seed_other_pixels(rendered: Path, tmp_path: Path) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
     assert main(["render", AWE, "--out", str(again), "--scans", "2", "--no-cache"]) == 0

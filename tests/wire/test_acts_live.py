@@ -60,7 +60,7 @@ def test_a_drawing_is_kept_before_the_act_is_tried(room: Room) -> None:
         assert hashlib.sha256(kept).hexdigest() == p["sha256"]
     reasons = {x["reason"] for x in room.lines("act_refused")}
     assert reasons == {"no scan has been measured yet"}
-    assert shown(room).refused == "correct_ice: no scan has been measured yet"
+    room.wait(lambda: shown(room).refused == "correct_ice: no scan has been measured yet")
 
 
 def test_an_act_comes_with_its_params() -> None:
