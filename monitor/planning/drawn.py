@@ -91,6 +91,11 @@ class DrawnBody:
     def volume_ml(self) -> float:
         return float((self.level_mm < 0).sum()) * self.grid.voxel_ml
 
+    def holds(self, point_lps_mm: tuple[float, float, float]) -> bool:
+        index = np.rint(self.grid.to_index_zyx(np.array(point_lps_mm))).astype(int)
+        inside = (index >= 0).all() and (index < self.level_mm.shape).all()
+        return bool(inside and self.level_mm[tuple(index)] < 0)
+
 
 def drawn(grid: Grid, level_mm: FloatArray) -> DrawnBody:
     """A body of a level. Raises ``DrawingError`` where nothing is inside."""

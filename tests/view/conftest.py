@@ -12,14 +12,17 @@ os.environ["QT_QPA_PLATFORM"] = "offscreen"
 os.environ["QT_FONT_DPI"] = "96"
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import view_samples as samples
+from console_desk import ALARMS, KEPT, SIZES, Desk
 from PyQt5.QtWidgets import QApplication
 
-from monitor.snapshot import Snapshot
+from monitor.model import Phase, PhaseKind
+from monitor.snapshot import ReceivedVolume, Snapshot
 from monitor.view.legibility import Viewing
 from monitor.view.style import load_fonts
 from monitor.view.window import RoomWindow
@@ -80,3 +83,46 @@ def screen(app: QApplication) -> Iterator[Callable[..., Screen]]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path
+
+
+@pytest.fixture
+def desk(app: QApplication, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    made: list[Desk] = []
+
+    def make(
+        snapshot: Snapshot | None, language: str = "en", size: tuple[int, int] = SIZES[0]
+    ) -> Desk:
+        made.append(Desk(tmp_path, language, size))
+        if snapshot is not None:
+            made[-1].window.show_snapshot(snapshot)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.window.close_for_good()
+        KEPT.append(one)
+
+
+@pytest.fixture
+def full(normal: Snapshot) -> Snapshot:
+    return replace(
+        normal,
+        received=tuple(
+            ReceivedVolume(v, 0.0, 40, "P1", normal.volume, normal.volume_geometry)
+            for v in ("v001", "v003")
+        ),
+        ice_review="measured",
+        needle_duties=((1, 1.0), (2, 0.5)),
+        undo="needle",
+        undo_of="2",
+        alarms=ALARMS,
+    )
+
+
+@pytest.fixture
+def first(full: Snapshot) -> Snapshot:
+    """The baseline is there, a case is not."""
+    return replace(
+        full, draft=True, ice_sdf=None, ice_review=None, undo=None, needles=(), alarms=(),
+        phase=Phase(PhaseKind.WAITING, 0, None, None), assessment=None, lesion_sdf=None,
+    )  # fmt: skip

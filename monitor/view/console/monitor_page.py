@@ -32,7 +32,9 @@ class MonitorPage(Page):
         grid = QGridLayout()
         self.accept = self.button("console.monitor.accept", lambda: self._review("accept_ice"))
         self.reject = self.button("console.monitor.reject", lambda: self._review("reject_ice"))
-        self.correct = self.button("console.monitor.correct", lambda: desk.use("ice.add"), True)
+        self.correct = self.button(
+            "console.monitor.correct", lambda: desk.editor.use("ice.add"), True
+        )
         self.use = self.button("console.monitor.use", desk.send_correction)
         for i, button in enumerate((self.accept, self.reject, self.correct, self.use)):
             self.column.removeWidget(button)

@@ -13,9 +13,10 @@ from PyQt5.QtWidgets import QCheckBox, QHBoxLayout, QLabel
 from monitor.case import needle_names, organ_names, organ_preset
 from monitor.config import PhaseConfig, ShapeFile
 from monitor.model import PhaseKind
-from monitor.planning.draft import DEFAULT_LIMIT_MM, DEFAULT_NEEDLE, Draft
+from monitor.planning.draft import DEFAULT_LIMIT_MM, DEFAULT_NEEDLE
 from monitor.snapshot import Snapshot
 from monitor.view import formats
+from monitor.view.console.editor import Editor
 from monitor.view.console.parts import Page, enabled, filled, spin
 from monitor.view.console.words import Words
 from monitor.view.translations import TABLES, body_name
@@ -27,14 +28,11 @@ class Desk(Protocol):
     """What a page may ask of the window."""
 
     words: Words
-    draft: Draft
-    snapshot: Snapshot | None
+    editor: Editor
 
+    @property
+    def snapshot(self) -> Snapshot | None: ...
     def act(self, name: str, **params: Any) -> None: ...
-    def use(self, tool: str) -> None: ...
-    def edit(self, name: str, **changes: Any) -> None: ...
-    def grow(self) -> None: ...
-    def find_needles(self) -> None: ...
     def import_file(self, target: str) -> None: ...
     def send_plan(self) -> None: ...
     def send_correction(self) -> None: ...
@@ -68,7 +66,7 @@ class BaselinePage(Page):
         )
         before = s is not None and s.phase.kind is PhaseKind.WAITING
         enabled({self.take: may and before and bool(received)})
-        if s is not None and s.baseline_id and desk.draft.patient_id is not None:
+        if s is not None and s.baseline_id and desk.editor.draft.patient_id is not None:
             desk.words.put(self.chosen.setText, "console.baseline.is", id=s.baseline_id)
         else:
             desk.words.put(self.chosen.setText, "console.baseline.none")
@@ -82,7 +80,7 @@ class BodyPage(Page):
         self.desk, self.target = desk, target
 
     def add_brush(self) -> None:
-        use = self.desk.use
+        use = self.desk.editor.use
         self.add = self.button("console.brush.add", lambda: use(f"{self.target}.add"), True)
         self.erase = self.button("console.brush.erase", lambda: use(f"{self.target}.erase"), True)
         self.side_by_side(self.add, self.erase)
@@ -96,15 +94,17 @@ class LesionPage(BodyPage):
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk, "console.step.lesion", "lesion")
         self.label("console.lesion.hint")
-        self.strokes = self.button("console.lesion.strokes", lambda: desk.use("strokes"), True)
-        self.to_boundary = self.button("console.lesion.grow", desk.grow)
+        self.strokes = self.button(
+            "console.lesion.strokes", lambda: desk.editor.use("strokes"), True
+        )
+        self.to_boundary = self.button("console.lesion.grow", desk.editor.grow)
         self.add_brush()
         self.add_import()
         self.state = self.label("console.lesion.none")
         self.column.addStretch(1)
 
     def show_state(self, desk: Desk, may: bool, tool: str, can_grow: bool, image: bool) -> None:
-        lesion = desk.draft.lesion
+        lesion = desk.editor.draft.lesion
         self.strokes.setChecked(tool == "strokes")
         self.add.setChecked(tool == "lesion.add")
         self.erase.setChecked(tool == "lesion.erase")
@@ -128,14 +128,16 @@ class StructuresPage(BodyPage):
         self.name = self.choice("console.structures.name")
         self.name.setEditable(True)
         self.limit = self.number("console.structures.limit", 0.0, 100.0, DEFAULT_LIMIT_MM, "mm")
-        self.new = self.button("console.structures.new", lambda: desk.use("structure.new"), True)
+        self.new = self.button(
+            "console.structures.new", lambda: desk.editor.use("structure.new"), True
+        )
         self.add_brush()
         self.add_import()
         self.all = self.listing(3)
         self.remove = self.button("console.remove", self._remove)
         self.none = QCheckBox()
         desk.words.put(self.none.setText, "console.structures.none")
-        self.none.clicked.connect(lambda on: desk.edit("structures", no_structures=bool(on)))
+        self.none.clicked.connect(lambda on: desk.editor.edit("structures", no_structures=bool(on)))
         self.column.addWidget(self.none)
         self.column.addStretch(1)
         self._spoken = ""
@@ -153,7 +155,7 @@ class StructuresPage(BodyPage):
             self.name.clear()
             self.name.addItems([body_name(self._spoken, b) for b in BODIES])
             self.name.setCurrentIndex(at)
-        structures = desk.draft.structures
+        structures = desk.editor.draft.structures
         filled(self.all, [body_name(desk.words.language, s.name) for s in structures])
         for button, name in ((self.new, "new"), (self.add, "add"), (self.erase, "erase")):
             button.setChecked(tool == f"structure.{name}")
@@ -162,13 +164,13 @@ class StructuresPage(BodyPage):
             {self.new: image, self.add: image and some, self.erase: image and some,
              self.remove: some, self.none: not some}
         )  # fmt: skip
-        self.none.setChecked(desk.draft.no_structures and not some)
+        self.none.setChecked(desk.editor.draft.no_structures and not some)
 
     def _remove(self) -> None:
-        rest = list(self.desk.draft.structures)
+        rest = list(self.desk.editor.draft.structures)
         if 0 <= self.all.currentRow() < len(rest):
             rest.pop(self.all.currentRow())
-            self.desk.edit("structures", structures=tuple(rest))
+            self.desk.editor.edit("structures", structures=tuple(rest))
 
 
 class NeedlesPage(Page):
@@ -179,14 +181,14 @@ class NeedlesPage(Page):
         self.kind = self.choice("console.needles.type")
         self.kind.addItems(needle_names())
         self.kind.setCurrentText(DEFAULT_NEEDLE)
-        self.search = self.button("console.needles.find", desk.find_needles)
-        self.clicks = self.button("console.needles.clicks", lambda: desk.use("needle"), True)
+        self.search = self.button("console.needles.find", desk.editor.find_needles)
+        self.clicks = self.button("console.needles.clicks", lambda: desk.editor.use("needle"), True)
         self.all = self.listing(7)
         self.remove = self.button("console.remove", self._remove)
         self.column.addStretch(1)
 
     def show_state(self, desk: Desk, tool: str, image: bool, idle: bool) -> None:
-        say, needles = desk.words.say, desk.draft.needles
+        say, needles = desk.words.say, desk.editor.draft.needles
         rows = [
             say(
                 "console.needles.row",
@@ -199,15 +201,15 @@ class NeedlesPage(Page):
         filled(self.all, rows)
         self.clicks.setChecked(tool == "needle")
         enabled(
-            {self.search: image and idle and desk.draft.lesion is not None,
+            {self.search: image and idle and desk.editor.draft.lesion is not None,
              self.clicks: image, self.remove: bool(needles)}
         )  # fmt: skip
 
     def _remove(self) -> None:
-        rest = list(self.desk.draft.needles)
+        rest = list(self.desk.editor.draft.needles)
         if 0 <= self.all.currentRow() < len(rest):
             rest.pop(self.all.currentRow())
-            self.desk.edit("needles", needles=tuple(rest))
+            self.desk.editor.edit("needles", needles=tuple(rest))
 
 
 class ProtocolPage(Page):
@@ -244,10 +246,10 @@ class ProtocolPage(Page):
             self.organ.addItem(desk.words.say("console.protocol.choose"))
             self.organ.addItems([desk.words.say(f"console.organ.{n}") for n in organ_names()])
         names = ("", *organ_names())
-        self.organ.setCurrentIndex(names.index(desk.draft.organ))
-        preset = organ_preset(desk.draft.organ) if desk.draft.organ else None
-        phases = desk.draft.phases or (preset.phases if preset else ())
-        goal = desk.draft.margin_goal_mm
+        self.organ.setCurrentIndex(names.index(desk.editor.draft.organ))
+        preset = organ_preset(desk.editor.draft.organ) if desk.editor.draft.organ else None
+        phases = desk.editor.draft.phases or (preset.phases if preset else ())
+        goal = desk.editor.draft.margin_goal_mm
         if goal is None:
             goal = preset.margin_goal_mm if preset else 5.0
         if not self.margin.hasFocus():
@@ -261,11 +263,11 @@ class ProtocolPage(Page):
 
     def _organ(self, row: int) -> None:
         name = ("", *organ_names())[row]
-        self.desk.edit("organ", organ=name, phases=None, margin_goal_mm=None)
+        self.desk.editor.edit("organ", organ=name, phases=None, margin_goal_mm=None)
 
     def _goal(self, mm: float) -> None:
         if not self._filling:
-            self.desk.edit("margin", margin_goal_mm=float(mm))
+            self.desk.editor.edit("margin", margin_goal_mm=float(mm))
 
     def _phases(self, *_: Any) -> None:
         """Up to the first of no length."""
@@ -278,4 +280,4 @@ class ProtocolPage(Page):
                 break
             phases.append(PhaseConfig(kinds[i % 2], 60.0 * field.value()))
         if phases:
-            self.desk.edit("phases", phases=tuple(phases))
+            self.desk.editor.edit("phases", phases=tuple(phases))

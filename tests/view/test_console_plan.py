@@ -1,0 +1,151 @@
+"""The console: from nothing to a plan that is sent, by mouse and by keys; every edit taken back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from console_desk import alt, drag, plan_by_mouse, press
+from PyQt5.QtCore import Qt
+from PyQt5.QtTest import QTest
+from PyQt5.QtWidgets import QApplication
+
+from monitor.case import load_case
+from monitor.config import ShapeFile
+from monitor.opening import open_case
+from monitor.planning.draft import missing
+from monitor.planning.drawn import DrawnBody
+from monitor.snapshot import Snapshot
+
+
+def test_from_nothing_to_a_plan_by_mouse(desk: Any, first: Snapshot, tmp_path: Path) -> None:
+    d = desk(first)
+    w = d.window
+    assert missing(w.editor.draft)[0] == "baseline"
+    assert "baseline" in w.missing.text()
+    plan_by_mouse(d)
+    assert not missing(w.editor.draft)
+    assert w.editor.draft.needles[0].on_metal
+    press(w.pages["protocol"].send)
+    d.finish_work()
+    assert d.acts[0] == {"act": "pick_baseline", "params": {"volume_id": "v003"}}
+    assert d.acts[-1]["act"] == "open_case"
+    config, procedure = open_case(Path(d.acts[-1]["params"]["path"]))
+    assert config.patient_id == "P1"
+    assert [s.name for s in procedure.structures] == ["lesion", "colon"]
+    assert w.missing.text() == w.words.say("console.protocol.sent")
+    assert not w.pages["protocol"].send.isEnabled(), "what the monitor has is not sent twice"
+
+
+def test_from_nothing_to_a_plan_by_keyboard_alone(desk: Any, first: Snapshot) -> None:
+    d = desk(first)
+    w = d.window
+
+    def line(dx: int, dy: int) -> None:
+        """From here by so many mm, and back to the middle."""
+        pane = w.pane
+        QTest.keyClick(pane, Qt.Key_Space)
+        for _ in range(abs(dx)):
+            QTest.keyClick(pane, Qt.Key_Right if dx > 0 else Qt.Key_Left)
+        for _ in range(abs(dy)):
+            QTest.keyClick(pane, Qt.Key_Down if dy > 0 else Qt.Key_Up)
+        QTest.keyClick(pane, Qt.Key_Space)
+
+    alt(d, "B")
+    alt(d, "2")
+    w.pane.go_to((8.0, -80.0, 12.0))
+    alt(d, "D")
+    line(24, 0)
+    w.pane.go_to((20.0, -90.0, 12.0))
+    line(0, 20)
+    assert isinstance(w.editor.draft.lesion, DrawnBody)
+    alt(d, "3")
+    alt(d, "O")
+    assert w.editor.draft.no_structures
+    alt(d, "4")
+    alt(d, "T")
+    w.pane.go_to((16.0, -68.0, 12.0))
+    line(-8, -54)
+    d.finish_work()
+    assert len(w.editor.draft.needles) == 1
+    alt(d, "5")
+    organ = w.pages["protocol"].organ
+    organ.setFocus()
+    QTest.keyClick(organ, Qt.Key_Down)
+    assert w.editor.draft.organ
+    alt(d, "S")
+    d.finish_work()
+    assert d.acts[-1]["act"] == "open_case"
+    assert load_case(Path(d.acts[-1]["params"]["path"])).patient_id == "P1"
+
+
+def test_a_plan_that_was_refused_can_be_sent_again(desk: Any, first: Snapshot) -> None:
+    d = desk(first)
+    plan_by_mouse(d)
+    send = d.window.pages["protocol"].send
+    press(send)
+    d.finish_work()
+    assert not send.isEnabled()
+    d.window.show_snapshot(replace(first, refused="open_case: another patient"))
+    assert "another patient" in d.window.missing.text()
+    press(send)
+    d.finish_work()
+    first_path, second_path = (a["params"]["path"] for a in d.acts if a["act"] == "open_case")
+    assert first_path != second_path
+
+
+def test_every_edit_is_undone_and_redone(desk: Any, first: Snapshot) -> None:
+    d = desk(first)
+    plan_by_mouse(d)
+    made = d.window.editor.draft
+    while d.window.editor.history.undoes is not None:
+        QTest.keyClick(d.window, Qt.Key_Z, Qt.ControlModifier)
+    assert missing(d.window.editor.draft) == (
+        "baseline",
+        "lesion",
+        "structures",
+        "needles",
+        "organ",
+    )
+    while d.window.editor.history.redoes is not None:
+        QTest.keyClick(d.window, Qt.Key_Y, Qt.ControlModifier)
+    assert d.window.editor.draft == made
+
+
+def test_growing_does_not_hold_up_the_window(desk: Any, first: Snapshot) -> None:
+    """No turn of the event loop works for more than 50 ms; others' work is not counted."""
+    d = desk(first)
+    w = d.window
+    plan_by_mouse(d)
+    press(w.steps["lesion"])
+    w.repaint()
+    press(w.pages["lesion"].to_boundary)
+    turns_s = []
+    while w.editor.worker.busy:
+        began_s = time.thread_time()
+        QApplication.processEvents()
+        turns_s.append(time.thread_time() - began_s)
+        time.sleep(0.002)
+    assert len(turns_s) > 5
+    assert max(turns_s) < 0.05
+    assert "%" in w.missing.text() or "ellipsoid" in w.missing.text()
+
+
+def test_a_file_is_imported(desk: Any, first: Snapshot) -> None:
+    d = desk(first)
+    d.window.editor.take_file("lesion", Path("/x/rtstruct.dcm"))
+    assert d.window.editor.draft.lesion == ShapeFile(Path("/x/rtstruct.dcm"), "Lesion")
+    d.window.editor.take_file("structure", Path("/x/bowel.nii.gz"))
+    assert d.window.editor.draft.structures[0].shape == ShapeFile(Path("/x/bowel.nii.gz"), None)
+
+
+def test_no_lesion_of_a_slip_of_the_hand(desk: Any, first: Snapshot) -> None:
+    d = desk(first)
+    press(d.window.steps["lesion"])
+    d.window.pane.go_to((20.0, -80.0, 12.0))
+    press(d.window.pages["lesion"].strokes)
+    drag(d, (20.0, -80.0), (21.0, -80.0))
+    drag(d, (20.0, -80.0), (20.0, -81.0))
+    assert d.window.editor.draft.lesion is None

@@ -1,0 +1,137 @@
+"""The console while a procedure runs: acts, alarms, and nothing unsafe to press."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from console_desk import ALARMS, Desk, click_mm, press
+from PyQt5.QtCore import Qt
+from PyQt5.QtTest import QTest
+from PyQt5.QtWidgets import QApplication, QPushButton
+
+from monitor.snapshot import Snapshot
+
+
+def test_acts_while_freezing(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    page = d.window.pages["monitor"]
+    press(d.window.steps["monitor"])
+    press(page.next)
+    press(page.rows[0].button)
+    press(page.accept)
+    press(page.reject)
+    press(page.undo)
+    page.what_if.duties[1].slider.setValue(0)
+    press(page.what_if.ask)
+    assert d.acts == [
+        {"act": "phase_next"},
+        {"act": "needle", "params": {"number": 1, "duty": 0.0}},
+        {"act": "accept_ice", "params": {"volume_id": "v003"}},
+        {"act": "reject_ice", "params": {"volume_id": "v003"}},
+        {"act": "undo"},
+        {"act": "what_if", "params": {"duty": {"1": 1.0, "2": 0.0}, "remaining_s": 300.0}},
+    ]
+
+
+def test_the_ice_is_corrected_by_brush(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    press(d.window.steps["monitor"])
+    page = d.window.pages["monitor"]
+    assert not page.use.isEnabled()
+    d.window.pane.go_to((22.0, -79.0, 12.0))
+    press(page.correct)
+    QTest.mouseClick(d.window.pane, Qt.LeftButton, Qt.NoModifier, click_mm(d, 40.0, -79.0))
+    press(page.use)
+    d.finish_work()
+    assert d.acts[-1]["act"] == "correct_ice"
+    assert d.acts[-1]["params"]["volume_id"] == "v003"
+    assert Path(d.acts[-1]["params"]["path"]).is_file()
+
+
+def test_a_stroke_that_begins_outside_the_ice_only_adds(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    press(d.window.steps["monitor"])
+    d.window.pane.go_to((22.0, -79.0, 12.0))
+    press(d.window.pages["monitor"].correct)
+    volumes_ml = []
+    for x in (44.0, 36.0, 28.0, 22.0):  # into the middle of the ice
+        d.window.editor._pointed((x, -79.0, 12.0), dragged=x < 44.0)
+        volumes_ml.append(d.window.editor.correction.volume_ml)
+    assert volumes_ml == sorted(volumes_ml)
+    assert volumes_ml[-1] > volumes_ml[0]
+    d.window.editor._pointed((22.0, -79.0, 12.0), dragged=False)
+    assert d.window.editor.correction.volume_ml < volumes_ml[-1]
+
+
+def test_alarms_are_acknowledged_one_by_one(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    rows = d.window.alarms._rows
+    assert len(rows) == 3
+    press(rows["image_stale", ""][2])
+    assert d.acts == [{"act": "acknowledge", "alarm": ("image_stale", "")}]
+    seen = tuple(replace(a, acknowledged=a.code == "image_stale") for a in ALARMS)
+    d.window.show_snapshot(replace(full, alarms=seen))
+    QApplication.processEvents()
+    assert not rows["image_stale", ""][2].isVisible()
+    assert rows["structure_near", "colon"][2].isVisible()
+
+
+def acting(d: Desk) -> list[QPushButton]:
+    """What acts on the procedure."""
+    pages = d.window.pages
+    m = pages["monitor"]
+    return [pages["baseline"].take, pages["protocol"].send, m.next, m.accept, m.reject, m.correct,
+            m.use, m.undo, m.what_if.ask, *(r.button for r in m.rows)]  # fmt: skip
+
+
+def test_a_silent_core_is_told_and_nothing_can_be_sent(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    assert any(b.isEnabled() for b in acting(d))
+    d.mono_s += 5.0
+    d.window.refresh()
+    assert d.window.missing.text() == d.window.words.say("console.silent")
+    assert not any(b.isEnabled() for b in acting(d))
+    d.window.act("phase_next")
+    assert d.acts == []
+
+
+def test_a_wrong_patient_blanks_and_is_cleared_by_two_presses(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    assert not d.window.clear.isVisible()
+    d.window.show_snapshot(replace(full, blocked=True))
+    assert d.window.pane.stack is None
+    assert d.window.missing.text() == d.window.words.say("console.blocked")
+    assert not any(b.isEnabled() for b in acting(d))
+    press(d.window.clear)
+    assert d.acts == []
+    press(d.window.clear)
+    assert d.acts == [{"act": "clear_block"}]
+
+
+def test_a_case_given_at_the_start_is_not_said_to_miss_anything(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    assert d.window.missing.text() == d.window.words.say("console.missing.given")
+
+
+def test_a_refusal_is_told(desk: Any, full: Snapshot) -> None:
+    d = desk(replace(full, refused="needle: not one of this case"))
+    assert "not one of this case" in d.window.missing.text()
+
+
+def test_an_error_in_a_slot_is_told_and_the_window_lives_on(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    d.window.show_error("ZeroDivisionError")
+    assert "ZeroDivisionError" in d.window.missing.text()
+    d.window.show_snapshot(full)
+    assert d.window.isVisible()
+
+
+def test_closing_the_window_asks_first(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    d.window.close()
+    assert d.window.isVisible()
+    assert d.acts == []
+    d.window.close()
+    assert d.acts == [{"act": "quit"}]
