@@ -167,9 +167,7 @@ def reviewed(state: State, verdict: str, drawn: Structure | None, procedure: Pro
         structures=last_known(before.structures, assessment),
     )
     state, outputs = forecast_anew(state, procedure, "review")
-    if (
-        not state.forecast_wanted
-    ):  # none will take the place of the one that went by this measurement
+    if not state.forecast_wanted:  # none will take the place of what went by this measurement
         state = replace(state, forecast=None)
     return state, [
         _verdict_line(review.volume_id, verdict),

@@ -25,6 +25,10 @@ Float32Array = npt.NDArray[np.float32]
 Int16Array = npt.NDArray[np.int16]
 
 
+# Standard deviations to both sides that hold 90 % of a normal error.
+SDS_90 = 1.645
+
+
 class Status(Enum):
     """How far a result can be trusted; ordered from best to worst."""
 
@@ -140,6 +144,11 @@ class CtVolume:
     reasons: tuple[Reason, ...] = ()
     patient_name: str = ""
     series_description: str = ""
+
+
+def scan_of(volume_id: str) -> str:
+    """The scan that a volume shows: "v003r2" is a revision of "v003"."""
+    return volume_id.partition("r")[0]
 
 
 # --------------------------------------------------------------------------- the plan

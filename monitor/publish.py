@@ -18,7 +18,7 @@ from monitor.duties import duty_now
 from monitor.forecast_values import Course
 from monitor.geometry import Grid
 from monitor.imaging.distance import volume_ml
-from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, PhaseKind
+from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, PhaseKind, scan_of
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
 from monitor.snapshot import (
@@ -142,13 +142,12 @@ def with_scan(
         ice_edge_error_mm=_finite(ice.edge_error_mm if ice else 0.0),
         volume_ml=bounds,
     )
-    scans = (*(p for p in before if _scan_of(p.assessment) != _scan_of(a)), scan)
+    scans = (*(p for p in before if _scan(p.assessment) != _scan(a)), scan)
     return scans[:1] + scans[1:][-_MOST_SCANS:]  # the first may be the baseline
 
 
-def _scan_of(a: Assessment) -> str:
-    """The scan that a volume shows: "v003r2" is a revision of "v003"."""
-    return (a.volume_id or "").partition("r")[0]
+def _scan(a: Assessment) -> str:
+    return scan_of(a.volume_id or "")
 
 
 def phase_bands(progress: protocol.Progress, rules: ProtocolConfig) -> tuple[PhaseBand, ...]:
@@ -189,7 +188,10 @@ def snapshot(
     """All that a screen needs of one moment. What lies in the plan's frame is shown where it lies in
     the scan on the screen: shifted as the target has moved."""
     config, planned = procedure.config, procedure.planned
+    phase = protocol.phase(state.progress, config.protocol)
+    # Of another phase than the one that runs it foresees what will not come.
     forecast = state.forecast
+    forecast = forecast if forecast is not None and forecast.kind is phase.kind else None
     baseline = state.baseline_volume
     shift = _shift(state)
     return Snapshot(
@@ -199,7 +201,7 @@ def snapshot(
         patient_label=_patient_label(state, procedure),
         margin_goal_mm=config.margin_goal_mm,
         stale_after_s=config.stale_after_s,
-        phase=protocol.phase(state.progress, config.protocol),
+        phase=phase,
         blocked=state.block is not None,
         alarms=alarms,
         needles=tuple(
@@ -221,8 +223,8 @@ def snapshot(
         structure_grids=tuple(_grid(s.grid, shift) for s in critical_structures(procedure)),
         forecast_grid=_grid(forecast.grid, shift) if forecast else None,
         forecast_times_utc_s=forecast.times_utc_s if forecast else (),
-        forecast_temperature=shared.forecast_temperature,
-        forecast_band=shared.forecast_band,
+        forecast_temperature=shared.forecast_temperature if forecast else None,
+        forecast_band=shared.forecast_band if forecast else None,
         forecast_edge_degc=forecast.edge_degc if forecast else None,
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
@@ -236,7 +238,7 @@ def snapshot(
         undo_of=state.done[-1].of if state.done else "",
         relearning=0 if state.relearning is None else len(state.relearning.left),
         history=shared.history,
-        course=shared.course,
+        course=shared.course if forecast else None,
         phases=phase_bands(state.progress, config.protocol),
     )
 

@@ -15,6 +15,7 @@ from monitor.imaging.distance import sample, signed_distance_mm, volume_ml
 from monitor.imaging.measurement import Measurement, Reference
 from monitor.imaging.registration import Registration
 from monitor.model import (
+    SDS_90,
     IceSegmentation,
     Reason,
     Status,
@@ -25,7 +26,6 @@ from monitor.prediction.estimate import Estimate
 
 # A line drawn by hand is taken to be as uncertain (one sigma) as a measured edge may be before it is told.
 _DRAWN_ERROR_MM = 1.5
-_TWO_SIDED_90 = 1.645
 # Distances are wanted this far from the surface at least.
 _FAR_MM = 30.0
 
@@ -110,7 +110,7 @@ def corrected(
     if not (level < 0.0).any():
         raise ValueError("nothing of the drawn ice lies around lesion and needles")
     sdf = signed_distance_mm(level, ice.grid)
-    bound_mm = np.float32(_TWO_SIDED_90 * _DRAWN_ERROR_MM)
+    bound_mm = np.float32(SDS_90 * _DRAWN_ERROR_MM)
     return replace(
         ice,
         sdf_mm=sdf,

@@ -21,7 +21,15 @@ from monitor.imaging.measurement import Measurement, Reference, measure
 from monitor.imaging.registration import Registration
 from monitor.intake.assembly import Expectation
 from monitor.journal_fields import assessment_fields, registration_fields, segmentation_fields
-from monitor.model import CtVolume, FloatArray, IceSegmentation, Reason, Status, worst
+from monitor.model import (
+    CtVolume,
+    FloatArray,
+    IceSegmentation,
+    Reason,
+    Status,
+    scan_of,
+    worst,
+)
 from monitor.procedure import Procedure
 from monitor.review import Before, is_rejection, review_of, standing
 from monitor.state import Line, Output, Relearning, State
@@ -31,12 +39,12 @@ from monitor.state import Line, Output, Relearning, State
 
 def keep(kept: tuple[CtVolume, ...], volume: CtVolume) -> tuple[CtVolume, ...]:
     """With one more, in place of the revision before it; the oldest first."""
-    others = (v for v in kept if _number(v) != _number(volume))
+    others = (v for v in kept if not _same_scan(v, volume))
     return tuple(sorted((*others, volume), key=lambda v: v.acquired_utc_s))
 
 
-def _number(volume: CtVolume) -> str:
-    return volume.volume_id.partition("r")[0]
+def _same_scan(a: CtVolume, b: CtVolume) -> bool:
+    return scan_of(a.volume_id) == scan_of(b.volume_id)
 
 
 def of_id(state: State, volume_id: object) -> CtVolume | None:
@@ -138,7 +146,7 @@ def learned_anew(state: State) -> State:
         v.volume_id
         for v in state.kept
         if suits(v, mine) and begun[0] <= v.acquired_utc_s < latest.acquired_utc_s
-        and _number(v) not in (_number(latest), _number(baseline))
+        and not (_same_scan(v, latest) or _same_scan(v, baseline))
     )  # fmt: skip
     anew = Relearning(earlier, state.reference, state.estimate)
     return replace(state, relearning=anew if earlier else None)

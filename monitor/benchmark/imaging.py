@@ -33,7 +33,7 @@ from monitor.imaging.measurement import Measurement, make_reference, measure
 from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline
 from monitor.intake.folder import soft_volume, volumes_in
-from monitor.model import CtVolume, worst
+from monitor.model import SDS_90, CtVolume, worst
 from monitor.opening import open_case
 from monitor.procedure import Procedure
 
@@ -246,7 +246,7 @@ def _between(found: Measurement, true: scores.Surface) -> float | None:
     points = true.points_lps_mm
     if ice.inner_sdf_mm is None or ice.outer_sdf_mm is None:
         edge = level_at(ice, moved, points)
-        spread_mm = scores.TWO_SIDED_90 * ice.edge_error_mm
+        spread_mm = SDS_90 * ice.edge_error_mm
         inner, outer = edge + spread_mm, edge - spread_mm
     else:
         inner, outer = (

@@ -22,8 +22,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Nearer than this to the foot of its normal, a surface is as flat as its tangent plane.
 _FLAT_MM = 1.0
-# 90 % of a normal distribution lie within this many standard deviations.
-TWO_SIDED_90 = 1.645
 
 
 def dice(a: BoolArray, b: BoolArray, where: BoolArray) -> float:

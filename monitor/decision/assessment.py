@@ -21,6 +21,7 @@ from monitor.forecast_values import Forecast
 from monitor.geometry import FloatArray, Grid
 from monitor.imaging.distance import sample
 from monitor.model import (
+    SDS_90,
     Assessment,
     Float32Array,
     IceSegmentation,
@@ -30,8 +31,6 @@ from monitor.model import (
     worst,
 )
 
-# 90 % of a normal distribution lie within this many standard deviations.
-_TWO_SIDED_90 = 1.645
 # Margins of 3 and 6 mm cannot be told apart with a larger one (one sigma).
 _LARGEST_ERROR_MM = 1.5
 _UNPROVED = Reason("not_proved", "The measurement contradicts itself or holds what is no number.")
@@ -173,7 +172,7 @@ def _bound_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray, outer: b
     if bound is not None:
         return _ice_distance_mm(ice, bound, points_lps_mm)
     to_edge_mm = _ice_distance_mm(ice, ice.sdf_mm, points_lps_mm)
-    reach_mm = _TWO_SIDED_90 * ice.edge_error_mm
+    reach_mm = SDS_90 * ice.edge_error_mm
     return to_edge_mm - reach_mm if outer else to_edge_mm + reach_mm
 
 
@@ -183,7 +182,7 @@ def _error_mm(ice: IceSegmentation, point_lps_mm: FloatArray) -> float:
         return ice.edge_error_mm
     band = ice.inner_sdf_mm - ice.outer_sdf_mm
     inner_to_outer_mm = float(sample(band, ice.grid, point_lps_mm[None], outside=np.nan)[0])
-    local_mm = inner_to_outer_mm / (2.0 * _TWO_SIDED_90)
+    local_mm = inner_to_outer_mm / (2.0 * SDS_90)
     return local_mm if np.isfinite(local_mm) else ice.edge_error_mm
 
 

@@ -12,12 +12,10 @@ from scipy import ndimage
 
 from monitor.geometry import Grid
 from monitor.imaging.distance import sample
-from monitor.model import Float32Array, FloatArray, IceSegmentation
+from monitor.model import SDS_90, Float32Array, FloatArray, IceSegmentation
 
 # Along the normal, to both sides; what lies farther is this far.
 _REACH_MM, _STEP_MM = 12.0, 1.0
-# The bounds of a measurement hold 90 % of the true surface.
-_BOUND_SDS = 1.645
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def _sd_mm(ice: IceSegmentation, points_lps_mm: FloatArray) -> FloatArray:
         return np.full(len(points_lps_mm), ice.edge_error_mm)
     width = (ice.inner_sdf_mm - ice.outer_sdf_mm).astype(np.float32)
     half_mm = 0.5 * np.asarray(sample(width, ice.grid, points_lps_mm, outside=np.nan), float)
-    return np.where(np.isfinite(half_mm), half_mm / _BOUND_SDS, ice.edge_error_mm)
+    return np.where(np.isfinite(half_mm), half_mm / SDS_90, ice.edge_error_mm)
 
 
 def beyond_mm(fraction: Float32Array, grid: Grid, edge: EdgePoints) -> FloatArray:

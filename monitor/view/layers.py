@@ -10,7 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PyQt5.QtGui import QImage, QPainterPath
+import numpy as np
+from PyQt5.QtCore import QPointF, QRectF
+from PyQt5.QtGui import QImage, QPainter, QPainterPath
 
 from monitor.geometry import Grid
 from monitor.view import contours
@@ -115,6 +117,17 @@ def ct_picture(
     if then is None or min(then.hu.shape) < 2:
         return picture, False
     return difference(picture, then, (dr, dv)), True
+
+
+def draw_image(painter: QPainter, image: QImage, picture: Picture, frame: Frame) -> None:
+    """A pixel is an area around its centre: the picture reaches half a pixel beyond them."""
+    right, vertical = picture.right_mm, picture.vertical_mm
+    half_r, half_v = (float(a[1] - a[0]) / 2 if len(a) > 1 else 0.5 for a in (right, vertical))
+    (x0, y0), (x1, y1) = frame.in_plane_px(
+        np.array([right[0] - half_r, right[-1] + half_r]),
+        np.array([vertical[0] - half_v, vertical[-1] + half_v]),
+    )
+    painter.drawImage(QRectF(QPointF(x0, min(y0, y1)), QPointF(x1, max(y0, y1))), image)
 
 
 def grey_image(picture: Picture, up: bool, window_hu: tuple[float, float]) -> QImage:

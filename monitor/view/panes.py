@@ -18,8 +18,10 @@ from PyQt5.QtGui import QPainter, QPainterPath, QPixmap
 from PyQt5.QtWidgets import QWidget
 
 from monitor.geometry import Grid
+from monitor.model import SDS_90
 from monitor.snapshot import Snapshot
-from monitor.view import formats, layers, style
+from monitor.view import layers, style
+from monitor.view.captions import captions
 from monitor.view.layout import SMALL_DU
 from monitor.view.marks import (
     RING_DU,
@@ -40,7 +42,7 @@ from monitor.view.marks import (
 from monitor.view.planes import Frame, Plane
 from monitor.view.qt import Qt
 from monitor.view.scene import Scene
-from monitor.view.translations import body_name, text
+from monitor.view.translations import body_name
 from monitor.view.turns import Turns
 from monitor.view.viewmodel import ScreenModel
 from monitor.view.words import Places, Word
@@ -51,8 +53,6 @@ _ICE_FILL, _BAND_FILL, _STRUCTURE_FILL = 0.15, 0.38, 0.30
 _PREDICTED_FILL = 0.75
 # The prediction is drawn anew when it has moved on by this much of the procedure's time.
 PREDICTION_STEP_S = 1.0
-# 1.64 sigma: the 90 % interval of the edge.
-BAND_SIGMAS = 1.64
 LINE_DU, THIN_DU = 2.6, 2.2
 
 
@@ -219,15 +219,7 @@ class PlanePane(QWidget):
         window_hu = views.window_hu(s.window_hu, self._subtracted)
         image = layers.grey_image(picture, self.plane.up, window_hu)
         self.slab_mm = picture.slab_mm
-        right, vertical = picture.right_mm, picture.vertical_mm
-        half_r, half_v = _half_step(right), _half_step(vertical)
-        # A pixel is an area around its centre: the picture reaches half a pixel beyond them.
-        corners = frame.in_plane_px(
-            np.array([right[0] - half_r, right[-1] + half_r]),
-            np.array([vertical[0] - half_v, vertical[-1] + half_v]),
-        )
-        (x0, y0), (x1, y1) = corners
-        painter.drawImage(QRectF(QPointF(x0, min(y0, y1)), QPointF(x1, max(y0, y1))), image)
+        layers.draw_image(painter, image, picture, frame)
 
     def _fill_structures(self, painter: QPainter, frame: Frame, cursor: Any) -> None:
         s = self.scene.snapshot
@@ -251,7 +243,7 @@ class PlanePane(QWidget):
         """Where the edge may be: between the measured bounds, else by its error on both sides."""
         bounds, inner, outer = self.scene.ice_bounds, s.ice_inner_sdf, s.ice_outer_sdf
         if bounds is None or inner is None or outer is None:
-            e = BAND_SIGMAS * s.ice_edge_error_mm
+            e = SDS_90 * s.ice_edge_error_mm
             assert s.ice_sdf is not None
             return self._area(ice, s.ice_sdf.path, frame, cursor, -e, e)
         band = QPainterPath(self._area(bounds[1], outer.path, frame, cursor, None, 0.0))
@@ -333,12 +325,21 @@ class PlanePane(QWidget):
     def _fixed_words(self, model: ScreenModel, frame: Frame, cursor: Any) -> list[Word]:
         """Orientation, captions and the scale bar's length: these have their own places."""
         scale = self.scale
-        captions = [self._caption(c, i) for i, c in enumerate(self._captions(model, cursor))]
-        self._caption_rows = len(captions)
+        said = captions(
+            self.scene,
+            self.plane,
+            self.main,
+            cursor,
+            self.slab_mm,
+            self._subtracted,
+            model.language,
+        )
+        placed = [self._caption(c, i) for i, c in enumerate(said)]
+        self._caption_rows = len(placed)
         free = self._above_banner(model, frame)
         return [
             *letters(free, scale * (1.0 if self.main else 0.8), model.language),
-            *captions,
+            *placed,
             scale_caption(free, scale),
         ]
 
@@ -350,32 +351,6 @@ class PlanePane(QWidget):
     def _caption(self, words: str, row: int) -> Word:
         size = SMALL_DU * self.scale
         return Word(words, QPointF(10 * self.scale, (1.15 + 1.3 * row) * size), size)
-
-    def _captions(self, model: ScreenModel, cursor: Any) -> list[str]:
-        """Which plane, and on the main pane how it is shown."""
-        language, s = model.language, self.scene.snapshot
-        at = formats.decimal(cursor[self.plane.across], 1, language)
-        key = f"plane.{self.plane.name}" if self.main else "plane.short"
-        captions = [text(language, key, axis="xyz"[self.plane.across], at=at)]
-        if self.main and s is not None:
-            window_hu = self.scene.views.window_hu(s.window_hu, self._subtracted)
-            level, width = (formats.decimal(v, 0, language) for v in window_hu)
-            captions.append(
-                text(language, "window", level=level, width=width) + self._slab(language)
-            )
-            if self.scene.views.subtraction:
-                named = "subtraction" if self._subtracted else "subtraction.none"
-                captions.append(text(language, named))
-            if self.scene.chosen is not None and self.scene.worst() is not None:
-                captions.append(text(language, "home"))
-        if self.slab_mm is None and s is not None and s.volume is not None:
-            captions.append(text(language, "no_image"))
-        return captions
-
-    def _slab(self, language: str) -> str:
-        if self.slab_mm is None:
-            return ""
-        return " · " + text(language, "slab", slab=formats.decimal(self.slab_mm, 0, language))
 
     # ------------------------------------------------------------------ paths
 
@@ -462,7 +437,3 @@ def _around(centre: QPointF, reach: float) -> QRectF:
 # Always broken lines, what is predicted must not look measured; and each in its own way, since two of
 # the colours are near each other for some eyes.
 PREDICTED_LINES = (("ice", "dashed"), ("cold20", "dashdot"), ("cold40", "dotted"))
-
-
-def _half_step(axis: Any) -> float:
-    return float(axis[1] - axis[0]) / 2 if len(axis) > 1 else 0.5

@@ -59,9 +59,9 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
 
     app = QApplication(sys.argv[:1])
     load_fonts()
-    link = _Link(conn)
+    link = Link(conn)
     window = RoomWindow(link.send, options.language, options.clock_speed, viewing=options.viewing)
-    _install_excepthook(window)
+    install_excepthook(window)
     window.resize(*(options.size or DESIGN))
     if not headless:
         window.start_clock()
@@ -71,7 +71,7 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
             window.show() if options.size else window.showMaximized()
     else:
         window.show()
-    loop = _Loop(app, window, link, options, headless)
+    loop = Loop(app, window, link, options, headless)
     loop.start()
     app.exec_()
     loop.finish()
@@ -84,7 +84,7 @@ def has_display() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-class _Link:
+class Link:
     """The view's end of the pipe."""
 
     def __init__(self, conn: Connection) -> None:
@@ -108,11 +108,11 @@ class _Link:
         return messages
 
 
-class _Loop:
+class Loop:
     """Drains the pipe, shows the latest, writes the pictures."""
 
     def __init__(
-        self, app: Any, window: RoomWindow, link: _Link, options: ViewOptions, headless: bool
+        self, app: Any, window: RoomWindow, link: Link, options: ViewOptions, headless: bool
     ) -> None:
         from PyQt5.QtCore import QTimer
 
@@ -210,7 +210,7 @@ def _scan(snapshot: Any) -> str | None:
     return assessment.volume_id if assessment else None
 
 
-def _install_excepthook(window: RoomWindow) -> None:
+def install_excepthook(window: RoomWindow) -> None:
     """PyQt5 aborts on an exception in a slot; with a hook the screen says so and lives on."""
 
     def hook(kind: type[BaseException], error: BaseException, where: Any) -> None:

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from monitor.forecast_values import CourseAt
-from monitor.model import Assessment, PhaseKind, Status
+from monitor.model import SDS_90, Assessment, PhaseKind, Status
 from monitor.snapshot import PastScan, PhaseBand, Snapshot
 from monitor.view import formats
 from monitor.view.looking import Look
 from monitor.view.translations import text
 from monitor.view.viewmodel import ScreenModel, State
 
-# 1.64 sigma: the 90 % interval.
-_SIGMAS = 1.64
 _SHORTEST_S = 600.0
 _BLANK = frozenset({State.NO_CORE, State.BLOCKED, State.VIEW_ERROR, State.WAITING})
 _NOT_FORESEEN = _BLANK | {State.CORE_SILENT, State.BASELINE}
@@ -183,7 +181,7 @@ def _min_margin(scan: PastScan) -> Triple:
     a: Assessment = scan.assessment
     if a.min_margin_mm is None:
         return None, None, None
-    reach = _SIGMAS * (a.margin_error_mm or 0.0)
+    reach = SDS_90 * (a.margin_error_mm or 0.0)
     return a.min_margin_mm, a.min_margin_mm - reach, a.min_margin_mm + reach
 
 

@@ -18,7 +18,7 @@ import view_samples as samples
 from PyQt5.QtCore import QPoint, Qt, QTimer
 
 from monitor.snapshot import Snapshot
-from monitor.view.process import _install_excepthook
+from monitor.view.process import install_excepthook
 from monitor.view.viewmodel import State
 from monitor.view.views import Views
 
@@ -111,7 +111,7 @@ def test_a_click_in_a_plane_moves_the_others(room: Any, qtbot: Any) -> None:
 @pytest.fixture
 def hooked(room: Any) -> Iterator[Any]:
     before = sys.excepthook
-    _install_excepthook(room.window)
+    install_excepthook(room.window)
     yield room
     sys.excepthook = before
 

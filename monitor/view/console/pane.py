@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PyQt5.QtCore import QPointF, QRectF, pyqtSignal
+from PyQt5.QtCore import QPointF, pyqtSignal
 from PyQt5.QtGui import QPainter, QPainterPath
 from PyQt5.QtWidgets import QSizePolicy, QWidget
 
@@ -206,13 +206,7 @@ class EditPane(QWidget):
             return
         picture, _ = made
         image = layers.grey_image(picture, frame.plane.up, self.window_hu)
-        right, vertical = picture.right_mm, picture.vertical_mm
-        half = [float(a[1] - a[0]) / 2 if len(a) > 1 else 0.5 for a in (right, vertical)]
-        corners = frame.in_plane_px(
-            np.array([right[0] - half[0], right[-1] + half[0]]),
-            np.array([vertical[0] - half[1], vertical[-1] + half[1]]),
-        )
-        painter.drawImage(QRectF(QPointF(*corners[0]), QPointF(*corners[1])), image)
+        layers.draw_image(painter, image, picture, frame)
 
     def _paint_marks(self, painter: QPainter, frame: Frame) -> None:
         lines = list(self.strokes)

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from monitor.config import ListenerConfig
-from monitor.view.process import ViewOptions, _install_excepthook, _Link, _Loop, has_display
+from monitor.view.process import Link, Loop, ViewOptions, has_display, install_excepthook
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def run_console(conn: Connection, options: ConsoleOptions) -> None:
 
     app = QApplication(sys.argv[:1])
     load_fonts()
-    link = _Link(conn)
+    link = Link(conn)
     window = ConsoleWindow(
         link.send,
         options.language,
@@ -52,11 +52,11 @@ def run_console(conn: Connection, options: ConsoleOptions) -> None:
         options.stale_after_s,
         options.clock_speed,
     )
-    _install_excepthook(window)
+    install_excepthook(window)
     window.resize(*(options.size or (1280, 800)))
     window.start_clock()
     window.show() if options.size or headless else window.showMaximized()
-    loop = _Loop(app, window, link, ViewOptions(window=not headless), headless)
+    loop = Loop(app, window, link, ViewOptions(window=not headless), headless)
     loop.start()
     app.exec_()
     loop.finish()
