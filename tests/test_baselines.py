@@ -1,0 +1,72 @@
+"""What may be a baseline, and what of the case before is forgotten. LPS mm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from monitor.model import CtVolume
+from monitor.opening import open_case
+from monitor.pipeline import in_force, step
+from monitor.procedure import Procedure
+from monitor.state import OperatorAct, State, initial_state
+from tests.test_pipeline import CASE, volume
+from tests.test_pipeline_what_if import ENGINE, FREEZE_UTC_S, NEEDLE, freezing, of_kind, plan
+from tests.test_review import taken
+
+__all__ = ["freezing", "plan"]  # fixtures
+
+
+def first_slices(whole: CtVolume, count: int) -> CtVolume:
+    g = whole.geometry
+    return replace(
+        whole,
+        geometry=replace(g, slice_offsets_mm=g.slice_offsets_mm[:count]),
+        hu=whole.hu[:count],
+    )
+
+
+def test_a_few_slices_that_came_first_are_no_baseline(plan: Procedure) -> None:
+    whole = volume("v001", 0.0)
+    for count, is_baseline in ((2, False), (12, False), (15, True), (24, True)):
+        state, outputs = taken(initial_state(plan), first_slices(whole, count), plan)
+        assert (state.baseline_volume is not None) == is_baseline, count
+        said = of_kind(outputs, "volume_not_measured")
+        assert [line["reason"] for line in said] == ([] if is_baseline else ["lesion_not_shown"])
+        assert len(state.kept) == 1
+    # Nor by hand.
+    state, _ = taken(initial_state(plan), first_slices(whole, 2), plan)
+    pick = OperatorAct("pick_baseline", 10.0, params={"volume_id": "v001"})
+    state, outputs = step(state, pick, plan, ENGINE)
+    (line,) = of_kind(outputs, "act_refused")
+    assert line["reason"] == "v001: it shows too little of the lesion"
+    assert state.baseline_volume is None
+
+
+def moved(folder: Path, z_mm: float) -> Procedure:
+    """The same case with the lesion, and its needle, elsewhere."""
+    text = (CASE + NEEDLE).replace("[0.0, 0.0, 0.0]", f"[0.0, 0.0, {z_mm}]")
+    text = text.replace("[0.0, 8.0, 0.0]", f"[0.0, 8.0, {z_mm}]")
+    (folder / "case.toml").write_text(text, encoding="utf-8")
+    return open_case(folder / "case.toml")[1]
+
+
+def test_a_case_whose_lesion_the_baseline_does_not_show_is_refused(
+    plan: Procedure, freezing: State, tmp_path: Path
+) -> None:
+    new = moved(tmp_path, 60.0)
+    event = OperatorAct("reload", FREEZE_UTC_S + 30.0, new)
+    assert in_force(freezing, event, plan) is plan
+    state, outputs = step(freezing, event, in_force(freezing, event, plan), ENGINE)
+    (line,) = of_kind(outputs, "act_refused")
+    assert line["reason"].endswith("it shows too little of the lesion")
+    assert state.forecast is freezing.forecast
+
+
+def test_a_forecast_of_the_case_before_is_forgotten_and_made_anew(
+    plan: Procedure, freezing: State
+) -> None:
+    assert freezing.forecast is not None
+    state, _ = step(freezing, OperatorAct("reload", FREEZE_UTC_S + 30.0, plan), plan, ENGINE)
+    assert state.forecast is None
+    assert state.forecast_wanted
