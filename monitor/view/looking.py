@@ -7,6 +7,7 @@ drawn together with a prediction.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from monitor.forecast_values import CourseAt
@@ -35,13 +36,21 @@ def look_at(s: Snapshot | None, at_utc_s: float, now_utc_s: float) -> Look | Non
     """What there is to see at a time: the nearest scan before now, the forecast after; None is now."""
     if s is None:
         return None
-    times = s.forecast_times_utc_s
     if at_utc_s > now_utc_s:
-        return Look(min(at_utc_s, times[-1])) if times and times[-1] > now_utc_s else None
+        until_utc_s = foreseen_until(s, now_utc_s)
+        return Look(min(at_utc_s, until_utc_s)) if until_utc_s > now_utc_s else None
     scan = min(s.history, key=lambda p: abs(_time(p) - at_utc_s), default=None)
     if scan is None or scan is s.history[-1] or now_utc_s - at_utc_s < abs(_time(scan) - at_utc_s):
         return None
     return Look(_time(scan), scan)
+
+
+def foreseen_until(s: Snapshot, now_utc_s: float) -> float:
+    """A forecast has the phase that runs go on; what lies past its planned end will not come so. -inf
+    without a forecast."""
+    times, ends_utc_s = s.forecast_times_utc_s, s.phase.ends_utc_s
+    last = times[-1] if times else -math.inf
+    return last if ends_utc_s is None or not ends_utc_s > now_utc_s else min(last, ends_utc_s)
 
 
 def stepped(s: Snapshot | None, look: Look | None, steps: int, now_utc_s: float) -> Look | None:

@@ -108,7 +108,8 @@ class PlanePane(QWidget):
         cross = (float(v) for v in frame.to_px(np.array(cursor)))
         moved, self._cross = self._cross, (next(cross), next(cross))
         predicted = False
-        if self.main or model.layers.predicted_at_utc_s is None:
+        alone = self.main and not changed  # its layers are work enough for one turn
+        if alone or model.layers.predicted_at_utc_s is None:
             self._foreseen = None
             predicted = self._predict(model, frame, cursor)
         else:

@@ -15,7 +15,7 @@ from monitor.forecast_values import CourseAt
 from monitor.model import SDS_90, Assessment, PhaseKind, Status
 from monitor.snapshot import PastScan, PhaseBand, Snapshot
 from monitor.view import formats
-from monitor.view.looking import Look
+from monitor.view.looking import Look, foreseen_until
 from monitor.view.translations import text
 from monitor.view.viewmodel import ScreenModel, State
 
@@ -71,7 +71,7 @@ def strip_model(
         return None
     foreseen: tuple[CourseAt, ...] = ()
     if s.course is not None and model.state not in _NOT_FORESEEN:
-        foreseen = _from(s.course.points, now_utc_s)
+        foreseen = _between(s.course.points, now_utc_s, foreseen_until(s, now_utc_s))
     start, end = _span(s, foreseen, now_utc_s)
     language = model.language
     return StripModel(
@@ -85,27 +85,38 @@ def strip_model(
     )
 
 
-def _from(points: tuple[CourseAt, ...], now_utc_s: float) -> tuple[CourseAt, ...]:
-    """What is still ahead, beginning now: between two of its times the forecast goes straight."""
-    later = tuple(p for p in points if p.at_utc_s > now_utc_s)
-    before = [p for p in points if p.at_utc_s <= now_utc_s]
+def _between(
+    points: tuple[CourseAt, ...], from_utc_s: float, until_utc_s: float
+) -> tuple[CourseAt, ...]:
+    """What is foreseen from one time to another: between two of its times the forecast goes straight."""
+    if not until_utc_s > from_utc_s:
+        return ()
+    inside = [p for p in points if from_utc_s < p.at_utc_s < until_utc_s]
+    found = [_at_time(points, from_utc_s), *inside, _at_time(points, until_utc_s)]
+    return tuple(p for p in found if p is not None)
+
+
+def _at_time(points: tuple[CourseAt, ...], at_utc_s: float) -> CourseAt | None:
+    """None outside the points' times."""
+    later = [p for p in points if p.at_utc_s >= at_utc_s]
+    before = [p for p in points if p.at_utc_s <= at_utc_s]
     if not later or not before:
-        return later
+        return None
     a, b = before[-1], later[0]
-    share = (now_utc_s - a.at_utc_s) / (b.at_utc_s - a.at_utc_s)
+    span_s = b.at_utc_s - a.at_utc_s
+    share = (at_utc_s - a.at_utc_s) / span_s if span_s > 0.0 else 0.0
 
     def between(low: tuple[float, float], high: tuple[float, float]) -> tuple[float, float]:
         x, y = (p + share * (q - p) for p, q in zip(low, high, strict=True))
         return x, y
 
-    first = CourseAt(
-        now_utc_s,
+    return CourseAt(
+        at_utc_s,
         between(a.ice_volume_ml, b.ice_volume_ml),
         between(a.lesion_covered, b.lesion_covered),
         between(a.margin_covered, b.margin_covered),
         between(a.min_margin_mm, b.min_margin_mm),
     )
-    return (first, *later)
 
 
 def _span(s: Snapshot, foreseen: tuple[CourseAt, ...], now_utc_s: float) -> tuple[float, float]:

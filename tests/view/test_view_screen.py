@@ -87,10 +87,12 @@ def test_prediction_moves_between_scans_and_measurement_does_not(
 ) -> None:
     s = screen(normal, speed=10.0)
     pane = s.window.panes["axial"]
+    pixels(pane)
     overlay, before = pane._overlay, pane._prediction
     s.mono_s += 12.0
     now = normal.now_utc_s + 120.0
     s.window.show_snapshot(replace(normal, seq=8, now_utc_s=now, heartbeat_utc_s=now))
+    pixels(pane)
     assert pane._prediction is not before
     assert pane._prediction[0].boundingRect().width() > before[0].boundingRect().width() + 5
     assert pane._overlay is overlay

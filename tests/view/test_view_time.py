@@ -14,7 +14,7 @@ from PyQt5.QtGui import QKeyEvent, QMouseEvent
 from PyQt5.QtWidgets import QApplication
 from view_pixels import like, pixels
 
-from monitor.model import Alarm, Assessment, PhaseKind, Priority
+from monitor.model import SDS_90, Alarm, Assessment, PhaseKind, Priority
 from monitor.snapshot import Snapshot
 from monitor.view.looking import look_at, seen_then, stepped
 from monitor.view.strip_model import StripModel, strip_model
@@ -58,7 +58,7 @@ def test_scans_are_points_with_their_bounds_and_the_unmeasured_are_none(normal: 
     assert coverage.points[0].value == pytest.approx(71.0)
     assert (coverage.points[0].low, coverage.points[0].high) == pytest.approx((64.0, 78.0))
     assert coverage.second[0].value == pytest.approx(48.0)
-    assert margin.points[0].low == pytest.approx(-5.4 - 1.64 * 1.1)
+    assert margin.points[0].low == pytest.approx(-5.4 - SDS_90 * 1.1)
 
 
 def test_the_forecast_is_a_band_that_begins_now_and_never_earlier(normal: Snapshot) -> None:
@@ -96,13 +96,27 @@ def test_before_now_the_nearest_scan_after_it_the_forecast(normal: Snapshot) -> 
     assert back is not None
     assert back.scan is not None
     assert back.scan.assessment.volume_id == "v002"
-    ahead = look_at(normal, NOW + 240.0, NOW)
+    ahead = look_at(normal, NOW + 180.0, NOW)
     assert ahead is not None
     assert ahead.scan is None
-    assert ahead.at_utc_s == NOW + 240.0
-    assert look_at(normal, NOW + 9000.0, NOW).at_utc_s == normal.forecast_times_utc_s[-1]  # type: ignore[union-attr]
-    assert look_at(replace(normal, forecast_times_utc_s=()), NOW + 240.0, NOW) is None
+    assert ahead.at_utc_s == NOW + 180.0
+    assert look_at(replace(normal, forecast_times_utc_s=()), NOW + 180.0, NOW) is None
     assert look_at(normal, NOW - 1.0, NOW) is None, "the latest scan is what is shown now"
+
+
+def test_nothing_is_foreseen_past_the_planned_end_of_the_phase(normal: Snapshot) -> None:
+    """The forecast has the freeze go on; the plan has a thaw follow."""
+    end = normal.phase.ends_utc_s
+    assert end is not None
+    assert NOW < end < normal.forecast_times_utc_s[-1]
+    assert look_at(normal, NOW + 9000.0, NOW).at_utc_s == end  # type: ignore[union-attr]
+    for track in strip(normal).tracks:  # type: ignore[union-attr]
+        times = [t for t, _, _ in track.band]
+        assert (times[0], times[-1]) == (NOW, end)
+        assert times == sorted(times)
+    endless = replace(normal, phase=replace(normal.phase, ends_utc_s=None))
+    last = normal.forecast_times_utc_s[-1]
+    assert look_at(endless, NOW + 9000.0, NOW).at_utc_s == last  # type: ignore[union-attr]
 
 
 def test_steps_go_over_the_scans_and_into_the_forecast(normal: Snapshot) -> None:
@@ -157,10 +171,10 @@ def test_dragging_back_changes_the_planes_and_not_the_numbers(
 
 def test_forward_shows_no_measured_ice(normal: Snapshot, screen: Make) -> None:
     s = screen(normal)
-    drag(s, NOW + 240.0)
+    drag(s, NOW + 150.0)
     pane = s.window.panes["axial"]
     assert not pane.model.layers.ice
-    assert pane.model.layers.predicted_at_utc_s == pytest.approx(NOW + 240.0, abs=5.0)
+    assert pane.model.layers.predicted_at_utc_s == pytest.approx(NOW + 150.0, abs=5.0)
     assert "NOT MEASURED" in pane.model.looking[1]
     assert pane._prediction[0].boundingRect().width() > 0
 

@@ -16,6 +16,7 @@ from PyQt5.QtWidgets import QApplication
 from view_pixels import pixels
 
 from monitor.snapshot import Snapshot
+from monitor.view.captions import captions
 from monitor.view.images import Stack, difference
 from monitor.view.planes import AXIAL
 from monitor.view.surface_map import ROWS, on_map, surface_map
@@ -88,13 +89,21 @@ def test_what_has_only_moved_subtracts_to_nothing() -> None:
     assert np.nanmax(np.abs(difference(a, b, (0.0, 0.0)).hu)) > 20.0
 
 
+def said(s: Any) -> list[str]:
+    """What stands in the corner of the axial plane."""
+    pane, scene = s.window.panes["axial"], s.window.scene
+    return captions(
+        scene, pane.plane, True, scene.cursor(), pane.slab_mm, pane._subtracted, pane.model.language
+    )
+
+
 def test_subtraction_shows_the_ice_alone_and_says_what_it_is(
     normal: Snapshot, screen: Make
 ) -> None:
     s = screen(replace(normal, needles=(), forecast_temperature=None, structure_sdfs=()))
     press(s, Qt.Key_S)
     pane = s.window.panes["axial"]
-    assert "CT − baseline" in pane._captions(pane.model, s.window.scene.cursor())
+    assert "CT − baseline" in said(s)
     frame = pane.frame()
     shot = pixels(pane).mean(-1)
 
@@ -116,8 +125,7 @@ def test_without_a_baseline_the_ct_itself_is_shown_and_that_is_said(
     s = screen(replace(normal, history=()))
     plain = pixels(s.window.panes["coronal"])
     press(s, Qt.Key_S)
-    pane = s.window.panes["axial"]
-    assert "no baseline to subtract" in pane._captions(pane.model, s.window.scene.cursor())
+    assert "no baseline to subtract" in said(s)
     assert np.abs(pixels(s.window.panes["coronal"]) - plain).mean() < 1.0
 
 
@@ -125,10 +133,9 @@ def test_the_ice_window_and_the_slab_are_written_on_the_plane(
     normal: Snapshot, screen: Make
 ) -> None:
     s = screen(normal)
-    pane = s.window.panes["axial"]
 
     def caption() -> str:
-        return pane._captions(pane.model, s.window.scene.cursor())[1]
+        return said(s)[1]
 
     assert caption() == "L 20 / W 300 · slab 3 mm"
     press(s, Qt.Key_W)
