@@ -21,6 +21,10 @@ class Turns(QObject):
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._next)
 
+    @property
+    def waiting(self) -> bool:
+        return bool(self._due)
+
     def add(self, work: Callable[[], None]) -> None:
         if work not in self._due:
             self._due.append(work)

@@ -84,7 +84,7 @@ class RoomWindow(QWidget):
         self._timer.timeout.connect(self.refresh)
 
     def _make_parts(self) -> None:
-        turns = Turns(self)
+        self.turns = turns = Turns(self)
         self.header, self.readouts = Header(self), Readouts(self)
         self.alarm_row, self.footer = AlarmRow(self), Footer(self)
         self.panes = {p.name: PlanePane(p, self.scene, p is AXIAL, self, turns) for p in PLANES}
