@@ -51,16 +51,9 @@ def caught(monkeypatch: Any) -> Iterator[list[Drawn]]:
         return draw_text(painter, rect, words, size_px, name, bold, align)
 
     def cased(
-        painter: Any,
-        at: QPointF,
-        words: str,
-        size_px: float,
-        name: str,
-        bold: bool = False,
-        align: str = "left",
-        alpha: float = 1.0,
-    ) -> QRectF:
-        box = draw_cased(painter, at, words, size_px, name, bold, align, alpha)
+        painter: Any, at: QPointF, words: str, size_px: float, *how: Any, **named: Any
+    ) -> Any:
+        box = draw_cased(painter, at, words, size_px, *how, **named)
         if words.strip():
             found.append(Drawn(words, box, style.font(size_px).pixelSize(), True, True))
         return box
