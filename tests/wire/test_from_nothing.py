@@ -15,7 +15,7 @@ from tests.wire.live import LiveProcess
 pytestmark = pytest.mark.timeout(600)
 
 WORKSTATION = 'language = "fr"\n[organ]\npreset = "kidney"\n[listener]\nport = 0\n'
-LESION = "[lesion]\ncentre_lps_mm = [20.0, 20.0, 30.0]\nradius_mm = 6.0\n"
+LESION = "[lesion]\ncentre_lps_mm = [12.0, 5.0, 14.0]\nradius_mm = 6.0\n"
 
 
 def pushed(dcmtk: dict[str, str], port: int, folder: Path, patient: str, series: str) -> None:
