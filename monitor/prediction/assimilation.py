@@ -23,10 +23,10 @@ from monitor.prediction.estimate import (
     BODY_DEGC,
     Estimate,
     MakeProblem,
-    frozen_fraction,
     taken_over,
 )
 from monitor.prediction.learning import SETTINGS, Settings, caught_up, learned
+from monitor.prediction.reading import ice_of, read
 from monitor.prediction.stopping import first_of, halted
 
 # Ice that forecast and scan both see when it is there: younger ice may hide.
@@ -75,7 +75,7 @@ def _with_drift(
     old, new = (halted(make(ensemble.mean(x.theta)), x.stopped) for x in (before, e))
     start = taken_over(first_of(before.state), old, new, engine)
     state = engine.advance(new, start, max(e.free.time_s, start.time_s))
-    forecast_mm = signed_distance_mm(0.5 - frozen_fraction(new, state, engine)[0], grid)
+    forecast_mm = signed_distance_mm(0.5 - ice_of(new, state, engine)[0], grid)
     elapsed_s = state.time_s - start.time_s
     drift = observed(_measured_on(ice, grid), forecast_mm, elapsed_s, grid, before.drifts.get(kind))
     return e if drift is None else replace(e, drifts={**e.drifts, kind: drift})
@@ -86,13 +86,12 @@ def _anchored(
 ) -> Estimate:
     """Every member's ice edge moved onto the measured one, each off by its share of the error."""
     measured_mm = _measured_on(ice, grid)
-    temperature = np.asarray(engine.temperature_degc(problem, e.free), np.float32)
-    fraction = frozen_fraction(problem, e.free, engine)
+    temperature, ices = read(problem, e.free, engine)
     thawed_degc = problem.tissues[0].liquidus_degc + 0.1
     offsets_mm = _offsets_mm(len(temperature), ice.edge_error_mm, len(e.seen))
     moved = [
-        anchored_temperature_degc(t, f, measured_mm + o, grid, thawed_degc)
-        for t, f, o in zip(temperature, fraction, offsets_mm, strict=True)
+        anchored_temperature_degc(t, i, measured_mm + o, grid, thawed_degc)
+        for t, i, o in zip(temperature, ices, offsets_mm, strict=True)
     ]
     degc = np.stack([m[0] for m in moved])
     state = engine.initial(problem, degc, e.free.time_s, history=True)
@@ -100,9 +99,7 @@ def _anchored(
         # Where the model has thawed and the scan shows no ice, blood stays off.
         still_off = np.maximum(e.free.perfused_from_s, state.perfused_from_s)
         state = replace(state, perfused_from_s=still_off)
-    return replace(
-        e, state=state, reasons=_disagreement(moved[0][1], fraction[0], measured_mm, grid)
-    )
+    return replace(e, state=state, reasons=_disagreement(moved[0][1], ices[0], measured_mm, grid))
 
 
 def _reached(
@@ -126,8 +123,8 @@ def _with_dose(
     engine: Engine,
 ) -> Estimate:
     """What the tissue has been through since the scan ``before``."""
-    fraction, measured_mm = frozen_fraction(*reached, engine), _measured_on(ice, grid)
-    past = dose.at_scan(before.past, reached[1], fraction, e.state, measured_mm, kind, grid)
+    reached_ice, measured_mm = ice_of(*reached, engine), _measured_on(ice, grid)
+    past = dose.at_scan(before.past, reached[1], reached_ice, e.state, measured_mm, kind, grid)
     return replace(e, past=past)
 
 
@@ -149,10 +146,10 @@ def _measured_on(ice: IceSegmentation, grid: Grid) -> Float32Array:
 
 
 def _disagreement(
-    shift_mm: float, fraction: Float32Array, measured_mm: Float32Array, grid: Grid
+    shift_mm: float, predicted: Float32Array, measured_mm: Float32Array, grid: Grid
 ) -> tuple[Reason, ...]:
     """Whether the nominal ice (z, y, x) and the measured one are far apart; or only one of them is there."""
-    predicted_ml = float((fraction >= 0.5).sum()) * grid.voxel_ml
+    predicted_ml = float((predicted >= 0.5).sum()) * grid.voxel_ml
     measured_ml = float((measured_mm <= 0.0).sum()) * grid.voxel_ml
     if max(predicted_ml, measured_ml) > _SURE_ML and min(predicted_ml, measured_ml) == 0.0:
         text = (
