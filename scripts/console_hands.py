@@ -182,7 +182,7 @@ class Live:
         return []
 
     def wait(
-        self, kind: str, count: int = 1, patience_s: float = 90.0, **having: Any
+        self, kind: str, count: int = 1, patience_s: float = 180.0, **having: Any
     ) -> dict[str, Any]:
         """The ``count``-th line of that kind with those fields."""
 

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 TOOLS = ("Xvfb", "Xephyr", "openbox", "xdotool")
 MONITORS = ((1920, 1080), (1920, 1080))
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
 # A press that the program has not yet drawn is not to be followed by the next.
 _SETTLE_S = 0.12
 # How long a trained person takes for a key, for pointing, and to think before an act (keystroke-level

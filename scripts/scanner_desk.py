@@ -84,5 +84,5 @@ def rendered(scenario: str, folder: Path) -> Path:
             "--out",
             str(folder),
         ]
-        subprocess.run(command, check=True, capture_output=True, timeout=600)
+        subprocess.run(command, check=True, capture_output=True, timeout=1500)
     return folder

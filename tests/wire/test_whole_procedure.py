@@ -29,24 +29,25 @@ from scanner_desk import rendered
 sys.path.remove("scripts")
 
 SIMULATED = Path(__file__).parents[2] / "scanner_sim" / "scenarios" / f"{SCENARIO}.toml"
+# Where pictures and record are to stay, to be looked at; with scans/ in it that need not be made again.
+KEPT = os.environ.get("ICEBALL_GUIDE_DIR", "")
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.timeout(1500),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(missing_tools()), reason=f"needs {', '.join(missing_tools())}"),
 ]
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rendered(SCENARIO, tmp_path_factory.mktemp("scans"))
+    return rendered(SCENARIO, Path(KEPT) / "scans" if KEPT else tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture(scope="module")
 def played(
     dcmtk: dict[str, str], scans: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Told, Path]:
-    kept = os.environ.get("ICEBALL_GUIDE_DIR")  # to look at the pictures
-    out = Path(kept) if kept else tmp_path_factory.mktemp("played")
+    out = Path(KEPT) if KEPT else tmp_path_factory.mktemp("played")
     return play(out, scans), out
 
 
