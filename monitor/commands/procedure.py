@@ -18,8 +18,10 @@ from typing import Any
 from monitor import console
 from monitor.commands import NOTICE
 from monitor.demo import DemoOptions, run_demo
-from monitor.view.legibility import Viewing
+from monitor.view.legibility import MM_PER_INCH, MM_PER_M, ROOM, Viewing
 from monitor.view.process import has_display
+from monitor.view.remembered import Remembered, recall, remember
+from monitor.workstation import ScreenOptions, load_workstation
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -36,18 +38,20 @@ def live(args: argparse.Namespace) -> int:
     from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
     record = args.record or _stamped("record")
+    show, monitor, viewing = _windows(args, load_workstation(args.workstation).screen)
     procedure = Live(
         LiveOptions(
             args.case,
             record,
-            screen=not args.headless and args.screen != "console",
+            screen=not args.headless and show != "console",
             screenshots=args.screenshots,
-            console=not args.headless and args.screen != "room",
+            console=not args.headless and show != "room",
             engine=args.engine,
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,
             workstation=args.workstation,
-            viewing=Viewing(args.diagonal, args.distance),
+            viewing=viewing,
+            monitor=monitor,
         ),
         Teller(),
     )
@@ -61,6 +65,27 @@ def live(args: argparse.Namespace) -> int:
         pass
     procedure.finish()
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
+
+
+def _windows(args: argparse.Namespace, given: ScreenOptions) -> tuple[str, int | None, Viewing]:
+    """Which windows, where, and how the room's is seen: what is typed, else what the workstation's file says,
+    else what was shown last."""
+    show = args.screen or given.show or recall("live").show or "room"
+    if args.screen and not args.headless:
+        remember("live", Remembered(show=show))
+    monitor = args.monitor
+    if monitor is None and show != "console":
+        monitor = given.monitor  # the in-room one
+    diagonal_in = given.diagonal_mm and given.diagonal_mm / MM_PER_INCH
+    distance_m = given.distance_mm and given.distance_mm / MM_PER_M
+    return (
+        show,
+        monitor,
+        Viewing(
+            args.diagonal or diagonal_in or ROOM.diagonal_in,
+            args.distance or distance_m or ROOM.distance_m,
+        ),
+    )
 
 
 def check(args: argparse.Namespace) -> int:
@@ -92,6 +117,9 @@ _TYPED = {
 }
 
 
+_REVIEWS = {"accept": "accept_ice", "reject": "reject_ice"}
+
+
 def _read_acts(live: Any) -> None:
     """Operator acts typed at a terminal; the end of the input ends nothing."""
     for line in sys.stdin:
@@ -104,11 +132,22 @@ def _read_acts(live: Any) -> None:
             live.act("open_case", params={"path": given[1].strip()})
         elif word.startswith("what if"):
             _ask(live, "what_if", console.what_if_params, word)
+        elif word in _REVIEWS:
+            _review(live, word)
         elif word.startswith("needle"):
             _ask(live, "needle", console.needle_params, word)
         elif word:
-            known = f"{', '.join(_TYPED)}, baseline, open, needle, what if"
+            known = f"{', '.join((*_TYPED, *_REVIEWS))}, baseline, open, needle, what if"
             print(f"unknown: {word!r}; known: {known}", flush=True)
+
+
+def _review(live: Any, word: str) -> None:
+    """Of the scan measured last: what the terminal said last is what was looked at."""
+    review = live.core.state.review
+    if review is None:
+        print(f"{word}: no scan has been measured yet", flush=True)
+    else:
+        live.act(_REVIEWS[word], params={"volume_id": review.volume_id})
 
 
 def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: str) -> None:

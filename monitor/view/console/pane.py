@@ -65,6 +65,7 @@ class EditPane(QWidget):
         self.needles: Sequence[NeedleLine] = ()
         self.strokes: Sequence[tuple[Point, Point]] = ()
         self.brush_mm: float | None = None
+        self.scale = 1.0
         self.drawing = False
         self.note = ""
         self._start: Point | None = None
@@ -188,11 +189,11 @@ class EditPane(QWidget):
             for outline in self.outlines:
                 path = layers.contour(outline.field, outline.grid, frame, self.cross[2], 0.0)
                 style.stroke(painter, path, outline.colour, 2.2, outline.dash)
-            draw_needles(painter, self.needles, frame, self.cross, 0.7, Places())
+            draw_needles(painter, self.needles, frame, self.cross, 0.7 * self.scale, Places())
             self._paint_marks(painter, frame)
         if self.note:
             middle = QPointF(self.width() / 2, self.height() / 2)
-            Word(self.note, middle, 22, align="centre").draw(painter)
+            Word(self.note, middle, 22 * self.scale, align="centre").draw(painter)
         if self.hasFocus():
             painter.setBrush(Qt.NoBrush)
             painter.setPen(style.line_pen("text", 2.0))
