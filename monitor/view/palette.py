@@ -27,6 +27,9 @@ COLOURS: dict[str, str] = {
     "look_text": "#101010",
     "freeze": "#20313C",
     "mark": "#FFFFFF",
+    # Not live: the ground and the border of all that is played from a record.
+    "replay": "#5A2CA0",
+    "replay_text": "#FFFFFF",
     "alarm_high": "#D40000",
     "alarm_high_text": "#FFFFFF",
     "alarm_high_dark": "#FF5A5A",

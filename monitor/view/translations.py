@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 
-from monitor.view import translations_console
+from monitor.view import translations_console, translations_replay
 
 LANGUAGES = ("en", "fr")
 
@@ -436,8 +436,8 @@ _FR: dict[str, str] = {
 }
 
 TABLES: dict[str, dict[str, str]] = {
-    "en": _EN | translations_console.ENGLISH,
-    "fr": _FR | translations_console.FRENCH,
+    "en": _EN | translations_console.ENGLISH | translations_replay.ENGLISH,
+    "fr": _FR | translations_console.FRENCH | translations_replay.FRENCH,
 }
 
 
