@@ -37,9 +37,10 @@ from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import Float32Array, IceSegmentation, PhaseKind
 from monitor.opening import open_case
+from monitor.prediction.assimilation import assimilated
 from monitor.prediction.drift import moved
 from monitor.prediction.ensemble import prior_of
-from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate, replaced
+from monitor.prediction.estimate import BODY_DEGC, first_estimate, replaced
 from monitor.prediction.forecast import (
     Job,
     advance_forecast,
@@ -47,6 +48,8 @@ from monitor.prediction.forecast import (
     finish_forecast,
     interval_s,
 )
+from monitor.prediction.learning import caught_up
+from monitor.prediction.reading import ice_of, read
 from monitor.prediction.unexplained import spread
 
 
@@ -139,13 +142,12 @@ class _Course:
         state = engine.advance(problem, self.estimate.state, scan.at_s)
         drift = self.estimate.drifts.get(case.kind_at(scan.at_s))
         elapsed_s = scan.at_s - self.estimate.state.time_s
-        fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
-        nominal_degc = np.asarray(engine.temperature_degc(problem, state)[0], np.float32)
-        fraction[1:] = spread(fraction[1:], nominal_degc, elapsed_s, case.grid)
-        fraction = moved(fraction, drift, elapsed_s, case.grid)
-        plain = np.asarray(engine.frozen_fraction(self.plain, self.plain_state)[0], np.float32)
+        degc, ice = read(problem, state, engine)
+        ice[1:] = spread(ice[1:], degc[0], elapsed_s, case.grid)
+        ice = moved(ice, drift, elapsed_s, case.grid)
+        plain = ice_of(self.plain, self.plain_state, engine)[0]
         levels = {
-            "forecast": case.fine(fraction[0]),
+            "forecast": case.fine(ice[0]),
             "persistence": self.last_sdf_mm,
             "ellipsoid": self.ellipsoid,
             "uncalibrated": case.fine(plain),
@@ -160,7 +162,7 @@ class _Course:
             seen=self.seen,
             true_ml=float((scan.level < 0).sum() * grid.voxel_ml),
             methods={m: agreement(levels[m], scan.level, grid) for m in METHODS},
-            within_band=_within_band([case.fine(f) < 0 for f in fraction[1:]], scan.level, grid),
+            within_band=_within_band([case.fine(i) < 0 for i in ice[1:]], scan.level, grid),
             wall_s=self.wall_s,
         )
         return [row]
@@ -179,6 +181,7 @@ class _Course:
         )
         self.job = self._forecast(scan.at_s)
         self.wall_s = time.perf_counter() - began
+        self.estimate = caught_up(self.estimate, case.problem, case.grid, self.engine)
         self.fresh = ice.sdf_mm is not None and bool(np.isfinite(ice.sdf_mm).all())
         if self.fresh:
             self.last, self.last_sdf_mm, self.seen = scan, ice.sdf_mm, self.seen + 1

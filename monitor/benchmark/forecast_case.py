@@ -102,9 +102,9 @@ class Case:
             for name, points in bodies.items()
         }
 
-    def fine(self, fraction: Float32Array) -> Float32Array:
-        """½ − frozen fraction on the analysis grid: negative in ice."""
-        fine = resample(fraction, self.grid, self.procedure.analysis_grid, outside=0.0)
+    def fine(self, ice: Float32Array) -> Float32Array:
+        """½ − ice (``prediction.reading``) on the analysis grid: negative in ice."""
+        fine = resample(ice, self.grid, self.procedure.analysis_grid, outside=0.0)
         return np.asarray(0.5 - fine, np.float32)
 
 

@@ -20,7 +20,8 @@ from monitor.decision.bodies import Body
 from monitor.forecast_values import WhatIf, WhatIfAnswer
 from monitor.journal_fields import what_if_fields
 from monitor.model import PhaseKind, Status
-from monitor.prediction.estimate import Estimate, assimilated, first_estimate
+from monitor.prediction.assimilation import assimilated
+from monitor.prediction.estimate import Estimate, first_estimate
 from monitor.prediction.forecast import (
     Target,
     advance_forecast,
@@ -28,6 +29,7 @@ from monitor.prediction.forecast import (
     finish_forecast,
 )
 from monitor.prediction.outcome import extent, nearest_mm, surfaces
+from monitor.prediction.reading import read
 from monitor.prediction.unexplained import shares, spread
 from monitor.prediction.what_if import (
     Base,
@@ -256,9 +258,8 @@ def test_the_first_answer_is_like_the_one_by_all(config: Config) -> None:
 def test_the_few_stand_at_the_ends_of_the_interval_by_their_margin(config: Config) -> None:
     of, e = base(), learned()
     few, every = (begin_what_if(WhatIf(), of, ENGINE, r) for r in (False, True))
-    ice = np.asarray(ENGINE.frozen_fraction(of.problem, e.state), np.float32)
-    nominal_degc = ENGINE.temperature_degc(of.problem, e.state)[0]
-    ice = spread(ice[1:], nominal_degc, PLANNED_S - SCAN_S, GRID)
+    degc, ice = read(of.problem, e.state, ENGINE)
+    ice = spread(ice[1:], degc[0], PLANNED_S - SCAN_S, GRID)
     depth_mm = extent(ice, surfaces(of.target, of.problem.needles), GRID).depth_mm
     cooling = of.problem.members.cooling_by_needle(2)[1:].mean(axis=1)  # of two alike
     chosen = np.lexsort((cooling, depth_mm))[[1, 5, 10, 14]]  # of 16
