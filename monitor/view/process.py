@@ -57,11 +57,14 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     from monitor.view.style import load_fonts
     from monitor.view.window import DESIGN, RoomWindow
 
-    app = QApplication(sys.argv[:1])
+    timings = os.environ.get("ICEBALL_VIEW_TIMINGS")
+    app = _timed(Path(timings)) if timings else QApplication(sys.argv[:1])
     load_fonts()
     link = Link(conn)
     window = RoomWindow(link.send, options.language, options.clock_speed, viewing=options.viewing)
     install_excepthook(window)
+    if timings:
+        app.window = window
     window.resize(*(options.size or DESIGN))
     if not headless:
         window.start_clock()
@@ -75,6 +78,12 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     loop.start()
     app.exec_()
     loop.finish()
+
+
+def _timed(path: Path) -> Any:
+    from monitor.view.timings import TimedApplication
+
+    return TimedApplication(sys.argv[:1], path)
 
 
 def has_display() -> bool:
