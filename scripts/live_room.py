@@ -138,13 +138,17 @@ def room(case: Path, record: Path, x_display: str, *options: str, **env: str) ->
     )
     made = Room(program, record, 0)
     try:
-        listening = made.wait(lambda lines: [x for x in lines if x["kind"] == "listening"])
+        listening = made.wait(lambda lines: [x for x in lines if x["kind"] == "listening"], 300.0)
         made.port = listening[0]["port"]
         yield made
     finally:
         if program.poll() is None:
             program.send_signal(signal.SIGINT)
-        program.wait(90)
+        try:
+            program.wait(120)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            raise
 
 
 def memory_mb(pid: int) -> dict[str, float]:

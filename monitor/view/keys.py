@@ -35,6 +35,8 @@ _REPLAY = {
     Qt.Key_Less: "replay_slower",
 }
 _ACTS = (Qt.Key_F, Qt.Key_A, Qt.Key_C)
+# Up and down turn the bodies while they are shown, with Shift over and under; else they scroll.
+_TURN = {Qt.Key_Up: 1, Qt.Key_Down: -1}
 _SCROLL = {Qt.Key_PageUp: 1, Qt.Key_Up: 1, Qt.Key_PageDown: -1, Qt.Key_Down: -1}
 
 
@@ -51,6 +53,10 @@ class Keys:
 
     def pressed(self, event: QKeyEvent) -> None:
         key = event.key()
+        if key in _TURN and self._window.turn_solid(
+            _TURN[key], bool(event.modifiers() & Qt.ShiftModifier)
+        ):
+            return
         if key in _SCROLL:  # scrolling and looking may repeat
             self._window.scroll_plane(_SCROLL[key])
             return

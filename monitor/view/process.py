@@ -58,7 +58,7 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     from monitor.view.window import DESIGN, RoomWindow
 
     timings = os.environ.get("ICEBALL_VIEW_TIMINGS")
-    app = _timed(Path(timings)) if timings else QApplication(sys.argv[:1])
+    app: Any = _timed(Path(timings)) if timings else QApplication(sys.argv[:1])
     load_fonts()
     link = Link(conn)
     window = RoomWindow(link.send, options.language, options.clock_speed, viewing=options.viewing)

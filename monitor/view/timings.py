@@ -18,7 +18,9 @@ from PyQt5.QtWidgets import QApplication
 
 VARIABLE = "ICEBALL_VIEW_TIMINGS"
 BLOCK_S = 0.010
-_INPUT = (QEvent.KeyPress, QEvent.Wheel)
+_KINDS: Any = QEvent
+_INPUT = (_KINDS.KeyPress, _KINDS.Wheel)
+_UPDATE_REQUEST = 77  # of the whole window: all its paint events come within it
 
 
 class TimedApplication(QApplication):
@@ -40,9 +42,9 @@ class TimedApplication(QApplication):
             ended = time.monotonic()
             if self._depth == 0 and ended - began > BLOCK_S:
                 self._write("block", began, ended, type=int(kind), of=type(receiver).__name__)
-            if kind in _INPUT and receiver is self.window:
+            if kind in _INPUT and self._depth == 0:
                 self._write("event", began, ended)
-            elif kind == QEvent.UpdateRequest and self.window is not None:
+            elif kind == _UPDATE_REQUEST and self.window is not None:
                 self._write("painted", began, ended, **self._shown())
 
     def _shown(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from monitor.view.planes import AXIAL, PLANES, Plane
 from monitor.view.qt import Qt
 from monitor.view.replaying import ReplayBorder, as_replayed, inset, said
 from monitor.view.scene import Scene
+from monitor.view.solid_pane import SolidPane
 from monitor.view.strip import Strip
 from monitor.view.strip_model import strip_model
 from monitor.view.translations import next_language, text
@@ -97,11 +98,15 @@ class RoomWindow(QWidget):
         self.strip.asked.connect(self.look_at)
         self.strip.returned.connect(self.look_now)
         self.map, self.help = MapPane(self.scene, self, turns), Help(self)
-        self.borders = {name: ReplayBorder(name == "axial", self) for name in (*self.panes, "map")}
+        self.solid = SolidPane(self.scene, self, turns)
+        self.borders = {
+            name: ReplayBorder(name == "axial", self) for name in (*self.panes, "map", "solid")
+        }
         for border in self.borders.values():
             border.lower()
         self._parts: dict[str, Any] = {
             "map": self.map,
+            "solid": self.solid,
             "strip": self.strip,
             "header": self.header,
             "readouts": self.readouts,
@@ -205,7 +210,7 @@ class RoomWindow(QWidget):
         planes = planes_model(model, self._snapshot, look, now_utc_s)
         for name, part in self._parts.items():
             if name in self.layout_now.boxes and name != "strip":
-                part.show_model(planes if name in (*self.panes, "map") else model)
+                part.show_model(planes if name in (*self.panes, "map", "solid") else model)
         seen = None if planes is model else look
         self.strip.show_strip(strip_model(self._snapshot, model, now_utc_s, seen))
 
@@ -253,6 +258,13 @@ class RoomWindow(QWidget):
     def scroll_plane(self, steps: int, plane: Plane = AXIAL) -> None:
         self.scene.scroll(plane, steps)
         self.refresh()
+
+    def turn_solid(self, steps: int, upwards: bool) -> bool:
+        """Turns the bodies, if they are what is shown."""
+        shown = "solid" in self.layout_now.boxes
+        if shown:
+            self.solid.turn(steps, upwards)
+        return shown
 
     def show_views(self, change: Callable[[Views], Views]) -> None:
         """Another way of showing the planes."""
@@ -341,8 +353,8 @@ class RoomWindow(QWidget):
         shown = layout(size, self._screen_px(), self.viewing, self.simple)
         self.readouts.simple = self.footer.simple = shown.simple
         boxes = dict(shown.boxes)
-        if "sagittal" in boxes and self.scene.views.third == "map":
-            boxes["map"] = boxes.pop("sagittal")
+        if "sagittal" in boxes:
+            boxes[self.scene.views.third] = boxes.pop("sagittal")
         self._lay_borders(boxes, shown.scale)
         self.layout_now = replace(shown, boxes=boxes)
         for name, part in self._parts.items():
