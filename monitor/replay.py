@@ -7,7 +7,7 @@ off can be taken up from it. Invariant: nothing here writes, and what could not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from monitor.journal_fields import (
     rejected_fields,
     what_if_fields,
 )
-from monitor.model import Instance, Rejected, Structure
+from monitor.model import CtVolume, Instance, Int16Array, Rejected, Structure
 from monitor.opening import open_case, open_drawing
 from monitor.pipeline import after_fault, in_force, step
 from monitor.procedure import Procedure
@@ -48,7 +48,16 @@ from monitor.record.reading import (
     check_instance,
     check_volume,
 )
-from monitor.state import Event, KeepVolume, Line, OperatorAct, Output, State, initial_state
+from monitor.state import (
+    Event,
+    KeepVolume,
+    Line,
+    OperatorAct,
+    Output,
+    State,
+    initial_state,
+    on_disk,
+)
 
 # ------------------------------------------------------------------ events
 
@@ -129,14 +138,24 @@ def up_to(lines: list[JournalLine], until_utc_s: float) -> list[JournalLine]:
     return lines[: next(late, len(lines))]
 
 
-def replay(record: Path, lines: list[JournalLine], engine: Engine, tell: Tell) -> Iterator[Step]:
-    """The procedure once more, event by event. Raises ``RecordError`` where a case cannot be opened."""
+def replay(
+    record: Path,
+    lines: list[JournalLine],
+    engine: Engine,
+    tell: Tell,
+    kept: Callable[[CtVolume], Int16Array] | None = None,
+) -> Iterator[Step]:
+    """The procedure once more, event by event. ``kept`` may give a volume's pixels as they lie on disk, which
+    need no memory. Raises ``RecordError`` where a case cannot be opened."""
     procedure = first_procedure(record, lines, tell)
     state = initial_state(procedure)
     results = _results(lines, tell)
     for line, event in events_of(record, lines, tell):
         procedure = in_force(state, event, procedure)
         state, outputs = _attempt(state, event, procedure, engine)
+        if kept is not None:
+            for volume in (o.volume for o in outputs if isinstance(o, KeepVolume)):
+                state = on_disk(state, volume.volume_id, kept(volume))
         yield Step(line, state, procedure, results[line.number], outputs)
 
 

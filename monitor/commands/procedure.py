@@ -17,11 +17,10 @@ from typing import Any
 
 from monitor import console
 from monitor.commands import NOTICE
+from monitor.commands.windows import windows_of
 from monitor.demo import DemoOptions, run_demo
-from monitor.view.legibility import MM_PER_INCH, MM_PER_M, ROOM, Viewing
 from monitor.view.process import has_display
-from monitor.view.remembered import Remembered, recall, remember
-from monitor.workstation import ScreenOptions, load_workstation
+from monitor.workstation import load_workstation
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -38,20 +37,20 @@ def live(args: argparse.Namespace) -> int:
     from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
     record = args.record or _stamped("record")
-    show, monitor, viewing = _windows(args, load_workstation(args.workstation).screen)
+    windows = windows_of(args, load_workstation(args.workstation).screen, args.headless)
     procedure = Live(
         LiveOptions(
             args.case,
             record,
-            screen=not args.headless and show != "console",
+            screen=not args.headless and windows.room,
             screenshots=args.screenshots,
-            console=not args.headless and show != "room",
+            console=not args.headless and windows.console,
             engine=args.engine,
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,
             workstation=args.workstation,
-            viewing=viewing,
-            monitor=monitor,
+            viewing=windows.viewing,
+            monitor=windows.monitor,
         ),
         Teller(),
     )
@@ -65,27 +64,6 @@ def live(args: argparse.Namespace) -> int:
         pass
     procedure.finish()
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
-
-
-def _windows(args: argparse.Namespace, given: ScreenOptions) -> tuple[str, int | None, Viewing]:
-    """Which windows, where, and how the room's is seen: what is typed, else what the workstation's file says,
-    else what was shown last."""
-    show = args.screen or given.show or recall("live").show or "room"
-    if args.screen and not args.headless:
-        remember("live", Remembered(show=show))
-    monitor = args.monitor
-    if monitor is None and show != "console":
-        monitor = given.monitor  # the in-room one
-    diagonal_in = given.diagonal_mm and given.diagonal_mm / MM_PER_INCH
-    distance_m = given.distance_mm and given.distance_mm / MM_PER_M
-    return (
-        show,
-        monitor,
-        Viewing(
-            args.diagonal or diagonal_in or ROOM.diagonal_in,
-            args.distance or distance_m or ROOM.distance_m,
-        ),
-    )
 
 
 def check(args: argparse.Namespace) -> int:

@@ -60,11 +60,14 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     from monitor.view.style import load_fonts
     from monitor.view.window import DESIGN, RoomWindow
 
-    app = QApplication(sys.argv[:1])
+    timings = os.environ.get("ICEBALL_VIEW_TIMINGS")
+    app: Any = _timed(Path(timings)) if timings else QApplication(sys.argv[:1])
     load_fonts()
     link = Link(conn)
     window = RoomWindow(link.send, options.language, options.clock_speed, viewing=options.viewing)
     install_excepthook(window)
+    if timings:
+        app.window = window
     window.resize(*(options.size or DESIGN))
     if not headless:
         window.start_clock()
@@ -95,6 +98,12 @@ def open_room(window: RoomWindow, options: ViewOptions) -> None:
     for number in where.gone:
         window.say(text(window.language, "said.monitor_gone", number=str(number)), _GONE_S)
     Keeper(window, "room", options.language)
+
+
+def _timed(path: Path) -> Any:
+    from monitor.view.timings import TimedApplication
+
+    return TimedApplication(sys.argv[:1], path)
 
 
 def has_display() -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 
-from monitor.view import translations_console, translations_refusals
+from monitor.view import translations_console, translations_refusals, translations_replay
 
 LANGUAGES = ("en", "fr")
 
@@ -153,8 +153,11 @@ _EN: dict[str, str] = {
     "help.W": "window for ice, or the organ's",
     "help.S": "subtract the baseline",
     "help.T": "thickness of the slab",
-    "help.V": "sagittal plane or margin map",
+    "help.V": "sagittal plane, margin map or 3-D (↑ ↓ turn it)",
     "help.M": "simple or full screen layout",
+    "solid": "3-D: measured, not predicted",
+    "solid.least": "3-D: least ice there may be",
+    "solid.no_ice": "3-D: plan; no ice measured",
     "help.L": "français",
     "key.pages": "PgUp PgDn, wheel",
     "key.home": "Home",
@@ -367,8 +370,11 @@ _FR: dict[str, str] = {
     "help.W": "fenêtre de la glace, ou de l’organe",
     "help.S": "soustraire la référence",
     "help.T": "épaisseur de coupe",
-    "help.V": "plan sagittal ou carte des marges",
+    "help.V": "plan sagittal, carte des marges ou 3D (↑ ↓)",
     "help.M": "affichage simple ou complet",
+    "solid": "3D : mesuré, non prédit",
+    "solid.least": "3D : glace, borne basse",
+    "solid.no_ice": "3D : plan, glace non mesurée",
     "help.L": "English",
     "key.pages": "Pg préc. / suiv., molette",
     "key.home": "Début",
@@ -450,8 +456,14 @@ _FR: dict[str, str] = {
 }
 
 TABLES: dict[str, dict[str, str]] = {
-    "en": _EN | translations_console.ENGLISH | translations_refusals.ENGLISH,
-    "fr": _FR | translations_console.FRENCH | translations_refusals.FRENCH,
+    "en": _EN
+    | translations_console.ENGLISH
+    | translations_refusals.ENGLISH
+    | translations_replay.ENGLISH,
+    "fr": _FR
+    | translations_console.FRENCH
+    | translations_refusals.FRENCH
+    | translations_replay.FRENCH,
 }
 
 

@@ -64,7 +64,8 @@ class Layers:
 @dataclass(frozen=True)
 class ScreenModel:
     """Everything that is written on the screen, and what may be drawn. ``looking``: what the planes have to
-    say when they show another time than now: in few words for the small ones, then all of it."""
+    say when they show another time than now: in few words for the small ones, then all of it. ``replayed``:
+    nothing of it is live."""
 
     state: State
     language: str
@@ -86,6 +87,7 @@ class ScreenModel:
     message: tuple[str, ...]
     margin_text: str
     looking: tuple[str, ...] = ()
+    replayed: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitor.arguments import parser
-from monitor.commands.procedure import _windows
+from monitor.commands.windows import windows_of
 from monitor.view.remembered import Monitors, Remembered, folder, monitors, recall, remember
 from monitor.workstation import ScreenOptions
 
@@ -82,8 +82,9 @@ def test_which_monitor(
 
 def test_what_is_typed_goes_before_the_file_and_the_file_before_what_was_last() -> None:
     def told(*words: str, given: ScreenOptions) -> tuple[str, int | None, float, float]:
-        show, monitor, viewing = _windows(parser().parse_args(["live", *words]), given)
-        return show, monitor, viewing.diagonal_in, viewing.distance_m
+        typed = parser().parse_args(["live", *words])
+        w = windows_of(typed, given, typed.headless)
+        return w.show, w.monitor, w.viewing.diagonal_in, w.viewing.distance_m
 
     nothing, file = ScreenOptions(), ScreenOptions("both", 1, 800.0, 2000.0)
     assert told(given=nothing) == ("room", None, 55.0, 3.0)

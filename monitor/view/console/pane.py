@@ -23,6 +23,7 @@ from monitor.view.images import SLAB_MM, Stack
 from monitor.view.marks import draw_needles
 from monitor.view.planes import AXIAL, Frame, Point
 from monitor.view.qt import Qt
+from monitor.view.replaying import draw_replay
 from monitor.view.scene import Array
 from monitor.view.words import Places, Word
 
@@ -67,7 +68,7 @@ class EditPane(QWidget):
         self.brush_mm: float | None = None
         self.scale = 1.0
         self.drawing = False
-        self.note = ""
+        self.note = self.banner = ""
         self._start: Point | None = None
         self._dragging = False
 
@@ -194,6 +195,8 @@ class EditPane(QWidget):
         if self.note:
             middle = QPointF(self.width() / 2, self.height() / 2)
             Word(self.note, middle, 22 * self.scale, align="centre").draw(painter)
+        if self.banner:
+            draw_replay(painter, self.rect(), self.banner)
         if self.hasFocus():
             painter.setBrush(Qt.NoBrush)
             painter.setPen(style.line_pen("text", 2.0))

@@ -36,6 +36,7 @@ from monitor.view.console.pages import (
 from monitor.view.console.pane import EditPane
 from monitor.view.console.parts import enabled
 from monitor.view.console.plan_files import write_correction, write_plan
+from monitor.view.console.replaying import show_replay
 from monitor.view.console.scale import rescale, scale_of
 from monitor.view.console.words import Words
 from monitor.view.images import Stack
@@ -187,7 +188,10 @@ class ConsoleWindow(QWidget):
         return self.snapshot is not None and self.snapshot.blocked
 
     def may_act(self) -> bool:
-        return not self.silent() and not self.blocked()
+        return not self.silent() and not self.blocked() and not self.replaying()
+
+    def replaying(self) -> bool:
+        return self.snapshot is not None and self.snapshot.replay is not None
 
     def plan_taken(self) -> bool:
         """Whether the monitor has the draft as it stands; what it refused it has not."""
@@ -202,6 +206,7 @@ class ConsoleWindow(QWidget):
         gaps = missing(draft)
         patient = draft.patient_id or "—" if s is None or s.draft else s.patient_label
         self.words.put(self.patient.setText, "console.patient", patient=patient)
+        show_replay(self, s.replay if s is not None else None, patient)
         self.model = model = screen_model(self._inputs())
         clock = f"  {model.clock} / {model.clock_of}" if model.clock_of else ""
         self.phase.setText(f"{model.phase}{clock}")
@@ -209,7 +214,7 @@ class ConsoleWindow(QWidget):
         self._show_pages(gaps)
         enabled({
             self.undo: history.undoes is not None, self.redo: history.redoes is not None,
-            self.clear: self.blocked() and not self.silent(),
+            self.clear: self.blocked() and not self.silent() and not self.replaying(),
         })  # fmt: skip
         self.clear.setVisible(self.blocked())
         key, params = self._telling(gaps)
@@ -219,7 +224,8 @@ class ConsoleWindow(QWidget):
         )
         alarms = s.alarms if s else ()
         language = self.words.language
-        self.alarms.show_alarms(alarms, lambda a: sentence(a, None, language), not self.silent())
+        seen = not self.silent() and not self.replaying()
+        self.alarms.show_alarms(alarms, lambda a: sentence(a, None, language), seen)
         self.editor.show_on_pane(live_needles=self.step == "monitor")
         self._say_slice()
 
@@ -258,6 +264,8 @@ class ConsoleWindow(QWidget):
         s, draft = self.snapshot, self.editor.draft
         if self._error is not None:
             return "console.error", {"error": self._error}
+        if self.replaying():
+            return "replay.refused", {}
         if self.blocked():
             return "console.blocked", {}
         if self.silent():
