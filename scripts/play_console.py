@@ -1,6 +1,6 @@
 """A whole procedure at the technologist's console, by mouse and keys, from nothing to the end. LPS mm, s.
 
-    python scripts/play_console.py --out out/guide [--language fr] [--speed 3]
+    python scripts/play_console.py --out out/guide [--language fr] [--speed 4]
 
 plays it on two monitors in memory with the simulator's scans, saves a PNG of both at each step
 (``NN_name_console.png``, ``NN_name_room.png``) and says what it took to be ready for the first freeze.
@@ -21,7 +21,7 @@ from desktop import Effort, Hands, desktop, missing_tools, until
 from scanner_desk import Clock, rendered, send
 
 SCENARIO = "abdominal_wall_endometriosis"
-SPEED = 3.0
+SPEED = 4.0
 # Of the scenario: lesion and bowel in the slice z = 0, when its freeze begins, when it scans.
 LESION_MM, LESION_SEMI_MM = (36.0, -84.0), (12.0, 8.0)
 _BOWEL_MM = ((31.0, -47.0), (24.0, -45.0), (40.0, -46.0))
@@ -183,7 +183,7 @@ class Play:
 
     def _acknowledge(self) -> None:
         """That there is no measurement, which follows from the rejection."""
-        self.live.wait("alarm_raised", code="segmentation_invalid")
+        self.live.wait("alarm_raised", code="segmentation_poor", priority="medium")
         until(self.console.acknowledge, "alarm to acknowledge")
         self.live.wait("alarm_acknowledged")
         self.picture("alarm_acknowledged")
