@@ -38,8 +38,8 @@ class ReplayOptions:
 
     record: Path
     pace: float = 1.0
-    room: bool = True
-    console: bool = False
+    show: str = "room"
+    monitor: int | None = None
     engine: str | None = None
     language: str | None = None
     viewing: Viewing = ROOM
@@ -73,14 +73,24 @@ class ReplayScreens:
 
     def start(self) -> None:
         language = self.options.language or self.config.language
-        if self.options.room:
+        if self.options.show != "console":
             shown = ViewOptions(
-                language=language, viewing=self.options.viewing, size=self.options.size
+                language=language,
+                viewing=self.options.viewing,
+                size=self.options.size,
+                show=self.options.show,
+                monitor=self.options.monitor,
             )
             self._screens.append(Screen(shown, self.act))
-        if self.options.console:
+        if self.options.show != "room":
             folder = str(self._scratch / "console")
-            beside = ConsoleOptions(folder, self.config.listener, language=language)
+            beside = ConsoleOptions(
+                folder,
+                self.config.listener,
+                language=language,
+                show=self.options.show,
+                monitor=self.options.monitor,
+            )
             self._screens.append(Screen(beside, self.act))
         self._worker.start()
         self._player.start()

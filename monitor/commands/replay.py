@@ -19,6 +19,7 @@ from typing import Any
 from gpu_kernels.select import open_engine, warm_up
 from monitor import console
 from monitor.commands import NOTICE
+from monitor.commands.windows import windows_of
 from monitor.config import ConfigError
 from monitor.journal_fields import iso_utc
 from monitor.prediction.ensemble import MOST_LATENT
@@ -26,8 +27,8 @@ from monitor.record.comparing import tolerances_of
 from monitor.record.journal import plain
 from monitor.record.reading import Finding, JournalLine, check_end, read_journal
 from monitor.replay import Comparison, Scan, Step, replay, state_fields, up_to
-from monitor.view.legibility import Viewing
 from monitor.view.process import has_display
+from monitor.workstation import load_workstation
 
 _DIFFERENT = 1
 _MOST_SHOWN = 40
@@ -46,15 +47,16 @@ def view(args: argparse.Namespace) -> int:
         raise ConfigError("replay --view: there is no display here to show it on")
     if args.json or args.until is not None:
         raise ConfigError("replay --view: --json and --until are of the comparison")
+    windows = windows_of(args, load_workstation(None).screen)
     played = ReplayScreens(
         ReplayOptions(
             args.record,
             args.speed,
-            room=args.screen != "console",
-            console=args.screen != "room",
+            show=windows.show,
+            monitor=windows.monitor,
+            viewing=windows.viewing,
             engine=args.engine,
             language=args.language,
-            viewing=Viewing(args.diagonal, args.distance),
         ),
         lambda f: print(f"{args.record}/journal.jsonl:{f.line}: {f.code}: {f.text}", flush=True),
     )

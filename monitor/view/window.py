@@ -255,6 +255,10 @@ class RoomWindow(QWidget):
         self.help.update()
         self.refresh()
 
+    def spoken(self) -> str:
+        """The language on the screen."""
+        return self.language
+
     def scroll_plane(self, steps: int, plane: Plane = AXIAL) -> None:
         self.scene.scroll(plane, steps)
         self.refresh()

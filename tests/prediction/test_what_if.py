@@ -239,8 +239,9 @@ def test_less_duty_never_gets_there_earlier(config: Config) -> None:
 
 def test_what_comes_after_the_needles_have_stopped_counts(config: Config) -> None:
     """The bowel gets colder yet than it is when the freeze ends, and the ice perhaps nearer."""
-    stopped = answered(config, WhatIf({}, 0.0)).asked.structures[0]
-    now = answered(config, WhatIf(), replace(base(), planned_end_s=NOW_S)).asked.structures[0]
+    ends_now = replace(base(), planned_end_s=NOW_S)
+    stopped = answered(config, WhatIf({}, 0.0), refined=True).asked.structures[0]
+    now = answered(config, WhatIf(), ends_now, refined=True).asked.structures[0]
     assert stopped.coldest_degc[0] < now.coldest_degc[0] - 0.1
     assert stopped.distance_mm[0] <= now.distance_mm[0]
 
