@@ -59,6 +59,7 @@ class Core:
         store: Store,
         clock: ProcedureClock,
         on_line: Callable[[str, dict[str, Any]], None] = lambda kind, fields: None,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
         self.procedure = procedure
         self.state: State = initial_state(procedure)
@@ -70,7 +71,7 @@ class Core:
         self._journal = journal
         self._store = store
         self._clock = clock
-        self._on_line = on_line
+        self._on_line, self._on_news = on_line, on_news
         self._publisher = Publisher(store)
         self.shared: Shared = self._publisher.share(self.state, procedure)
         self._ticked_mono_s = 0.0
@@ -118,6 +119,7 @@ class Core:
                 self._carry_out(output)
             if outputs or isinstance(event, OperatorAct):
                 self.shared = self._publisher.share(self.state, self.procedure)
+                self._on_news()
             self._time(event, self._clock.mono_s() - began)
         except RecordError as error:
             self._record_failed(error)

@@ -114,7 +114,10 @@ class Live:
         self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
         store = Store(options.record, self._scratch)
         procedure, self._case = self._kept(self._given)
-        self.core = Core(procedure, self._engine, self._journal, store, self.clock, say)
+        self._news = threading.Event()
+        self.core = Core(
+            procedure, self._engine, self._journal, store, self.clock, say, self._news.set
+        )
         self.stopping = threading.Event()
         self.ended_by = ""
         self._acts: queue.SimpleQueue[OperatorAct] = queue.SimpleQueue()
@@ -276,7 +279,9 @@ class Live:
         """Until the procedure has ended, whatever becomes of the worker. When a turn fails, no snapshot
         goes out, and the screen says within a second that the core is silent."""
         failed = ""
-        while not self._watch_over.wait(_WATCH_S):
+        while not self._watch_over.is_set():
+            self._news.wait(_WATCH_S)  # a new result is not to wait for its turn
+            self._news.clear()
             try:
                 intake_ran = self._keep_alive()
                 self._check(intake_ran)
