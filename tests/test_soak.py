@@ -1,4 +1,4 @@
-"""The soak of a whole monitor: that it would tell a leak, and, long, that a short one is flat. Seconds, MB."""
+"""The soak of a whole monitor: it would tell a leak; and, long, a short one is flat. Seconds, MB."""
 
 from __future__ import annotations
 
