@@ -54,7 +54,8 @@ def carried_on(state: State, procedure: Procedure, engine: Engine) -> tuple[Stat
         return replace(state, job=job), []
     begun = state.progress.started_utc_s
     forecast = finish_forecast(job, procedure.config, begun[0], engine)
-    forecast = replace(forecast, next_scan=_next_scan(state, forecast, procedure))
+    next_one = _next_scan(state, forecast, procedure)
+    forecast = replace(forecast, next_scan=next_one, phase_started_utc_s=begun[-1])
     state = replace(state, job=None, forecast=forecast)
     outputs: list[Output] = [Line("forecast", forecast_fields(forecast))]
     if state.ice is not None and forecast.from_volume_id == state.ice.volume_id:

@@ -14,7 +14,7 @@ from monitor import acts, ahead, baselines, scans
 from monitor.decision import protocol
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block
 from monitor.intake import assembly
-from monitor.journal_fields import volume_fields
+from monitor.journal_fields import phase_fields, volume_fields
 from monitor.model import (
     AssociationEnded,
     CtSlice,
@@ -54,8 +54,8 @@ def step(
         state, outputs = _take_in(
             state, *assembly.tick(state.assembly, event.now_mono_s), procedure, engine
         )
-        progress = _progress_at(state, event.now_utc_s, procedure)
-        state, more = _moved_on(state, progress, procedure)
+        progress = progress_at(state, event.now_utc_s, procedure)
+        state, more = _moved_on(state, progress, procedure, event.now_utc_s)
         return state, outputs + more
     if isinstance(event, ForecastDue):
         carried_on = ahead.carried_on if state.relearning is None else scans.carried_on
@@ -67,7 +67,7 @@ def step(
 
 def due(state: State, tick: Tick, procedure: Procedure) -> bool:
     """Whether time has brought anything: a tick that is not due gives nothing and changes nothing."""
-    progress = _progress_at(state, tick.now_utc_s, procedure)
+    progress = progress_at(state, tick.now_utc_s, procedure)
     return progress != state.progress or bool(assembly.silent(state.assembly, tick.now_mono_s))
 
 
@@ -170,7 +170,7 @@ def _replaces_baseline(state: State, volume: CtVolume) -> bool:
 # --------------------------------------------------------------------------- time and operator
 
 
-def _progress_at(state: State, now_utc_s: float, procedure: Procedure) -> protocol.Progress:
+def progress_at(state: State, now_utc_s: float, procedure: Procedure) -> protocol.Progress:
     """The protocol moves on; the first freeze begins by itself only if the case says when."""
     rules = procedure.config.protocol
     progress = state.progress
@@ -183,17 +183,22 @@ def _progress_at(state: State, now_utc_s: float, procedure: Procedure) -> protoc
 
 
 def _moved_on(
-    state: State, progress: protocol.Progress, procedure: Procedure
+    state: State, progress: protocol.Progress, procedure: Procedure, now_utc_s: float
 ) -> tuple[State, list[Output]]:
+    """On to where the protocol stands, step by step: of a machine that slept no phase is left out."""
     if progress == state.progress:
         return state, []
-    phase = protocol.phase(progress, procedure.config.protocol)
-    fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
+    rules = procedure.config.protocol
+    lines = [
+        Line("phase", phase_fields(protocol.phase(reached, rules), now_utc_s))
+        for reached in protocol.steps(state.progress, progress)
+    ]
+    phase = protocol.phase(progress, rules)
     wanted = state.estimate is not None and phase.kind is not PhaseKind.ENDED
     acts_left = acts.still(state.done, *({d.act for d in state.done} - {"pick_baseline"}))
     state = replace(state, progress=progress, forecast_wanted=wanted, done=acts_left)
     state, outputs = ahead.skipped(state, "phase")
-    return state, [*outputs, Line("phase", fields)]
+    return state, [*outputs, *lines]
 
 
 def _operator(
@@ -205,7 +210,7 @@ def _operator(
         return replace(state, block=None), []
     if event.act == "phase_next":
         progress = protocol.next_phase(state.progress, procedure.config.protocol, event.now_utc_s)
-        return _moved_on(replace(state, refused=None), progress, procedure)
+        return _moved_on(replace(state, refused=None), progress, procedure, event.now_utc_s)
     if event.act == "reload":
         return baselines.reloaded(state, event, procedure, engine)
     if event.act == "pick_baseline":

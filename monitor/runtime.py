@@ -31,6 +31,7 @@ from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, run_listener
 from monitor.journal_fields import alarm_fields
 from monitor.opening import open_case, open_drawing
+from monitor.pipeline import progress_at
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
 from monitor.publish import snapshot
@@ -177,12 +178,17 @@ class Live:
         }
 
     def _work(self) -> None:
-        # Compiled before the first scan needs it; a slice that arrives meanwhile waits in the queue.
+        # Compiled before the first scan needs it; a slice that arrives meanwhile waits.
+        warming = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
+        warming.start()
+        over = self._intake_over.is_set
+        self.core.run(self._inbox, self._acts, over, lambda: not warming.is_alive())
+
+    def _warm_up(self) -> None:
         try:
             warm_up(self._engine)
         except Exception as error:  # what needs no engine goes on
             self.core.failed("the start of the engine", error)
-        self.core.run(self._inbox, self._acts, self._intake_over.is_set)
 
     # ------------------------------------------------------------------ intake, screen, operator
 
@@ -300,12 +306,15 @@ class Live:
     def _facts(self, intake_ran: bool) -> Facts:
         state = self.core.state
         config = self.core.procedure.config
+        # By the clock: a worker that is behind has not begun it yet.
+        progress = progress_at(state, self.clock.now_utc_s(), self.core.procedure)
         return Facts(
-            phase=protocol.phase(state.progress, config.protocol),
+            phase=protocol.phase(progress, config.protocol),
             baseline_id=state.baseline_volume.volume_id if state.baseline_volume else None,
             planned=not self.core.procedure.draft,
             needles_known=bool(config.needles),
             assessment=state.assessment,
+            received_utc_s=state.volume.last_received_utc_s if state.volume else None,
             structures=state.structures,
             block=state.block,
             stale_after_s=config.stale_after_s,
@@ -335,7 +344,7 @@ class Live:
 
     def _publish(self) -> None:
         screens = [s for s in (self._screen, self._console) if s is not None]
-        if not screens:
+        if not screens or not self.core.started:  # until then a screen waits, and not without end
             return
         self._seq += 1
         now = self.clock.now_utc_s()
