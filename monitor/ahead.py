@@ -16,13 +16,15 @@ from monitor.duties import duties_over
 from monitor.forecast_values import Forecast, NextScan
 from monitor.journal_fields import assessment_fields, forecast_fields, what_if_fields
 from monitor.model import PhaseKind, Status
-from monitor.prediction.estimate import Estimate, assimilated, replaced
+from monitor.prediction.assimilation import assimilated
+from monitor.prediction.estimate import Estimate, replaced
 from monitor.prediction.forecast import (
     HORIZON_S,
     advance_forecast,
     begin_forecast,
     finish_forecast,
 )
+from monitor.prediction.learning import caught_up
 from monitor.prediction.next_scan import next_scan
 from monitor.prediction.setup import make_problem
 from monitor.prediction.what_if import (
@@ -44,11 +46,14 @@ _SAME_S = 0.01
 
 
 def carried_on(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
-    """A stretch of the forecast: it is begun anew when one is wanted, else carried on."""
+    """A stretch of the forecast: it is begun anew when one is wanted, else carried on. When it is done, of a
+    what-if, then of learning."""
     if state.forecast_wanted:
         return _begin_forecast(state, procedure, engine), []
+    if state.job is None and state.asked is not None:
+        return _answer(state, state.asked, procedure, engine)
     if state.job is None:
-        return _answer(state, procedure, engine)
+        return _caught_up(state, procedure, engine), []
     job = advance_forecast(state.job, engine, _OUTPUTS_AT_ONCE)
     if not job.done:
         return replace(state, job=job), []
@@ -98,6 +103,15 @@ def _begin_forecast(state: State, procedure: Procedure, engine: Engine) -> State
     grid, target, began_s = procedure.prediction_grid, procedure.target, begun[-1] - begun[0]
     job = begin_forecast(problem, estimate, grid, target, kind, began_s)
     return replace(state, estimate=estimate, job=job)
+
+
+def _caught_up(state: State, procedure: Procedure, engine: Engine) -> State:
+    """Nobody waits for anything: the next scan need not wait for this."""
+    if state.estimate is None:
+        return state
+    grid = procedure.prediction_grid
+    caught = caught_up(state.estimate, lambda m: _problem(state, procedure, m), grid, engine)
+    return replace(state, estimate=caught)
 
 
 def _problem(state: State, procedure: Procedure, members: Members) -> Problem:
@@ -173,11 +187,11 @@ def _numbers(state: State) -> tuple[int, ...]:
     return () if state.reference is None else tuple(n.number for n in state.reference.needles)
 
 
-def _answer(state: State, procedure: Procedure, engine: Engine) -> tuple[State, list[Output]]:
+def _answer(
+    state: State, asked: Asked, procedure: Procedure, engine: Engine
+) -> tuple[State, list[Output]]:
     """A stretch of the answer: a few members' first, then all members' in its place."""
-    if state.asked is None:
-        return state, []
-    asked, job = state.asked, state.asked.job
+    job = asked.job
     if job is None:
         base = _base(state, asked, procedure)
         job = begin_what_if(asked.question, base, engine, asked.refined)

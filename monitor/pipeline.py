@@ -25,6 +25,7 @@ from monitor.model import (
     Status,
     worst,
 )
+from monitor.prediction.estimate import without_course
 from monitor.procedure import Procedure
 from monitor.state import (
     Event,
@@ -72,10 +73,12 @@ def due(state: State, tick: Tick, procedure: Procedure) -> bool:
 
 
 def after_fault(state: State, event: Event) -> State:
-    """What stands when a step has failed: the state before it, without the forecast or the what-if that
-    failed (the next scan, or the operator, will ask again)."""
+    """What stands when a step has failed: the state before it, without the forecast, the what-if or the
+    learning that failed (the next scan, or the operator, will ask again)."""
     if isinstance(event, ForecastDue):
-        return replace(state, forecast_wanted=False, job=None, asked=None, relearning=None)
+        known = None if state.estimate is None else without_course(state.estimate)
+        state = replace(state, forecast_wanted=False, job=None, asked=None, relearning=None)
+        return replace(state, estimate=known)
     return state
 
 

@@ -66,7 +66,7 @@ class OperatorAct:
 
 @dataclass(frozen=True)
 class ForecastDue:
-    """Carry the forecast on, then the answer to a what-if. The runtime sends it while
+    """Carry the forecast on, then the answer to a what-if, then learning. The runtime sends it while
     ``State.work_pending`` and nothing more urgent waits."""
 
     now_utc_s: float
@@ -180,8 +180,9 @@ class State:
 
     @property
     def work_pending(self) -> bool:
-        """A forecast, or the answer to a what-if."""
-        return self.forecast_pending or self.asked is not None
+        """A forecast, the answer to a what-if, or what learning has put off."""
+        due = self.estimate is not None and self.estimate.due
+        return self.forecast_pending or self.asked is not None or due
 
 
 def on_disk(state: State, volume_id: str, hu: Int16Array) -> State:

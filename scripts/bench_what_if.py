@@ -31,8 +31,9 @@ from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import FloatArray, PhaseKind
 from monitor.opening import open_case
+from monitor.prediction.assimilation import assimilated
 from monitor.prediction.ensemble import MOST_LATENT, prior_of
-from monitor.prediction.estimate import Estimate, assimilated, first_estimate
+from monitor.prediction.estimate import Estimate, first_estimate
 from monitor.prediction.forecast import HORIZON_S
 from monitor.prediction.setup import make_problem, tissue_labels
 from monitor.prediction.what_if import Base, advance_what_if, begin_what_if, finish_what_if

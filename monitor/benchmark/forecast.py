@@ -37,9 +37,10 @@ from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import Float32Array, IceSegmentation, PhaseKind
 from monitor.opening import open_case
+from monitor.prediction.assimilation import assimilated
 from monitor.prediction.drift import moved
 from monitor.prediction.ensemble import prior_of
-from monitor.prediction.estimate import BODY_DEGC, assimilated, first_estimate, replaced
+from monitor.prediction.estimate import BODY_DEGC, first_estimate, replaced
 from monitor.prediction.forecast import (
     Job,
     advance_forecast,
@@ -47,6 +48,7 @@ from monitor.prediction.forecast import (
     finish_forecast,
     interval_s,
 )
+from monitor.prediction.learning import caught_up
 from monitor.prediction.unexplained import spread
 
 
@@ -179,6 +181,7 @@ class _Course:
         )
         self.job = self._forecast(scan.at_s)
         self.wall_s = time.perf_counter() - began
+        self.estimate = caught_up(self.estimate, case.problem, case.grid, self.engine)
         self.fresh = ice.sdf_mm is not None and bool(np.isfinite(ice.sdf_mm).all())
         if self.fresh:
             self.last, self.last_sdf_mm, self.seen = scan, ice.sdf_mm, self.seen + 1

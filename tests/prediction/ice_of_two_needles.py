@@ -12,7 +12,7 @@ from monitor.geometry import Grid
 from monitor.imaging.distance import signed_distance_mm
 from monitor.model import IceSegmentation
 from monitor.prediction import ensemble
-from monitor.prediction.estimate import Settings
+from monitor.prediction.learning import Settings
 from monitor.prediction.stopping import Stopped, halted
 
 GRID = Grid((-30.0, -30.0, -30.0), (3.0, 3.0, 3.0), (21, 21, 21))

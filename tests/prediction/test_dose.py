@@ -15,8 +15,9 @@ from gpu_kernels.engine import History, Members, Problem, State
 from monitor.imaging.distance import signed_distance_mm
 from monitor.model import IceSegmentation, PhaseKind
 from monitor.prediction import dose
+from monitor.prediction.assimilation import assimilated
 from monitor.prediction.ensemble import MOST_LATENT
-from monitor.prediction.estimate import Estimate, assimilated, first_estimate
+from monitor.prediction.estimate import Estimate, first_estimate
 from monitor.prediction.forecast import Target, advance_forecast, begin_forecast
 from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, STILL, TRUTH, problem, true_ice
 

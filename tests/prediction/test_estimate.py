@@ -12,7 +12,15 @@ from monitor.config import Factor, NeedleConfig, NeedleType
 from monitor.imaging.distance import signed_distance_mm
 from monitor.model import IceSegmentation, PhaseKind, Status
 from monitor.prediction import ensemble
-from monitor.prediction.estimate import Estimate, MakeProblem, assimilated, first_estimate, replaced
+from monitor.prediction.assimilation import assimilated
+from monitor.prediction.estimate import (
+    Estimate,
+    MakeProblem,
+    first_estimate,
+    replaced,
+    without_course,
+)
+from monitor.prediction.learning import caught_up
 from monitor.prediction.stopping import halted
 from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, TRUTH, problem, true_ice
 
@@ -84,6 +92,40 @@ def test_the_same_scans_give_the_same_estimate(learned: Estimate) -> None:
         )
     np.testing.assert_array_equal(again.theta, learned.theta)
     np.testing.assert_array_equal(again.state.enthalpy_j_m3, learned.state.enthalpy_j_m3)
+
+
+def test_what_learning_puts_off_changes_neither_parameters_nor_state(learned: Estimate) -> None:
+    assert learned.due
+    caught = caught_up(learned, problem, GRID, ENGINE)
+    assert not caught.due
+    assert caught.theta is learned.theta
+    assert caught.state is learned.state
+    p = problem(caught.members)
+    state = ENGINE.initial(p, 37.0)
+    for at_s in SCANS_S:
+        state = ENGINE.advance(p, state, at_s)
+    np.testing.assert_array_equal(caught.free.enthalpy_j_m3, state.enthalpy_j_m3)
+    # The last scan's are run from the scan before; earlier ones are corrected by a straight line.
+    for off, real in zip(learned.predicted, caught.predicted, strict=True):
+        assert np.abs(off - real).mean() < 0.15
+    next_s = 720.0
+    ice = true_ice(next_s, 3)
+    one, other = (
+        assimilated(e, ice, next_s, PhaseKind.FREEZE, problem, GRID, ENGINE)
+        for e in (learned, caught)
+    )
+    np.testing.assert_array_equal(one.theta, other.theta)
+    np.testing.assert_array_equal(one.state.enthalpy_j_m3, other.state.enthalpy_j_m3)
+
+
+def test_after_a_failure_the_members_run_from_the_first_freeze(learned: Estimate) -> None:
+    bare = without_course(learned)
+    assert caught_up(bare, problem, GRID, ENGINE) is bare
+    ice = true_ice(720.0, 3)
+    e = assimilated(bare, ice, 720.0, PhaseKind.FREEZE, problem, GRID, ENGINE)
+    assert not e.due
+    assert len(e.course) == 3
+    assert e.course[-1] is e.free
 
 
 def test_a_scan_without_a_measurement_only_moves_time_on(learned: Estimate) -> None:

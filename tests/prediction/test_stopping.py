@@ -10,7 +10,8 @@ import pytest
 
 from gpu_kernels.engine import Members, Problem
 from monitor.model import PhaseKind
-from monitor.prediction.estimate import assimilated, first_estimate
+from monitor.prediction.assimilation import assimilated
+from monitor.prediction.estimate import first_estimate
 from monitor.prediction.observation import Seen, beyond_mm, edge_points
 from monitor.prediction.stopping import (
     candidates,

@@ -20,7 +20,8 @@ from monitor.decision.bodies import Body
 from monitor.forecast_values import WhatIf, WhatIfAnswer
 from monitor.journal_fields import what_if_fields
 from monitor.model import PhaseKind, Status
-from monitor.prediction.estimate import Estimate, assimilated, first_estimate
+from monitor.prediction.assimilation import assimilated
+from monitor.prediction.estimate import Estimate, first_estimate
 from monitor.prediction.forecast import (
     Target,
     advance_forecast,

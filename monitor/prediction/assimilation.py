@@ -1,0 +1,165 @@
+"""A scan taken in: what it teaches the parameters, and the state from which a forecast starts. Seconds since
+the first freeze began, mm, arrays (member, z, y, x).
+
+What the parameters cannot explain (a vessel, another tissue) moves the state onto the measured surface
+(``anchor``), and is carried on (``drift``). Invariant: at a scan the nominal ice is the measured ice.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from gpu_kernels.engine import Engine, Problem, State
+from monitor.geometry import Grid
+from monitor.imaging.distance import resample, signed_distance_mm
+from monitor.model import Float32Array, IceSegmentation, PhaseKind, Reason
+from monitor.prediction import dose, ensemble
+from monitor.prediction.anchor import MAX_SHIFT_MM, anchored_temperature_degc
+from monitor.prediction.drift import observed
+from monitor.prediction.estimate import (
+    BODY_DEGC,
+    Estimate,
+    MakeProblem,
+    frozen_fraction,
+    taken_over,
+)
+from monitor.prediction.learning import SETTINGS, Settings, caught_up, learned
+from monitor.prediction.stopping import first_of, halted
+
+# Ice that forecast and scan both see when it is there: younger ice may hide.
+_SURE_ML = 1.0
+
+
+def assimilated(
+    e: Estimate,
+    ice: IceSegmentation,
+    at_s: float,
+    kind: PhaseKind,
+    make: MakeProblem,
+    grid: Grid,
+    engine: Engine,
+    s: Settings = SETTINGS,
+) -> Estimate:
+    """The estimate after a scan in a phase of that kind. One without a measurement only moves time on."""
+    e = caught_up(e, make, grid, engine)
+    problem = e.problem(make)
+    free = engine.advance(problem, e.free, max(at_s, e.free.time_s))
+    if ice.sdf_mm is None:
+        return replace(e, free=free, state=engine.advance(problem, e.state, free.time_s))
+    before, e = e, replace(e, free=free, volume_id=ice.volume_id)
+    e = learned(e, ice, make, grid, engine, s)
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(_reached, e, before, make, engine)
+        e = _with_drift(e, before, ice, kind, make, grid, engine)
+        e = _anchored(e, ice, e.problem(make), grid, engine)
+        reached = coming.result()
+    return _with_dose(e, before, reached, ice, kind, grid, engine)
+
+
+def _with_drift(
+    e: Estimate,
+    before: Estimate,
+    ice: IceSegmentation,
+    kind: PhaseKind,
+    make: MakeProblem,
+    grid: Grid,
+    engine: Engine,
+) -> Estimate:
+    """How the nominal course from the scan before would have missed this one, with the parameters that
+    this one taught; nothing before the second."""
+    if before.volume_id is None:
+        return e
+    old, new = (halted(make(ensemble.mean(x.theta)), x.stopped) for x in (before, e))
+    start = taken_over(first_of(before.state), old, new, engine)
+    state = engine.advance(new, start, max(e.free.time_s, start.time_s))
+    forecast_mm = signed_distance_mm(0.5 - frozen_fraction(new, state, engine)[0], grid)
+    elapsed_s = state.time_s - start.time_s
+    drift = observed(_measured_on(ice, grid), forecast_mm, elapsed_s, grid, before.drifts.get(kind))
+    return e if drift is None else replace(e, drifts={**e.drifts, kind: drift})
+
+
+def _anchored(
+    e: Estimate, ice: IceSegmentation, problem: Problem, grid: Grid, engine: Engine
+) -> Estimate:
+    """Every member's ice edge moved onto the measured one, each off by its share of the error."""
+    measured_mm = _measured_on(ice, grid)
+    temperature = np.asarray(engine.temperature_degc(problem, e.free), np.float32)
+    fraction = frozen_fraction(problem, e.free, engine)
+    thawed_degc = problem.tissues[0].liquidus_degc + 0.1
+    offsets_mm = _offsets_mm(len(temperature), ice.edge_error_mm, len(e.seen))
+    moved = [
+        anchored_temperature_degc(t, f, measured_mm + o, grid, thawed_degc)
+        for t, f, o in zip(temperature, fraction, offsets_mm, strict=True)
+    ]
+    degc = np.stack([m[0] for m in moved])
+    state = engine.initial(problem, degc, e.free.time_s, history=True)
+    if e.free.perfused_from_s is not None and state.perfused_from_s is not None:
+        # Where the model has thawed and the scan shows no ice, blood stays off.
+        still_off = np.maximum(e.free.perfused_from_s, state.perfused_from_s)
+        state = replace(state, perfused_from_s=still_off)
+    return replace(
+        e, state=state, reasons=_disagreement(moved[0][1], fraction[0], measured_mm, grid)
+    )
+
+
+def _reached(
+    e: Estimate, before: Estimate, make: MakeProblem, engine: Engine
+) -> tuple[Problem, State]:
+    """The course from the measured surface ``before`` on, with the needles that are now known to cool and a
+    history; up to the first scan, from the start with what that has taught."""
+    first = before.volume_id is None
+    problem = halted(make((e if first else before).members), e.stopped)
+    start = engine.initial(problem, BODY_DEGC, history=True) if first else before.state
+    return problem, dose.advanced(engine, problem, start, e.free.time_s)
+
+
+def _with_dose(
+    e: Estimate,
+    before: Estimate,
+    reached: tuple[Problem, State],
+    ice: IceSegmentation,
+    kind: PhaseKind,
+    grid: Grid,
+    engine: Engine,
+) -> Estimate:
+    """What the tissue has been through since the scan ``before``."""
+    fraction, measured_mm = frozen_fraction(*reached, engine), _measured_on(ice, grid)
+    past = dose.at_scan(before.past, reached[1], fraction, e.state, measured_mm, kind, grid)
+    return replace(e, past=past)
+
+
+def _offsets_mm(count: int, sd_mm: float, seed: int) -> Float32Array:
+    """0 for the mean; for the members, spread evenly with that SD, in an order by chance."""
+    if not np.isfinite(sd_mm) or count < 3:
+        return np.zeros(count, np.float32)
+    z = np.random.default_rng(1000 + seed).normal(size=count - 1)
+    z = (z - z.mean()) / z.std()
+    return np.concatenate([[0.0], sd_mm * z]).astype(np.float32)
+
+
+def _measured_on(ice: IceSegmentation, grid: Grid) -> Float32Array:
+    assert ice.sdf_mm is not None
+    if not np.isfinite(ice.sdf_mm).all():
+        return np.full(grid.shape_zyx, np.inf, np.float32)
+    rim_mm = float(np.nanmax(ice.sdf_mm))
+    return np.asarray(resample(ice.sdf_mm, ice.grid, grid, outside=rim_mm), np.float32)
+
+
+def _disagreement(
+    shift_mm: float, fraction: Float32Array, measured_mm: Float32Array, grid: Grid
+) -> tuple[Reason, ...]:
+    """Whether the nominal ice (z, y, x) and the measured one are far apart; or only one of them is there."""
+    predicted_ml = float((fraction >= 0.5).sum()) * grid.voxel_ml
+    measured_ml = float((measured_mm <= 0.0).sum()) * grid.voxel_ml
+    if max(predicted_ml, measured_ml) > _SURE_ML and min(predicted_ml, measured_ml) == 0.0:
+        text = (
+            f"The scan shows {measured_ml:.1f} ml of ice, the forecast had {predicted_ml:.1f} ml."
+        )
+    elif abs(shift_mm) >= MAX_SHIFT_MM / 2:
+        text = f"The measured ice edge lies {shift_mm:+.1f} mm from the predicted one."
+    else:
+        return ()
+    return (Reason("forecast_disagrees", text),)
