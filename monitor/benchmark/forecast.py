@@ -90,6 +90,8 @@ def _scenario(scenario: Scenario, engine: Engine, say: Callable[[str], None]) ->
         course.learn(found.ice, scan, began)
         if rows and rows[-1].scan == truth.number:
             say(_line(rows[-1]))
+        if (missed := course.estimate.missed) is not None and found.ice.sdf_mm is not None:
+            say(f"{scenario.name} scan {truth.number}, against its forecast: {missed.text}")
         told = course.told()
         if told:
             say(
