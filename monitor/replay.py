@@ -7,7 +7,7 @@ off can be taken up from it. Invariant: nothing here writes, and what could not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,10 +129,18 @@ def up_to(lines: list[JournalLine], until_utc_s: float) -> list[JournalLine]:
     return lines[: next(late, len(lines))]
 
 
-def replay(record: Path, lines: list[JournalLine], engine: Engine, tell: Tell) -> Iterator[Step]:
-    """The procedure once more, event by event. Raises ``RecordError`` where a case cannot be opened."""
+def replay(
+    record: Path,
+    lines: list[JournalLine],
+    engine: Engine,
+    tell: Tell,
+    begin: Callable[[State, Procedure], None] = lambda state, procedure: None,
+) -> Iterator[Step]:
+    """The procedure once more, event by event; ``begin`` gets what stands before the first. Raises
+    ``RecordError`` where a case cannot be opened."""
     procedure = first_procedure(record, lines, tell)
     state = initial_state(procedure)
+    begin(state, procedure)
     results = _results(lines, tell)
     for line, event in events_of(record, lines, tell):
         procedure = in_force(state, event, procedure)

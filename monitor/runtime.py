@@ -25,13 +25,11 @@ from gpu_kernels.select import open_engine, warm_up
 from monitor.case import load_case
 from monitor.clock import ProcedureClock
 from monitor.core import Core
-from monitor.decision import protocol
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, run_listener
 from monitor.journal_fields import alarm_fields
 from monitor.opening import open_case, open_drawing
-from monitor.pipeline import progress_at
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
 from monitor.publish import snapshot
@@ -44,6 +42,7 @@ from monitor.state import OperatorAct
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.process import ViewOptions
+from monitor.watching import Machine, facts_of
 from monitor.workstation import Workstation, load_workstation
 
 _WATCH_S = 0.25
@@ -304,29 +303,15 @@ class Live:
         self.core.journal("process_restarted", {"process": process, "exit": exitcode})
 
     def _facts(self, intake_ran: bool) -> Facts:
-        state = self.core.state
-        config = self.core.procedure.config
-        # By the clock: a worker that is behind has not begun it yet.
-        progress = progress_at(state, self.clock.now_utc_s(), self.core.procedure)
-        return Facts(
-            phase=protocol.phase(progress, config.protocol),
-            baseline_id=state.baseline_volume.volume_id if state.baseline_volume else None,
-            planned=not self.core.procedure.draft,
-            needles_known=bool(config.needles),
-            assessment=state.assessment,
-            received_utc_s=state.volume.last_received_utc_s if state.volume else None,
-            structures=state.structures,
-            block=state.block,
-            stale_after_s=config.stale_after_s,
+        machine = Machine(
             heartbeat_age_s=self.clock.mono_s() - self.core.beat_mono_s,
             intake_alive=intake_ran,
             record_ok=self.core.record_ok,
-            clock_offset_s=state.clock_offset_s,
             clock_jump_s=self.clock.jump_s(),
             fault=self.core.fault,
-            forecast=state.forecast,
-            organ=config.organ.name,
         )
+        now_utc_s = self.clock.now_utc_s()
+        return facts_of(self.core.state, self.core.procedure, now_utc_s, machine)
 
     def _check(self, intake_ran: bool) -> None:
         """What operators have acknowledged, of the alarms they saw; then what stands now."""

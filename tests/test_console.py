@@ -262,6 +262,8 @@ def test_typed_nonsense_says_what_was_expected(typed: str) -> None:
 
 
 def test_an_answer_that_no_longer_holds_is_said() -> None:
-    assert line("what_if_over", {"by": "question", "answered": False}) is None
+    assert line("what_if_over", {"by": "question", "answered": True}) is None
+    dropped = line("what_if_over", {"by": "question", "answered": False})
+    assert dropped == "The what-if before is dropped unanswered (newer question)."
     said = line("what_if_over", {"by": "scan", "answered": True})
     assert said == "The what-if no longer holds (newer scan); ask again."
