@@ -212,7 +212,7 @@ def test_a_what_if_in_plain_words_beside_going_on() -> None:
     assert said is not None
     assert said.splitlines() == [
         "What if needle 2 at 0 %, the freeze ends in 1.5 min (4 members, first answer; only a "
-        "calculation); DEGRADED: It is old.",
+        "calculation; times also past the end of the freeze); DEGRADED: It is old.",
         "  lesion covered in > 15 min or never, going on ≈ 1–2 min",
         "  with margin covered in > 15 min or never, going on > 6 min",
         "  when the freeze ends, in 1.5 min: lesion 71–80 %, with margin 50–61 %, minimal margin "
