@@ -31,7 +31,8 @@ _RIM = 2
 class Limits:
     """From where on a scan disagrees. Seen on tuning scenarios (docs/forecast.md): of 52 scans whose ice
     grew as forecast, medians of 0, worst of at most 1.8 mm, 2.3 mm gone, no volume apart; at a needle's
-    failure 1.9 mm, 3.4 mm, and its volumes 0.8 ml apart. Less ice than ``apart_ml`` may hide where it shows badly."""
+    failure 1.9 mm, 3.4 mm, and its volumes 0.8 ml apart. Less ice than ``apart_ml`` may hide
+    where it shows badly."""
 
     median_mm: float = 0.5
     worst_mm: float = 2.5
