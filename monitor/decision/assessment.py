@@ -131,13 +131,12 @@ def _proved(ice: IceSegmentation) -> bool:
     fields = [f for f in (ice.sdf_mm, ice.inner_sdf_mm, ice.outer_sdf_mm) if f is not None]
     if np.isposinf(ice.sdf_mm).all():
         return ice.volume_ml == 0.0 and all(bool(np.isposinf(f).all()) for f in fields)
-    return all(bool(np.isfinite(f).all()) for f in fields) and _bracketed(ice)
+    finite = all(bool(np.isfinite(f).all()) for f in fields)
+    return finite and _bracketed(ice.sdf_mm, ice.inner_sdf_mm, ice.outer_sdf_mm)
 
 
-def _bracketed(ice: IceSegmentation) -> bool:
+def _bracketed(edge: Float32Array, inner: Float32Array | None, outer: Float32Array | None) -> bool:
     """Whether the edge lies nowhere beyond its outer bound or within its inner one."""
-    edge, inner, outer = ice.sdf_mm, ice.inner_sdf_mm, ice.outer_sdf_mm
-    assert edge is not None
     inside = inner is None or bool((inner >= edge).all())
     return inside and (outer is None or bool((outer <= edge).all()))
 

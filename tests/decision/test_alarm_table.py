@@ -86,8 +86,15 @@ def ahead(contact_s: Any, start: float = 1000.0, infringed: tuple[float, float] 
     return case(forecast=forecast(structures=(bowel,), start_utc_s=start, times_utc_s=times))
 
 
-def foreseen(phase_started: float | None) -> Case:
-    return case(forecast=forecast(phase_started_utc_s=phase_started))
+def foreseen(phase_started: float | None, since: float = 900.0) -> Case:
+    phase = replace(PHASES[FREEZE], started_utc_s=since)
+    return case(phase=phase, forecast=forecast(phase_started_utc_s=phase_started))
+
+
+def long_ago(now: float) -> Case:
+    """A freeze, and a scan, whose forecast would be there by now."""
+    made = forecast(phase_started_utc_s=90.0)
+    return case(now, received_utc_s=900.0, phase=LONG_AGO, forecast=made)
 
 
 def told(*codes: str) -> Case:
@@ -260,6 +267,7 @@ ROWS: dict[str, Row] = {
             (case(), case(forecast=forecast(kind=None))),
             (foreseen(900.009), foreseen(900.011)),
             (foreseen(899.991), foreseen(899.989)),
+            (foreseen(0.01, since=0.0), foreseen(0.0101, since=0.0)),
             (foreseen(900.0), foreseen(None)),
             (foreseen(900.0), foreseen(NAN)),
             (case(), case(phase=replace(PHASES[FREEZE], started_utc_s=None))),
@@ -272,10 +280,10 @@ ROWS: dict[str, Row] = {
             (case(now=1900.0), case(now=1900.001)),
             (case(now=1900.0), case(now=1900.0, forecast=forecast(times_utc_s=(1000.0, 1899.0)))),
             (case(now=1900.0), case(now=1900.0, forecast=forecast(times_utc_s=(1000.0, NAN)))),
-            (case(now=1000.0), case(now=994.0, received_utc_s=900.0, phase=LONG_AGO,
-                                    forecast=forecast(phase_started_utc_s=90.0))),
-            (case(now=996.0, received_utc_s=900.0, phase=LONG_AGO,
-                  forecast=forecast(phase_started_utc_s=90.0)), case(now=NAN)),
+            (long_ago(995.0), long_ago(994.999)),
+            (long_ago(1000.0), case(now=NAN)),
+            (case(now=1800.0, forecast=forecast(times_utc_s=(1000.0, 1100.0, 1900.0))),
+             case(now=1200.0, forecast=forecast(times_utc_s=(1000.0, 1900.0, 1100.0)))),
             # What cannot be forecast is said elsewhere.
             (case(forecast=None, baseline_id=None, instead="no_baseline"), case(forecast=None)),
             (case(forecast=None, planned=False, instead="no_plan"), case(forecast=None)),
