@@ -189,15 +189,22 @@ def still(done: tuple[Done, ...], *acts: str) -> tuple[Done, ...]:
     return tuple(d for d in done if d.act in acts)
 
 
+def last_done(state: State, now_utc_s: float) -> Done | None:
+    """The act that an undo would take back: the last one for which it is not too late."""
+    return next((d for d in reversed(state.done) if now_utc_s <= d.until_utc_s), None)
+
+
 def undoes(state: State, event: OperatorAct, act: str) -> bool:
-    return event.act == "undo" and bool(state.done) and state.done[-1].act == act
+    last = last_done(state, event.now_utc_s)
+    return event.act == "undo" and last is not None and last is state.done[-1] and last.act == act
 
 
 def _undo(state: State, event: OperatorAct, procedure: Procedure) -> _Did:
     """As if the last act had not been."""
-    if not state.done:
+    last = last_done(state, event.now_utc_s)
+    if last is None:
         raise Refusal("there is nothing to undo")
-    last, state = state.done[-1], replace(state, done=state.done[:-1])
+    state = replace(state, done=state.done[: [d is last for d in state.done].index(True)])
     said: list[Output] = [Line("undone", {"act": last.act, "of": last.of})]
     if isinstance(last.before, Review):
         verdict, drawn = last.before.verdict, last.before.drawn

@@ -86,7 +86,8 @@ def _add_live(commands: Any) -> None:
         "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
         "(start or next phase), acknowledge (all alarms), clear (a wrong-patient block), reload (the case), "
         "open FILE (another case), "
-        "baseline v002 (which scan is the baseline), needle 2=0 (it was stopped), undo, quit, and questions: "
+        "baseline v002 (which scan is the baseline), accept or reject (the ice measured last), "
+        "needle 2=0 (it was stopped), undo, quit, and questions: "
         "what if 2=0 (needle 2 stops now), what if all=50 for 5 (half duty, five minutes more).",
     )
     p.add_argument(
@@ -104,12 +105,7 @@ def _add_live(commands: Any) -> None:
         help="what a draft begins with; see docs/example_workstation.toml; "
         "default ~/.config/iceball/workstation.toml",
     )
-    p.add_argument(
-        "--screen",
-        choices=("room", "console", "both"),
-        default="room",
-        help="which windows: the in-room screen, the technologist's console, or both; default %(default)s",
-    )
+    _add_screens(p)
     p.add_argument("--headless", action="store_true", help="no window; assessments are printed")
     p.add_argument(
         "--record",
@@ -122,21 +118,6 @@ def _add_live(commands: Any) -> None:
         "--screenshots",
         action="store_true",
         help="render the screen to a PNG per scan in DIR/screens",
-    )
-    p.add_argument(
-        "--diagonal",
-        type=_bounded(1.0, 200.0),
-        default=55.0,
-        metavar="INCHES",
-        help="of the monitor in the room; default %(default)s",
-    )
-    p.add_argument(
-        "--distance",
-        type=_bounded(0.3, 20.0),
-        default=3.0,
-        metavar="METRES",
-        help="from which it is read: where the full screen would be too small a simple one is shown; "
-        "default %(default)s",
     )
     _add_engine(p)
     p.add_argument(
@@ -173,7 +154,7 @@ def _add_replay(commands: Any) -> None:
         f"every difference is named; 2: the record cannot be replayed. {NOTICE}",
         description="Feeds what a record's journal and images hold to the program once more, in the same "
         "order, and compares each result with the recorded one (docs/journal.md says what is compared "
-        "and within what). Writes nothing.",
+        "and within what). Writes nothing. With --view the same is played on the room's screen instead.",
     )
     p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
     p.add_argument(
@@ -186,6 +167,21 @@ def _add_replay(commands: Any) -> None:
     p.add_argument(
         "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
     )
+    p.add_argument(
+        "--view",
+        action="store_true",
+        help="play it on the screen, to review or to teach, instead of comparing; H there lists the keys",
+    )
+    p.add_argument(
+        "--speed",
+        type=_positive,
+        default=1.0,
+        help="with --view: times faster than life; default %(default)s",
+    )
+    p.add_argument(
+        "--language", choices=("en", "fr"), help="with --view: of the screen; default the case's"
+    )
+    _add_screens(p)
     p.set_defaults(run=replay.run)
 
 
@@ -308,6 +304,36 @@ def _add_selftest(commands: Any) -> None:
     p.set_defaults(run=engines.selftest)
 
 
+def _add_screens(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--screen",
+        choices=("room", "console", "both"),
+        help="which windows: the in-room screen, the technologist's console, or both; default what the "
+        "workstation's file says, else what was shown last, else room",
+    )
+    p.add_argument(
+        "--monitor",
+        type=_monitor,
+        metavar="N",
+        help="the monitor of the in-room screen (of the console, where only that is shown), counted from the "
+        "left, from 0; the console takes another. Default what the workstation's file says, else where the "
+        "windows were last",
+    )
+    p.add_argument(
+        "--diagonal",
+        type=_bounded(1.0, 200.0),
+        metavar="INCHES",
+        help="of the monitor in the room; default what the workstation's file says, else 55",
+    )
+    p.add_argument(
+        "--distance",
+        type=_bounded(0.3, 20.0),
+        metavar="METRES",
+        help="from which it is read: where the full screen would be too small a simple one is shown; "
+        "default what the workstation's file says, else 3",
+    )
+
+
 def _add_engine(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--engine",
@@ -322,6 +348,12 @@ def _positive(text: str) -> float:
     if not 0 < value <= 1000:
         raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, at most 1000")
     return value
+
+
+def _monitor(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 15):
+        raise argparse.ArgumentTypeError(f"{text}: expected a monitor's number, 0 to 15")
+    return int(text)
 
 
 def _bounded(low: float, high: float) -> Callable[[str], float]:

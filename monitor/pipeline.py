@@ -28,6 +28,7 @@ from monitor.model import (
 from monitor.prediction.estimate import without_course
 from monitor.procedure import Procedure
 from monitor.state import (
+    Done,
     Event,
     ForecastDue,
     KeepVolume,
@@ -37,6 +38,10 @@ from monitor.state import (
     State,
     Tick,
 )
+
+# So long a phase begun by mistake can be taken back. The needles answer within seconds; later the ice
+# would have felt it.
+UNDO_PHASE_S = 30.0
 
 
 def step(
@@ -191,17 +196,24 @@ def _moved_on(
     """On to where the protocol stands, step by step: of a machine that slept no phase is left out."""
     if progress == state.progress:
         return state, []
-    rules = procedure.config.protocol
     lines = [
-        Line("phase", phase_fields(protocol.phase(reached, rules), now_utc_s))
+        _phase_line(reached, procedure, now_utc_s)
         for reached in protocol.steps(state.progress, progress)
     ]
-    phase = protocol.phase(progress, rules)
+    phase = protocol.phase(progress, procedure.config.protocol)
     wanted = state.estimate is not None and phase.kind is not PhaseKind.ENDED
-    acts_left = acts.still(state.done, *({d.act for d in state.done} - {"pick_baseline"}))
+    acts_left = acts.still(
+        state.done, *({d.act for d in state.done} - {"pick_baseline", "phase_next"})
+    )
     state = replace(state, progress=progress, forecast_wanted=wanted, done=acts_left)
     state, outputs = ahead.skipped(state, "phase")
     return state, [*outputs, *lines]
+
+
+def _phase_line(progress: protocol.Progress, procedure: Procedure, now_utc_s: float) -> Line:
+    return Line(
+        "phase", phase_fields(protocol.phase(progress, procedure.config.protocol), now_utc_s)
+    )
 
 
 def _operator(
@@ -212,8 +224,9 @@ def _operator(
     if event.act == "clear_block":
         return replace(state, block=None), []
     if event.act == "phase_next":
-        progress = protocol.next_phase(state.progress, procedure.config.protocol, event.now_utc_s)
-        return _moved_on(replace(state, refused=None), progress, procedure, event.now_utc_s)
+        return _next_phase(state, event.now_utc_s, procedure)
+    if acts.undoes(state, event, "phase_next"):
+        return _not_next_phase(state, procedure, event.now_utc_s)
     if event.act == "reload":
         return baselines.reloaded(state, event, procedure, engine)
     if event.act == "pick_baseline":
@@ -221,3 +234,27 @@ def _operator(
     if acts.undoes(state, event, "pick_baseline"):
         return baselines.unpicked_again(state, procedure, engine)
     return acts.done(state, event, procedure)
+
+
+def _next_phase(state: State, now_utc_s: float, procedure: Procedure) -> tuple[State, list[Output]]:
+    before, was = state.progress, protocol.phase(state.progress, procedure.config.protocol).kind
+    progress = protocol.next_phase(before, procedure.config.protocol, now_utc_s)
+    state, outputs = _moved_on(replace(state, refused=None), progress, procedure, now_utc_s)
+    if progress == before:
+        return state, outputs
+    done = Done("phase_next", was.value, before, now_utc_s + UNDO_PHASE_S)
+    return replace(state, done=(*state.done, done)), outputs
+
+
+def _not_next_phase(
+    state: State, procedure: Procedure, now_utc_s: float
+) -> tuple[State, list[Output]]:
+    """A phase begun by mistake was not: the needles had not been switched yet. What time alone brings is
+    brought by the next tick."""
+    last, state = state.done[-1], replace(state, done=state.done[:-1], refused=None)
+    assert isinstance(last.before, protocol.Progress)
+    state, outputs = acts.forecast_anew(replace(state, progress=last.before), procedure, "undo")
+    if not state.forecast_wanted:
+        state = replace(state, forecast=None)
+    said = Line("undone", {"act": last.act, "of": last.of})
+    return state, [said, _phase_line(last.before, procedure, now_utc_s), *outputs]

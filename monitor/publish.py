@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from monitor.acts import last_done
 from monitor.ahead import next_scan_known
 from monitor.config import ProtocolConfig
 from monitor.course import course
@@ -193,7 +194,7 @@ def snapshot(
     forecast = state.forecast
     forecast = forecast if forecast is not None and forecast.kind is phase.kind else None
     baseline = state.baseline_volume
-    shift = _shift(state)
+    shift, undo = _shift(state), last_done(state, now_utc_s)
     return Snapshot(
         seq=seq,
         now_utc_s=now_utc_s,
@@ -235,8 +236,8 @@ def snapshot(
         ice_review=state.review.verdict if state.review else None,
         needle_duties=tuple((n.number, duty_now(n, state.needle_sets)) for n in config.needles),
         refused=state.refused,
-        undo=state.done[-1].act if state.done else None,
-        undo_of=state.done[-1].of if state.done else "",
+        undo=undo.act if undo else None,
+        undo_of=undo.of if undo else "",
         relearning=0 if state.relearning is None else len(state.relearning.left),
         history=shared.history,
         course=shared.course if forecast else None,

@@ -24,7 +24,7 @@ from monitor.journal_fields import (
     rejected_fields,
     what_if_fields,
 )
-from monitor.model import Instance, Rejected, Structure
+from monitor.model import CtVolume, Instance, Int16Array, Rejected, Structure
 from monitor.opening import open_case, open_drawing
 from monitor.pipeline import after_fault, in_force, step
 from monitor.procedure import Procedure
@@ -48,7 +48,16 @@ from monitor.record.reading import (
     check_instance,
     check_volume,
 )
-from monitor.state import Event, KeepVolume, Line, OperatorAct, Output, State, initial_state
+from monitor.state import (
+    Event,
+    KeepVolume,
+    Line,
+    OperatorAct,
+    Output,
+    State,
+    initial_state,
+    on_disk,
+)
 
 # ------------------------------------------------------------------ events
 
@@ -134,10 +143,12 @@ def replay(
     lines: list[JournalLine],
     engine: Engine,
     tell: Tell,
+    kept: Callable[[CtVolume], Int16Array] | None = None,
     begin: Callable[[State, Procedure], None] = lambda state, procedure: None,
 ) -> Iterator[Step]:
-    """The procedure once more, event by event; ``begin`` gets what stands before the first. Raises
-    ``RecordError`` where a case cannot be opened."""
+    """The procedure once more, event by event; ``begin`` gets what stands before the first. ``kept`` may give
+    a volume's pixels as they lie on disk, which need no memory. Raises ``RecordError`` where a case cannot
+    be opened."""
     procedure = first_procedure(record, lines, tell)
     state = initial_state(procedure)
     begin(state, procedure)
@@ -145,6 +156,9 @@ def replay(
     for line, event in events_of(record, lines, tell):
         procedure = in_force(state, event, procedure)
         state, outputs = _attempt(state, event, procedure, engine)
+        if kept is not None:
+            for volume in (o.volume for o in outputs if isinstance(o, KeepVolume)):
+                state = on_disk(state, volume.volume_id, kept(volume))
         yield Step(line, state, procedure, results[line.number], outputs)
 
 

@@ -57,7 +57,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
-    RECORD/screens."""
+    RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``)."""
 
     case: Path | None
     record: Path
@@ -69,6 +69,13 @@ class LiveOptions:
     workstation: Path | None = None
     viewing: Viewing = ROOM
     console: bool = False
+    monitor: int | None = None
+
+    @property
+    def show(self) -> str:
+        if self.screen and self.console:
+            return "both"
+        return "console" if self.console else "room"
 
 
 def _make(record: Path) -> None:
@@ -211,6 +218,8 @@ class Live:
             window=self.options.screen,
             png_dir=screens,
             viewing=self.options.viewing,
+            show=self.options.show,
+            monitor=self.options.monitor,
         )
         self._screen = Screen(options, self.act)
 
@@ -221,6 +230,8 @@ class Live:
             stale_after_s=self.config.stale_after_s,
             language=self.config.language,
             clock_speed=self.clock.speed,
+            show=self.options.show,
+            monitor=self.options.monitor,
         )
         self._console = Screen(options, self.act)
 

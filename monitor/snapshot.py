@@ -69,6 +69,21 @@ class PhaseBand:
 
 
 @dataclass(frozen=True)
+class Replayed:
+    """Not now but a record, played: of the procedure that began at ``began_utc_s``. ``pace``: procedure
+    seconds per second while it plays. ``scan`` of the record's ``scans`` is the latest one shown.
+    ``working``: what comes next is still being worked out; ``broken``: it cannot be."""
+
+    began_utc_s: float
+    pace: float
+    paused: bool
+    scan: int
+    scans: int
+    working: bool = False
+    broken: bool = False
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that a screen needs, immutable, numbered by ``seq``. The view computes nothing from it
     but contours and positions on the screen.
@@ -88,7 +103,7 @@ class Snapshot:
     last act was not done, "act: reason". ``undo``: the act that would be undone, and of which needle or
     volume. ``relearning``: how many scans are being learned from anew.
     ``history`` holds the scans so far, the latest last, ``course`` what the forecast comes to,
-    ``phases`` what was and what the protocol plans.
+    ``phases`` what was and what the protocol plans. ``replay``: this is a record, not a patient in the room.
     """
 
     seq: int
@@ -134,6 +149,7 @@ class Snapshot:
     history: tuple[PastScan, ...] = ()
     course: Course | None = None
     phases: tuple[PhaseBand, ...] = ()
+    replay: Replayed | None = None
 
     @property
     def baseline(self) -> PastScan | None:

@@ -6,6 +6,7 @@ Invariant: all of it is frozen; ``pipeline.step`` alone makes a new state out of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -133,11 +134,13 @@ class Picked:
 
 @dataclass(frozen=True)
 class Done:
-    """An act that can be undone: of which needle or volume, and what stood ``before`` it."""
+    """An act that can be undone: of which needle, volume or phase, and what stood ``before`` it; after
+    ``until_utc_s`` it cannot be any more."""
 
     act: str
     of: str
-    before: tuple[NeedleSet, ...] | Review | Picked
+    before: tuple[NeedleSet, ...] | Review | Picked | protocol.Progress
+    until_utc_s: float = math.inf
 
 
 @dataclass(frozen=True)

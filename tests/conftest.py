@@ -11,6 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_memory_of_windows(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What this machine's user chose for the real windows is not to decide how a test's open."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def ct_data() -> Path:
     """The folder of public CT series, or a skip that says where it was looked for."""

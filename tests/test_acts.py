@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from monitor.acts import last_done, still
 from monitor.console import line, needle_params
 from monitor.duties import NeedleSet, duties_over, duty_now
-from monitor.pipeline import step
+from monitor.pipeline import UNDO_PHASE_S, step
 from monitor.procedure import Procedure
 from monitor.state import OperatorAct, Output, State
 from tests.test_pipeline_what_if import (
@@ -182,6 +183,51 @@ def test_the_next_act_forgets_a_refusal(plan: Procedure, freezing: State) -> Non
     assert act(state, plan, "needle", number=4, duty=0.0)[0].refused is None
     assert act(state, plan, "acknowledge")[0].refused == state.refused
     assert act(state, plan, "phase_next")[0].refused is None
+
+
+def test_a_phase_begun_by_mistake_was_not(plan: Procedure, freezing: State) -> None:
+    pressed, outputs = act(freezing, plan, "phase_next")
+    assert [x["phase"] for x in of_kind(outputs, "phase")] == ["thaw"]
+    pressed, _ = worked_off(pressed, plan, lambda s: s.job is not None)
+    state, outputs = act(pressed, plan, "undo", NOW_UTC_S + 5.0)
+    assert of_kind(outputs, "undone") == [{"act": "phase_next", "of": "freeze"}]
+    (said,) = of_kind(outputs, "phase")
+    assert (said["phase"], said["started_utc_s"]) == ("freeze", FREEZE_UTC_S)
+    assert state.progress == freezing.progress
+    state, _ = worked_off(state, plan)
+    assert state.forecast is not None
+    assert freezing.forecast is not None
+    np.testing.assert_array_equal(
+        state.forecast.temperature_degc, freezing.forecast.temperature_degc
+    )
+
+
+def test_the_first_freeze_that_was_not_leaves_no_forecast(plan: Procedure) -> None:
+    state, _ = step(waiting(plan), OperatorAct("phase_next", FREEZE_UTC_S), plan, ENGINE)
+    state, _ = worked_off(state, plan)
+    assert state.forecast is not None
+    state, outputs = act(state, plan, "undo", FREEZE_UTC_S + 29.0)
+    assert [x["phase"] for x in of_kind(outputs, "phase")] == ["waiting"]
+    assert (state.progress.started_utc_s, state.forecast, state.work_pending) == ((), None, False)
+
+
+def test_a_phase_is_not_taken_back_late_nor_by_way_of_another(
+    plan: Procedure, freezing: State
+) -> None:
+    pressed, _ = act(freezing, plan, "phase_next")
+    late = NOW_UTC_S + UNDO_PHASE_S + 1.0
+    assert last_done(pressed, late) is None
+    state, _ = act(pressed, plan, "undo", late)
+    assert state.refused == "undo: there is nothing to undo"
+    assert state.progress == pressed.progress
+    # What came after it is taken back first; a later phase forgets that there was one.
+    state, _ = act(pressed, plan, "needle", NOW_UTC_S + 1.0, number=4, duty=0.0)
+    state, outputs = act(state, plan, "undo", NOW_UTC_S + 2.0)
+    assert of_kind(outputs, "undone") == [{"act": "needle", "of": "4"}]
+    state, _ = act(state, plan, "phase_next", NOW_UTC_S + 3.0)
+    assert [d.of for d in state.done] == ["thaw"]
+    # A scan has been measured in the phase since: it stays.
+    assert still(pressed.done, "needle") == ()
 
 
 def test_undone_is_as_if_it_had_not_been(plan: Procedure, freezing: State) -> None:

@@ -50,6 +50,7 @@ from monitor.prediction.forecast import (
     interval_s,
 )
 from monitor.prediction.learning import caught_up
+from monitor.prediction.reading import ice_of, read
 from monitor.prediction.unexplained import spread
 
 
@@ -147,13 +148,12 @@ class _Course:
         state = engine.advance(problem, self.estimate.state, scan.at_s)
         drift = self.estimate.drifts.get(case.kind_at(scan.at_s))
         elapsed_s = scan.at_s - self.estimate.state.time_s
-        fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
-        nominal_degc = np.asarray(engine.temperature_degc(problem, state)[0], np.float32)
-        fraction[1:] = spread(fraction[1:], nominal_degc, elapsed_s, case.grid)
-        fraction = moved(fraction, drift, elapsed_s, case.grid)
-        plain = np.asarray(engine.frozen_fraction(self.plain, self.plain_state)[0], np.float32)
+        degc, ice = read(problem, state, engine)
+        ice[1:] = spread(ice[1:], degc[0], elapsed_s, case.grid)
+        ice = moved(ice, drift, elapsed_s, case.grid)
+        plain = ice_of(self.plain, self.plain_state, engine)[0]
         levels = {
-            "forecast": case.fine(fraction[0]),
+            "forecast": case.fine(ice[0]),
             "persistence": self.last_sdf_mm,
             "ellipsoid": self.ellipsoid,
             "uncalibrated": case.fine(plain),
@@ -168,7 +168,7 @@ class _Course:
             seen=self.seen,
             true_ml=float((scan.level < 0).sum() * grid.voxel_ml),
             methods={m: agreement(levels[m], scan.level, grid) for m in METHODS},
-            within_band=_within_band([case.fine(f) < 0 for f in fraction[1:]], scan.level, grid),
+            within_band=_within_band([case.fine(i) < 0 for i in ice[1:]], scan.level, grid),
             wall_s=self.wall_s,
         )
         return [row]

@@ -112,9 +112,9 @@ class Case:
                 depth_mm[f"limit {name}"] = max(reached_mm, -float(at_limit.min(initial=np.inf)))
         return depth_mm
 
-    def fine(self, fraction: Float32Array) -> Float32Array:
-        """½ − frozen fraction on the analysis grid: negative in ice."""
-        fine = resample(fraction, self.grid, self.procedure.analysis_grid, outside=0.0)
+    def fine(self, ice: Float32Array) -> Float32Array:
+        """½ − ice (``prediction.reading``) on the analysis grid: negative in ice."""
+        fine = resample(ice, self.grid, self.procedure.analysis_grid, outside=0.0)
         return np.asarray(0.5 - fine, np.float32)
 
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from monitor import console
 from monitor.commands import NOTICE
+from monitor.commands.windows import windows_of
 from monitor.demo import DemoOptions, run_demo
-from monitor.view.legibility import Viewing
 from monitor.view.process import has_display
+from monitor.workstation import load_workstation
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -36,18 +37,20 @@ def live(args: argparse.Namespace) -> int:
     from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
     record = args.record or _stamped("record")
+    windows = windows_of(args, load_workstation(args.workstation).screen, args.headless)
     procedure = Live(
         LiveOptions(
             args.case,
             record,
-            screen=not args.headless and args.screen != "console",
+            screen=not args.headless and windows.room,
             screenshots=args.screenshots,
-            console=not args.headless and args.screen != "room",
+            console=not args.headless and windows.console,
             engine=args.engine,
             clock_speed=args.clock_speed,
             clock_epoch_utc_s=args.clock_epoch,
             workstation=args.workstation,
-            viewing=Viewing(args.diagonal, args.distance),
+            viewing=windows.viewing,
+            monitor=windows.monitor,
         ),
         Teller(),
     )
@@ -92,6 +95,9 @@ _TYPED = {
 }
 
 
+_REVIEWS = {"accept": "accept_ice", "reject": "reject_ice"}
+
+
 def _read_acts(live: Any) -> None:
     """Operator acts typed at a terminal; the end of the input ends nothing."""
     for line in sys.stdin:
@@ -104,11 +110,22 @@ def _read_acts(live: Any) -> None:
             live.act("open_case", params={"path": given[1].strip()})
         elif word.startswith("what if"):
             _ask(live, "what_if", console.what_if_params, word)
+        elif word in _REVIEWS:
+            _review(live, word)
         elif word.startswith("needle"):
             _ask(live, "needle", console.needle_params, word)
         elif word:
-            known = f"{', '.join(_TYPED)}, baseline, open, needle, what if"
+            known = f"{', '.join((*_TYPED, *_REVIEWS))}, baseline, open, needle, what if"
             print(f"unknown: {word!r}; known: {known}", flush=True)
+
+
+def _review(live: Any, word: str) -> None:
+    """Of the scan measured last: what the terminal said last is what was looked at."""
+    review = live.core.state.review
+    if review is None:
+        print(f"{word}: no scan has been measured yet", flush=True)
+    else:
+        live.act(_REVIEWS[word], params={"volume_id": review.volume_id})
 
 
 def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: str) -> None:

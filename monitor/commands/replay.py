@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
 from monitor import console
+from monitor.commands import NOTICE
+from monitor.commands.windows import windows_of
 from monitor.config import ConfigError
 from monitor.journal_fields import iso_utc
 from monitor.prediction.ensemble import MOST_LATENT
@@ -25,6 +28,8 @@ from monitor.record.journal import plain
 from monitor.record.reading import Finding, JournalLine, check_end, read_journal
 from monitor.replay import Comparison, Scan, Step, replay, state_fields, up_to
 from monitor.replay_alarms import AlarmReplay
+from monitor.view.process import has_display
+from monitor.workstation import load_workstation
 
 _DIFFERENT = 1
 _MOST_SHOWN = 40
@@ -32,6 +37,41 @@ _SHOWN = ("lesion_covered", "margin_covered", "min_margin_mm", "ice_volume_ml")
 
 
 def run(args: argparse.Namespace) -> int:
+    return view(args) if args.view else compare(args)
+
+
+def view(args: argparse.Namespace) -> int:
+    """Plays the record until its windows are closed. Exit status 0 whatever was found in it."""
+    from monitor.replay_screens import ReplayOptions, ReplayScreens
+
+    if not has_display():
+        raise ConfigError("replay --view: there is no display here to show it on")
+    if args.json or args.until is not None:
+        raise ConfigError("replay --view: --json and --until are of the comparison")
+    windows = windows_of(args, load_workstation(None).screen)
+    played = ReplayScreens(
+        ReplayOptions(
+            args.record,
+            args.speed,
+            show=windows.show,
+            monitor=windows.monitor,
+            viewing=windows.viewing,
+            engine=args.engine,
+            language=args.language,
+        ),
+        lambda f: print(f"{args.record}/journal.jsonl:{f.line}: {f.code}: {f.text}", flush=True),
+    )
+    print(f"Replay of {args.record}, {iso_utc(played.began_utc_s)}: not live. {NOTICE}", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: played.stopping.set())
+    played.start()
+    while not played.stopping.wait(0.2):
+        pass
+    played.finish()
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
     began = time.monotonic()
     findings: list[Finding] = []
     lines = read_journal(args.record, findings.append)
@@ -46,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     comparison = Comparison(args.record, tolerances, findings.append)
     alarms = AlarmReplay(lines)
     last: Step | None = None
-    for last in replay(args.record, lines, engine, findings.append, alarms.begin):
+    for last in replay(args.record, lines, engine, findings.append, begin=alarms.begin):
         comparison.take(last)
         alarms.take(last)
         _progress(last)

@@ -24,7 +24,7 @@ _FADE_MM = 15.0
 
 def anchored_temperature_degc(
     temperature_degc: Float32Array,
-    frozen_fraction: Float32Array,
+    ice: Float32Array,
     measured_sdf_mm: Float32Array,
     grid: Grid,
     thawed_degc: float,
@@ -35,10 +35,8 @@ def anchored_temperature_degc(
     ``measured_sdf_mm`` is +inf without ice: then what the model froze is set to ``thawed_degc``.
     """
     if not np.isfinite(measured_sdf_mm).any():
-        return np.where(frozen_fraction > 0.5, thawed_degc, temperature_degc).astype(
-            np.float32
-        ), float("nan")
-    model_sdf_mm = signed_distance_mm(0.5 - frozen_fraction, grid)
+        return np.where(ice > 0.5, thawed_degc, temperature_degc).astype(np.float32), float("nan")
+    model_sdf_mm = signed_distance_mm(0.5 - ice, grid)
     if not np.isfinite(model_sdf_mm).any():
         return temperature_degc, float("nan")
     shift_mm = _shift_mm(model_sdf_mm, measured_sdf_mm)

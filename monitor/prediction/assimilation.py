@@ -23,11 +23,11 @@ from monitor.prediction.estimate import (
     BODY_DEGC,
     Estimate,
     MakeProblem,
-    frozen_fraction,
     taken_over,
 )
 from monitor.prediction.learning import SETTINGS, Settings, caught_up, learned
 from monitor.prediction.observation import edge_points
+from monitor.prediction.reading import ice_of, read
 from monitor.prediction.stopping import first_of, halted
 
 
@@ -79,10 +79,9 @@ def _missed(
     engine: Engine,
 ) -> disagreement.Miss:
     """How far the scan's ice lies from what had been forecast for it, before it taught anything."""
-    degc = np.asarray(engine.temperature_degc(problem, foreseen)[0], np.float32)
+    degc, ices = read(problem, foreseen, engine)
     elapsed_s, drift = foreseen.time_s - before.state.time_s, before.drifts.get(kind)
-    fraction = frozen_fraction(problem, foreseen, engine)
-    ends = disagreement.as_forecast(fraction, degc, elapsed_s, drift, grid)
+    ends = disagreement.as_forecast(ices, degc[0], elapsed_s, drift, grid)
     edge = e.seen[-1].edge if len(e.seen) > len(before.seen) else None
     assert ice.sdf_mm is not None
     if edge is None and np.isfinite(ice.sdf_mm).all():
@@ -106,7 +105,7 @@ def _with_drift(
     old, new = (halted(make(ensemble.mean(x.theta)), x.stopped) for x in (before, e))
     start = taken_over(first_of(before.state), old, new, engine)
     state = engine.advance(new, start, max(e.free.time_s, start.time_s))
-    forecast_mm = signed_distance_mm(0.5 - frozen_fraction(new, state, engine)[0], grid)
+    forecast_mm = signed_distance_mm(0.5 - ice_of(new, state, engine)[0], grid)
     elapsed_s = state.time_s - start.time_s
     drift = observed(_measured_on(ice, grid), forecast_mm, elapsed_s, grid, before.drifts.get(kind))
     return e if drift is None else replace(e, drifts={**e.drifts, kind: drift})
@@ -117,13 +116,12 @@ def _anchored(
 ) -> Estimate:
     """Every member's ice edge moved onto the measured one, each off by its share of the error."""
     measured_mm = _measured_on(ice, grid)
-    temperature = np.asarray(engine.temperature_degc(problem, e.free), np.float32)
-    fraction = frozen_fraction(problem, e.free, engine)
+    temperature, ices = read(problem, e.free, engine)
     thawed_degc = problem.tissues[0].liquidus_degc + 0.1
     offsets_mm = _offsets_mm(len(temperature), ice.edge_error_mm, len(e.seen))
     moved = [
-        anchored_temperature_degc(t, f, measured_mm + o, grid, thawed_degc)
-        for t, f, o in zip(temperature, fraction, offsets_mm, strict=True)
+        anchored_temperature_degc(t, i, measured_mm + o, grid, thawed_degc)
+        for t, i, o in zip(temperature, ices, offsets_mm, strict=True)
     ]
     degc = np.stack([m[0] for m in moved])
     state = engine.initial(problem, degc, e.free.time_s, history=True)
@@ -155,8 +153,8 @@ def _with_dose(
     engine: Engine,
 ) -> Estimate:
     """What the tissue has been through since the scan ``before``."""
-    fraction, measured_mm = frozen_fraction(*reached, engine), _measured_on(ice, grid)
-    past = dose.at_scan(before.past, reached[1], fraction, e.state, measured_mm, kind, grid)
+    reached_ice, measured_mm = ice_of(*reached, engine), _measured_on(ice, grid)
+    past = dose.at_scan(before.past, reached[1], reached_ice, e.state, measured_mm, kind, grid)
     return replace(e, past=past)
 
 

@@ -83,16 +83,16 @@ def reasons(m: Miss, limits: Limits = _LIMITS) -> tuple[Reason, ...]:
 
 
 def as_forecast(
-    fraction: Float32Array,
+    ices: Float32Array,
     nominal_degc: Float32Array,
     elapsed_s: float,
     drift: Drift | None,
     grid: Grid,
 ) -> Float32Array:
-    """(2, z, y, x): the frozen fraction that nine in ten members have at least, and one in ten has at least,
-    as the forecast had them ``elapsed_s`` after the scan that it runs on from. ``fraction`` is
-    (member, z, y, x) with the mean first, by parameters alone."""
-    members = fraction[1:] if len(fraction) > 1 else fraction
+    """(2, z, y, x): the ice (``reading``) that nine in ten members have at least, and one in ten at least,
+    as the forecast had them ``elapsed_s`` after the scan that it runs on from. ``ices`` are theirs
+    (member, z, y, x), the mean first, by parameters alone."""
+    members = ices[1:] if len(ices) > 1 else ices
     members = spread(members, nominal_degc, elapsed_s, grid)
     near = ndimage.binary_dilation((members > 0.0).any(axis=0), iterations=_RIM)
     ends = np.zeros((2, *grid.shape_zyx), np.float32)
@@ -103,8 +103,9 @@ def as_forecast(
 def miss(ends: Float32Array, grid: Grid, ice: IceSegmentation, edge: EdgePoints | None) -> Miss:
     """``ends``: of the forecast (``as_forecast``); ``edge``: points of the measured surface, None where
     there is none."""
-    outside = _outside_mm(ends, grid, edge) if edge is not None else np.zeros(1)
-    least_ml, most_ml = (float(end.sum()) * grid.voxel_ml for end in ends)
+    sdfs_mm = [signed_distance_mm(0.5 - end, grid) for end in ends]
+    outside = _outside_mm(sdfs_mm, grid, edge) if edge is not None else np.zeros(1)
+    least_ml, most_ml = (volume_ml(sdf, grid) for sdf in sdfs_mm)
     return Miss(
         float(np.median(outside)),
         float(np.quantile(outside, _HIGH, method="higher")),
@@ -114,15 +115,12 @@ def miss(ends: Float32Array, grid: Grid, ice: IceSegmentation, edge: EdgePoints 
     )
 
 
-def _outside_mm(ends: Float32Array, grid: Grid, edge: EdgePoints) -> FloatArray:
+def _outside_mm(sdfs_mm: list[Float32Array], grid: Grid, edge: EdgePoints) -> FloatArray:
     """(n,): at each point of the surface, how far it lies from the band of the forecast, less its own bound;
     0 where none was forecast: that the volumes tell."""
-    if not (ends[1] >= 0.5).any():
+    if not np.isfinite(sdfs_mm[1]).all():
         return np.zeros(1)
-    sure, perhaps = (
-        sample(signed_distance_mm(0.5 - end, grid), grid, edge.points_lps_mm, outside=np.inf)
-        for end in ends
-    )
+    sure, perhaps = (sample(sdf, grid, edge.points_lps_mm, outside=np.inf) for sdf in sdfs_mm)
     bound_mm = SDS_90 * np.sqrt(edge.variance_mm2)
     return np.asarray(np.maximum(np.maximum(-sure, perhaps) - bound_mm, 0.0))
 

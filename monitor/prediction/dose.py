@@ -80,14 +80,14 @@ def mapped(history: History, change: Callable[[Any], Any]) -> History:
 def at_scan(
     past: Past,
     reached: State,
-    fraction: Float32Array,
+    ice: Float32Array,
     anchored: State,
     measured_mm: Float32Array,
     kind: PhaseKind,
     grid: Grid,
 ) -> Past:
     """The dose up to a scan in a phase of that kind: the model has ``reached`` it from the scan before,
-    with this frozen ``fraction``; ``anchored`` is where it starts again, at the measured surface, whose
+    with this ``ice`` (``reading``); ``anchored`` is where it starts again, at the measured surface, whose
     signed distance is ``measured_mm`` (z, y, x). Both states have a history.
 
     In a freeze, ice that lies elsewhere grew there since the scan before: what was accumulated moves
@@ -96,12 +96,12 @@ def at_scan(
     assert anchored.history is not None
     frozen = anchored.history.cycles > 0
     since = since_scan(past, reached)
-    made_up = (fraction >= 0.5) & ~frozen & ~past.frozen
+    made_up = (ice >= 0.5) & ~frozen & ~past.frozen
     cycles = np.where(made_up, 0, since.cycles)
     if kind is PhaseKind.FREEZE:
         cycles = cycles + (frozen & ~past.frozen & (cycles == 0))  # what the model has missed
         frozen |= past.frozen  # an edge that comes and goes by its error does not freeze twice
-        since = _moved(since, fraction[0], measured_mm, grid)
+        since = _moved(since, ice[0], measured_mm, grid)
     whole = joined(past.joined, replace(since, cycles=cycles.astype(np.uint8)))
     lowest = np.minimum(whole.min_degc, anchored.history.min_degc)
     return Past(replace(whole, min_degc=lowest), frozen)

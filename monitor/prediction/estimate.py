@@ -11,11 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from gpu_kernels.engine import Engine, Members, Problem, State
 from monitor.config import NeedleConfig
-from monitor.model import Float32Array, FloatArray, PhaseKind, Reason
+from monitor.model import FloatArray, PhaseKind, Reason
 from monitor.prediction import dose, ensemble
 from monitor.prediction.disagreement import Miss
 from monitor.prediction.drift import Drift
@@ -94,10 +92,6 @@ def replaced(
 def without_course(e: Estimate) -> Estimate:
     """Nothing is put off: the next scan runs its members from the first freeze on."""
     return replace(e, due=False, course=())
-
-
-def frozen_fraction(problem: Problem, state: State, engine: Engine) -> Float32Array:
-    return np.asarray(engine.frozen_fraction(problem, state), np.float32)
 
 
 def taken_over(state: State, old: Problem, new: Problem, engine: Engine) -> State:

@@ -25,6 +25,7 @@ from monitor.model import Float32Array, PhaseKind, Reason, Status
 from monitor.prediction import dose
 from monitor.prediction.drift import Drift, asked_at, moved
 from monitor.prediction.estimate import Estimate
+from monitor.prediction.reading import read
 from monitor.prediction.sampling import sampled_at
 from monitor.prediction.stopping import duty_at
 from monitor.prediction.unexplained import spread
@@ -47,6 +48,8 @@ _MOST_POINTS = 4000
 _LIMIT_POINTS = 1500
 # Volumes are asked at fewer: a share of them is then known to 2 %.
 _VOLUME_POINTS = 800
+# What a body without points has; tissue at body temperature has more.
+_NO_ICE = -10.0
 # Nowhere warmer than this, in no member, is there an isotherm of interest: bands and drift stop there.
 _OF_INTEREST_DEGC = 12.0
 
@@ -200,11 +203,10 @@ def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
 
 
 def _output(job: Job, state: State, engine: Engine) -> Output:
-    degc = np.asarray(engine.temperature_degc(job.problem, state), np.float32)
-    fraction = np.asarray(engine.frozen_fraction(job.problem, state), np.float32)
-    members = _members(fraction)
+    degc, ice = read(job.problem, state, engine)
+    members = _members(ice)
     elapsed_s = state.time_s - job.times_s[0]
-    fraction = spread(fraction[members], degc[0], elapsed_s, job.grid)
+    ice = spread(ice[members], degc[0], elapsed_s, job.grid)
     since = dose.since_scan(job.estimate.past, state)
     cold = _cold(since)
     cooled = spread(degc[members], degc[0], elapsed_s, job.grid, where=cold)
@@ -215,15 +217,15 @@ def _output(job: Job, state: State, engine: Engine) -> Output:
     target = drifted(job.target, job.drift, elapsed_s, job.grid)
     through = dose.mapped(since, lambda field: field[members])
     solidus_degc = job.problem.tissues[0].solidus_degc
-    probability = (fraction >= 0.5).mean(0, dtype=np.float32)
+    probability = (ice >= 0.5).mean(0, dtype=np.float32)
     return Output(
-        **vars(at_target(fraction, cooled, target, job.grid)),
+        **vars(at_target(ice, cooled, target, job.grid)),
         nominal_degc=there(degc[0]),
         probability=there(probability),
         band_degc=there(_band_degc(cooled, cold)).astype(np.float16),
         dose=dose.joined(job.past, dose.mapped(since, lambda field: there(field[0]))),
         most_limit=tuple(
-            sampled_at(fraction, points, job.grid).max(axis=0, initial=0.0)
+            sampled_at(ice, points, job.grid).max(axis=0, initial=_NO_ICE)
             for points in target.limits_lps_mm
         ),
         volumes=tuple(
@@ -241,14 +243,14 @@ def drifted(target: Target, drift: Drift | None, elapsed_s: float, grid: Grid) -
     return target.mapped(lambda points: asked_at(points, drift, elapsed_s, grid))
 
 
-def at_target(fraction: Float32Array, degc: Float32Array, target: Target, grid: Grid) -> Reached:
+def at_target(ice: Float32Array, degc: Float32Array, target: Target, grid: Grid) -> Reached:
     """What members (member, z, y, x) have at the target."""
     structures = [points for _, points in target.structures_lps_mm]
     return Reached(
-        least_lesion=sampled_at(fraction, target.lesion_lps_mm, grid).min(axis=0),
-        least_margin=sampled_at(fraction, target.margin_lps_mm, grid).min(axis=0),
+        least_lesion=sampled_at(ice, target.lesion_lps_mm, grid).min(axis=0),
+        least_margin=sampled_at(ice, target.margin_lps_mm, grid).min(axis=0),
         most_structure=tuple(
-            sampled_at(fraction, points, grid).max(axis=0, initial=0.0) for points in structures
+            sampled_at(ice, points, grid).max(axis=0, initial=_NO_ICE) for points in structures
         ),
         coldest_degc=tuple(
             sampled_at(degc, points, grid).min(axis=0, initial=np.inf) for points in structures

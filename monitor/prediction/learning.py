@@ -27,10 +27,10 @@ from monitor.prediction.estimate import (
     BODY_DEGC,
     Estimate,
     MakeProblem,
-    frozen_fraction,
     taken_over,
 )
 from monitor.prediction.observation import EdgePoints, Seen, beyond_mm, edge_points
+from monitor.prediction.reading import ice_of
 from monitor.prediction.smoother import updated
 from monitor.prediction.stopping import (
     Stopped,
@@ -101,7 +101,7 @@ def learned(
     edge = edge_points(ice, s.points, seed=len(e.seen))
     if len(edge.points_lps_mm) < s.least_points:
         return e
-    now = beyond_mm(frozen_fraction(e.problem(make), e.free, engine)[1:], grid, edge)
+    now = beyond_mm(ice_of(e.problem(make), e.free, engine)[1:], grid, edge)
     scan = Seen(e.free.time_s, edge, _variance_mm2(edge, s))
     return _taught(
         replace(e, seen=(*e.seen, scan), predicted=(*e.predicted, now)), make, grid, engine, s
@@ -219,7 +219,7 @@ def _run(
     course: list[State] = []
     for state in states(engine, problem, start, [scan.at_s for scan in after]):
         edge = after[len(course)].edge
-        predicted.append(beyond_mm(frozen_fraction(problem, state, engine)[1:], grid, edge))
+        predicted.append(beyond_mm(ice_of(problem, state, engine)[1:], grid, edge))
         course.append(state)
     kept = (
         tuple(x for x in before.course if x.time_s <= from_s) if known else tuple(course[-_KEPT:])

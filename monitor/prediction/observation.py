@@ -64,21 +64,21 @@ def _sd_mm(ice: IceSegmentation, points_lps_mm: FloatArray) -> FloatArray:
     return np.where(np.isfinite(half_mm), half_mm / SDS_90, ice.edge_error_mm)
 
 
-def beyond_mm(fraction: Float32Array, grid: Grid, edge: EdgePoints) -> FloatArray:
-    """(member, n): how far beyond each point, along its normal, the half-frozen surface of each
-    member lies; ``fraction`` is (member, z, y, x) on ``grid``."""
+def beyond_mm(ice: Float32Array, grid: Grid, edge: EdgePoints) -> FloatArray:
+    """(member, n): how far beyond each point, along its normal, the ice's surface of each
+    member lies; ``ice`` is (member, z, y, x) on ``grid`` (``reading``)."""
     steps_mm = np.arange(-_REACH_MM, _REACH_MM + 0.5 * _STEP_MM, _STEP_MM)
     rays = edge.points_lps_mm[:, None] + steps_mm[:, None] * edge.normals[:, None]
     index = np.moveaxis(grid.to_index_zyx(rays), -1, 0)
     return np.stack(
-        [_crossing_mm(ndimage.map_coordinates(f, index, order=1, mode="nearest")) for f in fraction]
+        [_crossing_mm(ndimage.map_coordinates(i, index, order=1, mode="nearest")) for i in ice]
     )
 
 
-def _crossing_mm(fraction: FloatArray) -> FloatArray:
+def _crossing_mm(ice: FloatArray) -> FloatArray:
     """Of profiles (n, step) the crossing of ½ nearest to the middle, going out where the middle is
     frozen and in where it is not."""
-    level = np.asarray(fraction, float) - 0.5
+    level = np.asarray(ice, float) - 0.5
     middle = level.shape[1] // 2
     frozen = level[:, middle] > 0
     out, back = level[:, middle:], -level[:, middle::-1]

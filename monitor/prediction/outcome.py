@@ -70,9 +70,9 @@ class Extent:
     margin: FloatArray
 
 
-def extent(fraction: Float32Array, of: Target, grid: Grid) -> Extent:
+def extent(ice: Float32Array, of: Target, grid: Grid) -> Extent:
     """Of members (member, z, y, x); ``of`` are ``surfaces``."""
-    sdf_mm = _to_ice_mm(fraction, grid)
+    sdf_mm = _to_ice_mm(ice, grid)
 
     def inside_mm(points: FloatArray) -> FloatArray:
         return -_distance_mm(sdf_mm, points, grid)
@@ -101,8 +101,8 @@ def nearest_mm(most: Float32Array, surface: Target, grid: Grid) -> tuple[FloatAr
     )
 
 
-def _to_ice_mm(fraction: Float32Array, grid: Grid) -> Float32Array:
-    return np.stack([signed_distance_mm(0.5 - member, grid) for member in fraction])
+def _to_ice_mm(ice: Float32Array, grid: Grid) -> Float32Array:
+    return np.stack([signed_distance_mm(0.5 - member, grid) for member in ice])
 
 
 def _distance_mm(sdf_mm: Float32Array, points: FloatArray, grid: Grid) -> FloatArray:

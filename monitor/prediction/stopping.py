@@ -20,6 +20,7 @@ from gpu_kernels.law import interpolate
 from monitor.geometry import Grid
 from monitor.model import FloatArray
 from monitor.prediction.observation import Seen, beyond_mm
+from monitor.prediction.reading import ice_of
 
 Stopped = tuple[float, ...]
 
@@ -90,8 +91,7 @@ def misfits(
         problem = make(_cooling_still(nominal, stops_s > state.time_s))
         state = engine.advance(problem, state, until_s)
         if until_s in seen:
-            fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)
-            beyond = beyond_mm(fraction, grid, seen[until_s].edge)
+            beyond = beyond_mm(ice_of(problem, state, engine), grid, seen[until_s].edge)
             total += (beyond**2 / seen[until_s].variance_mm2).sum(axis=1)
     return total
 

@@ -32,7 +32,7 @@ def spread(
     share: FloatArray | None = None,
     where: npt.NDArray[np.bool_] | None = None,
 ) -> Float32Array:
-    """The members' frozen fraction (member, z, y, x), ``elapsed_s`` after the scan; edges move along the
+    """The members' ice (member, z, y, x), ``elapsed_s`` after the scan; edges move along the
     slope of ``nominal_degc`` (z, y, x). ``share``: theirs of the error where they are some of more.
     ``where`` (z, y, x): another field of theirs, moved alike there."""
     near = _near(field >= 0.5) if where is None else where

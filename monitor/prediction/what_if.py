@@ -46,6 +46,7 @@ from monitor.prediction.outcome import (
     results,
     surfaces,
 )
+from monitor.prediction.reading import read
 from monitor.prediction.stopping import halted
 from monitor.prediction.unexplained import shares, spread
 
@@ -262,9 +263,8 @@ def _ranks(base: Base, rows: Rows, engine: Engine) -> Rows:
         growth_mm = _growth_mm(base.problem.members, len(base.numbers))[rows]
         return _at_even_ranks(np.argsort(growth_mm + _SHARE_MM * shares(len(rows))))
     problem, state = base.problem, base.estimate.state
-    fraction = np.asarray(engine.frozen_fraction(problem, state), np.float32)[rows]
-    nominal_degc = np.asarray(engine.temperature_degc(problem, state)[0], np.float32)
-    by_then = spread(fraction, nominal_degc, base.planned_end_s - state.time_s, base.grid)
+    degc, ice = read(problem, state, engine)
+    by_then = spread(ice[rows], degc[0], base.planned_end_s - state.time_s, base.grid)
     depth_mm = extent(by_then, surfaces(base.target, problem.needles), base.grid).depth_mm
     cooling = problem.members.cooling_by_needle(len(base.numbers))[rows].mean(axis=1)
     return _at_even_ranks(np.lexsort((cooling, depth_mm)))
@@ -302,19 +302,18 @@ def _carried_on(job: WhatIfJob, course: Course, engine: Engine) -> Course:
     """The course one moment on."""
     grid, time_s = job.base.grid, job.times_s[len(course.moments)]
     state = engine.advance(course.problem, course.state, time_s)
-    degc = np.asarray(engine.temperature_degc(course.problem, state), np.float32)
-    fraction = np.asarray(engine.frozen_fraction(course.problem, state), np.float32)
+    degc, ice = read(course.problem, state, engine)
     scan_s = job.base.estimate.state.time_s
-    fraction = spread(fraction, degc.mean(axis=0), time_s - scan_s, grid, job.share)
+    ice = spread(ice, degc.mean(axis=0), time_s - scan_s, grid, job.share)
     # The drift is the freeze's: it goes no farther once that has ended.
     surface = drifted(job.surface, job.base.drift, min(time_s, course.stops_s) - scan_s, grid)
-    moments = (*course.moments, at_target(fraction, degc, surface, grid))
+    moments = (*course.moments, at_target(ice, degc, surface, grid))
     most = course.most
     if time_s <= course.until_s:
-        most = fraction if most is None else np.maximum(most, fraction)
+        most = ice if most is None else np.maximum(most, ice)
     course = replace(course, state=state, moments=moments, most=most)
     if time_s == course.end_s:
-        course = replace(course, at_end=extent(fraction, surface, grid))
+        course = replace(course, at_end=extent(ice, surface, grid))
     if time_s == min(course.until_s, job.times_s[-1]):
         assert most is not None
         course = replace(course, nearest_mm=nearest_mm(most, surface, grid), most=None)

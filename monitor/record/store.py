@@ -29,9 +29,10 @@ _GENERATIONS = 4
 class Store:
     """Files of one record. Raises ``RecordError`` naming what could not be written."""
 
-    def __init__(self, record: Path, scratch: Path) -> None:
+    def __init__(self, record: Path, scratch: Path, generations: int | None = _GENERATIONS) -> None:
+        """``generations`` of each field are kept; None: all."""
         self.record = record
-        self._scratch = scratch
+        self._scratch, self._generations = scratch, generations
         self._numbers = itertools.count(1)
         self._kept: dict[str, deque[Path]] = {}
         for name in FOLDERS:
@@ -46,7 +47,7 @@ class Store:
         path = self._scratch / f"{next(self._numbers):05d}_{name}.npy"
         kept = self._kept.setdefault(name, deque())
         kept.append(path)
-        if len(kept) > _GENERATIONS:
+        if self._generations is not None and len(kept) > self._generations:
             kept.popleft().unlink(missing_ok=True)
         return self._save(path, array)
 

@@ -34,6 +34,15 @@ KEYS = (
     ("C C", "help.CC"),
     ("Q Q", "help.QQ"),
 )
+# A record that is played cannot be changed: its keys stand in place of those that act.
+REPLAY_KEYS = (
+    ("key.space", "help.replay.space"),
+    ("key.step", "help.replay.step"),
+    ("key.scan", "help.replay.scan"),
+    ("< >", "help.replay.pace"),
+    *KEYS[2:-2],
+    ("Q Q", "help.replay.QQ"),
+)
 _ROW_DU, _KEY_DU = 46, 400
 
 
@@ -42,20 +51,21 @@ class Help(QWidget):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        self.scale, self.language = 1.0, "en"
+        self.scale, self.language, self.replay = 1.0, "en", False
         self.hide()
 
     def paintEvent(self, event: Any) -> None:
         painter, k = QPainter(self), self.scale
         painter.setRenderHint(QPainter.TextAntialiasing)
         painter.fillRect(self.rect(), style.colour("panel"))
-        step = min(_ROW_DU * k, self.height() / (len(KEYS) + 1.5))
+        keys = REPLAY_KEYS if self.replay else KEYS
+        step = min(_ROW_DU * k, self.height() / (len(keys) + 1.5))
         size = min(SMALL_DU * k, 0.8 * step)
         width = self.width() - 40 * k
         key_px = min(_KEY_DU * k, 0.34 * width)
         title = QRectF(20 * k, 0.2 * step, width, 1.2 * step)
         style.draw_text(painter, title, text(self.language, "help.title"), 1.1 * size, "text", True)
-        for i, (key, does) in enumerate(KEYS):
+        for i, (key, does) in enumerate(keys):
             top = (i + 1.4) * step
             name = text(self.language, key) if key.startswith("key.") else key
             style.draw_text(painter, QRectF(20 * k, top, key_px, step), name, size, "text", True)

@@ -24,6 +24,19 @@ ASK_S = 4.0
 BOUNCE_S = 2.0
 HOLD_MS = 1500
 _LOOK = {Qt.Key_Left: -1, Qt.Key_Right: 1}
+_REPLAY = {
+    Qt.Key_Space: "replay_pause",
+    Qt.Key_Return: "replay_step",
+    Qt.Key_Enter: "replay_step",
+    Qt.Key_Backspace: "replay_back",
+    Qt.Key_N: "replay_next",
+    Qt.Key_B: "replay_previous",
+    Qt.Key_Greater: "replay_faster",
+    Qt.Key_Less: "replay_slower",
+}
+_ACTS = (Qt.Key_F, Qt.Key_A, Qt.Key_C)
+# Up and down turn the bodies while they are shown, with Shift over and under; else they scroll.
+_TURN = {Qt.Key_Up: 1, Qt.Key_Down: -1}
 _SCROLL = {Qt.Key_PageUp: 1, Qt.Key_Up: 1, Qt.Key_PageDown: -1, Qt.Key_Down: -1}
 
 
@@ -40,13 +53,17 @@ class Keys:
 
     def pressed(self, event: QKeyEvent) -> None:
         key = event.key()
+        if key in _TURN and self._window.turn_solid(
+            _TURN[key], bool(event.modifiers() & Qt.ShiftModifier)
+        ):
+            return
         if key in _SCROLL:  # scrolling and looking may repeat
             self._window.scroll_plane(_SCROLL[key])
             return
         if key in _LOOK:
             self._window.look_on(_LOOK[key])
             return
-        if event.isAutoRepeat():
+        if event.isAutoRepeat() or (self._window.replaying and self._replayed(key)):
             return
         actions: dict[int, Callable[[], None]] = {
             Qt.Key_F: self._phase_next,
@@ -70,6 +87,16 @@ class Keys:
         }
         if key in actions:
             actions[key]()
+
+    def _replayed(self, key: int) -> bool:
+        """Whether the key was the player's, or is not to be used while a record is played."""
+        if key in _REPLAY:
+            self._window.act(_REPLAY[key])
+        elif Qt.Key_1 <= key <= Qt.Key_9:
+            self._window.play_scan(key - Qt.Key_0)
+        elif key in _ACTS:
+            self._window.say(text(self._window.language, "replay.refused"))
+        return key in _REPLAY or key in _ACTS
 
     def released(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key_C and not event.isAutoRepeat():
@@ -112,5 +139,6 @@ class Keys:
             self._asked = ("", 0.0)
             return True
         self._asked = (what, self._mono() + ASK_S)
-        self._window.say(text(self._window.language, f"ask.{what}"), ASK_S)
+        asks = f"replay.ask.{what}" if self._window.replaying else f"ask.{what}"
+        self._window.say(text(self._window.language, asks), ASK_S)
         return False

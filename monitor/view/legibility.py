@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 LEAST_ARCMIN = 16.0
 CAPITAL_SHARE = 0.729
-_MM_PER_INCH, _MM_PER_M = 25.4, 1000.0
+MM_PER_INCH, MM_PER_M = 25.4, 1000.0
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Viewing:
 
 def font_px(viewing: Viewing, screen_px: tuple[int, int], arcmin: float = LEAST_ARCMIN) -> float:
     """The font size, in pixels of the screen, whose capitals subtend ``arcmin``."""
-    pitch_mm = viewing.diagonal_in * _MM_PER_INCH / math.hypot(*screen_px)
-    capital_mm = 2.0 * viewing.distance_m * _MM_PER_M * math.tan(math.radians(arcmin / 60.0) / 2.0)
+    pitch_mm = viewing.diagonal_in * MM_PER_INCH / math.hypot(*screen_px)
+    capital_mm = 2.0 * viewing.distance_m * MM_PER_M * math.tan(math.radians(arcmin / 60.0) / 2.0)
     return capital_mm / (pitch_mm * CAPITAL_SHARE)
 
 
 def arcmin_of(viewing: Viewing, screen_px: tuple[int, int], font_size_px: float) -> float:
     """What a font size subtends: the inverse of ``font_px``."""
-    pitch_mm = viewing.diagonal_in * _MM_PER_INCH / math.hypot(*screen_px)
-    half = font_size_px * pitch_mm * CAPITAL_SHARE / (2.0 * viewing.distance_m * _MM_PER_M)
+    pitch_mm = viewing.diagonal_in * MM_PER_INCH / math.hypot(*screen_px)
+    half = font_size_px * pitch_mm * CAPITAL_SHARE / (2.0 * viewing.distance_m * MM_PER_M)
     return 60.0 * math.degrees(2.0 * math.atan(half))
 
 

@@ -84,10 +84,12 @@ class Header(Panel):
     """Patient, cycle and phase, the phase's clock."""
 
     def content(self, model: ScreenModel) -> tuple[object, ...]:
-        return model.patient, model.phase, model.clock, model.clock_of
+        return model.patient, model.phase, model.clock, model.clock_of, model.replayed
 
     def paint(self, painter: QPainter, model: ScreenModel) -> None:
         w, k = self.width_du, self.scale
+        if model.replayed:
+            painter.fillRect(self.rect(), style.colour("replay"))
         short = w < _WIDE_DU
         left, middle = (w - 190, 0.41 * w) if short else (w - 330, 0.45 * w)
         of = f"/ {model.clock_of}" if model.clock_of else ""
@@ -98,7 +100,8 @@ class Header(Panel):
         )
         if not short:
             at = self.box(left + 182, 3, 140, 64)
-            style.draw_text(painter, at, of, 34 * k, "label", align=_LEFT)
+            name = "text" if model.replayed else "label"
+            style.draw_text(painter, at, of, 34 * k, name, align=_LEFT)
 
     def _rows(
         self, painter: QPainter, words: str, left: float, width_du: float, align: int = _LEFT

@@ -26,22 +26,25 @@ if TYPE_CHECKING:
 _POLL_MS = 30
 # A forecast that starts at a scan's acquisition runs on from that scan.
 _SAME_SCAN_S = 1.0
+# Long enough to be read by somebody who is still setting up.
+_GONE_S = 20.0
 
 
 @dataclass(frozen=True)
 class ViewOptions:
     """``window``: show one (where there is a display). ``png_dir``: a PNG per scan into it.
     ``clock_speed``: procedure seconds per second. ``size``: pixels of the picture or window;
-    a window without a size is maximised, or fills the screen when ``full_screen``. ``viewing``: the
-    monitor and how far away it is read from."""
+    a window without a size opens where and as it was last. ``viewing``: the monitor and how far away it is
+    read from. ``show``, ``monitor``: which windows there are, and the monitor asked for (``remembered``)."""
 
     language: str = "en"
     clock_speed: float = 1.0
     window: bool = True
     png_dir: str | None = None
     size: tuple[int, int] | None = None
-    full_screen: bool = False
     viewing: Viewing = ROOM
+    show: str = "room"
+    monitor: int | None = None
 
 
 def run_view(conn: Connection, options: ViewOptions) -> None:
@@ -57,24 +60,50 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     from monitor.view.style import load_fonts
     from monitor.view.window import DESIGN, RoomWindow
 
-    app = QApplication(sys.argv[:1])
+    timings = os.environ.get("ICEBALL_VIEW_TIMINGS")
+    app: Any = _timed(Path(timings)) if timings else QApplication(sys.argv[:1])
     load_fonts()
     link = Link(conn)
     window = RoomWindow(link.send, options.language, options.clock_speed, viewing=options.viewing)
     install_excepthook(window)
+    if timings:
+        app.window = window
     window.resize(*(options.size or DESIGN))
     if not headless:
         window.start_clock()
-        if options.full_screen:
-            window.showFullScreen()
-        else:
-            window.show() if options.size else window.showMaximized()
-    else:
+    if headless or options.size:
         window.show()
+    else:
+        open_room(window, options)
     loop = Loop(app, window, link, options, headless)
     loop.start()
     app.exec_()
     loop.finish()
+
+
+def open_room(window: RoomWindow, options: ViewOptions) -> None:
+    """Where it belongs and as it was left; from then on that is kept."""
+    from monitor.view.placement import Keeper, chosen, open_on, say_gone
+    from monitor.view.qt import Qt
+    from monitor.view.remembered import recall
+    from monitor.view.translations import text
+
+    before, where = recall("room"), chosen(options.show, options.monitor)
+    window.language = window.help.language = before.language or options.language
+    window.simple = before.simple
+    # Who works at the console types there; the room's window, up later, is not to take the keys away.
+    window.setAttribute(Qt.WA_ShowWithoutActivating, options.show == "both")
+    open_on(window, where.room, before)
+    say_gone(where.gone)
+    for number in where.gone:
+        window.say(text(window.language, "said.monitor_gone", number=str(number)), _GONE_S)
+    Keeper(window, "room", options.language)
+
+
+def _timed(path: Path) -> Any:
+    from monitor.view.timings import TimedApplication
+
+    return TimedApplication(sys.argv[:1], path)
 
 
 def has_display() -> bool:

@@ -21,7 +21,7 @@ from monitor.view.views import Views
 Array = npt.NDArray[Any]
 Named = tuple[str, str, Array, Grid]  # a structure's name, its file, its field and its grid
 # The planes show the lesion, its margin and this much around it.
-_AROUND_MM = 38.0
+AROUND_MM = 38.0
 _FIELD_MM = (90.0, 300.0)
 
 
@@ -115,7 +115,7 @@ class Scene:
     def _look_at_lesion(self, s: Snapshot) -> None:
         if self.lesion is not None and s.analysis_grid is not None:
             self.centre, size_mm = lesion_box(self.lesion, s.analysis_grid)
-            wanted = size_mm + 2 * (s.margin_goal_mm + _AROUND_MM)
+            wanted = size_mm + 2 * (s.margin_goal_mm + AROUND_MM)
             self.field_mm = float(np.clip(10 * np.ceil(wanted / 10), *_FIELD_MM))
         elif self.stack is not None:
             self.centre, self.field_mm = _middle(self.stack), _FIELD_MM[1]

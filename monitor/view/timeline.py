@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from monitor.view.palette import COLOURS
+
 SIZE = (1280, 900)
 _NUMBERS_PX = 60
 
@@ -77,9 +79,9 @@ def _draw(axes: Any, plot: Series) -> None:
     axes.plot(
         minutes,
         np.asarray(plot.measured, float),
-        pen=pyqtgraph.mkPen("#56B4E9", width=2),
+        pen=pyqtgraph.mkPen(COLOURS["ice"], width=2),
         connect="finite",
         symbol="o",
-        symbolBrush="#56B4E9",
+        symbolBrush=COLOURS["ice"],
         name=plot.names[0],
     )

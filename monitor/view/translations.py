@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 
-from monitor.view import translations_console
+from monitor.view import translations_console, translations_refusals, translations_replay
 
 LANGUAGES = ("en", "fr")
 
@@ -55,7 +55,13 @@ _EN: dict[str, str] = {
     "state.no_core": "The monitor is starting",
     "state.waiting": "Waiting for the scanner",
     "state.waiting.hint": "no baseline scan yet",
-    "state.baseline": "Baseline received",
+    "state.waiting.received": "CT {id} received",
+    "state.waiting.choose": "no baseline yet: choose it at the console",
+    "state.waiting.unfit": "no baseline yet: scan the lesion before freezing",
+    "state.baseline": "Baseline {id} received",
+    "state.baseline.no_plan": "no plan yet: nothing is measured",
+    "state.baseline.no_needles": "no needle is known: ice cannot be measured",
+    "state.baseline.start": "next: start the freeze (F)",
     "state.baseline.hint": "no ice measured yet",
     "state.invalid": "No measurement",
     "state.blocked": "DISPLAY BLOCKED",
@@ -148,8 +154,11 @@ _EN: dict[str, str] = {
     "help.W": "window for ice, or the organ's",
     "help.S": "subtract the baseline",
     "help.T": "thickness of the slab",
-    "help.V": "sagittal plane or margin map",
+    "help.V": "sagittal plane, margin map or 3-D (↑ ↓ turn it)",
     "help.M": "simple or full screen layout",
+    "solid": "3-D: measured, not predicted",
+    "solid.least": "3-D: least ice there may be",
+    "solid.no_ice": "3-D: plan; no ice measured",
     "help.L": "français",
     "key.pages": "PgUp PgDn, wheel",
     "key.home": "Home",
@@ -160,6 +169,7 @@ _EN: dict[str, str] = {
     "said.phase_next": "Next phase requested",
     "said.acknowledge": "Alarm acknowledged",
     "said.clear_block": "Clearing of the block requested",
+    "said.monitor_gone": "Monitor {number} is not there: shown on the main one",
     # alarms
     "alarm.no_baseline": "NO BASELINE — scan before freezing",
     "alarm.image_stale": "OLD CT ({age}) — figures frozen, take a new scan",
@@ -270,7 +280,13 @@ _FR: dict[str, str] = {
     "state.no_core": "Le moniteur démarre",
     "state.waiting": "En attente du scanner",
     "state.waiting.hint": "pas encore de CT de référence",
-    "state.baseline": "CT de référence reçu",
+    "state.waiting.received": "CT {id} reçu",
+    "state.waiting.choose": "pas encore de référence : la choisir à la console",
+    "state.waiting.unfit": "pas encore de référence : scanner la lésion avant de congeler",
+    "state.baseline": "CT de référence {id} reçu",
+    "state.baseline.no_plan": "pas encore de plan : rien n’est mesuré",
+    "state.baseline.no_needles": "aucune sonde connue : la glace ne peut être mesurée",
+    "state.baseline.start": "à suivre : démarrer la congélation (F)",
     "state.baseline.hint": "pas encore de glace mesurée",
     "state.invalid": "Pas de mesure",
     "state.blocked": "AFFICHAGE BLOQUÉ",
@@ -357,8 +373,11 @@ _FR: dict[str, str] = {
     "help.W": "fenêtre de la glace, ou de l’organe",
     "help.S": "soustraire la référence",
     "help.T": "épaisseur de coupe",
-    "help.V": "plan sagittal ou carte des marges",
+    "help.V": "plan sagittal, carte des marges ou 3D (↑ ↓)",
     "help.M": "affichage simple ou complet",
+    "solid": "3D : mesuré, non prédit",
+    "solid.least": "3D : glace, borne basse",
+    "solid.no_ice": "3D : plan, glace non mesurée",
     "help.L": "English",
     "key.pages": "Pg préc. / suiv., molette",
     "key.home": "Début",
@@ -368,6 +387,7 @@ _FR: dict[str, str] = {
     "said.phase_next": "Phase suivante demandée",
     "said.acknowledge": "Alarme acquittée",
     "said.clear_block": "Déblocage demandé",
+    "said.monitor_gone": "L’écran {number} n’est pas là : affiché sur l’écran principal",
     "alarm.no_baseline": "PAS DE CT DE RÉFÉRENCE — acquérir avant de congeler",
     "alarm.image_stale": "CT ANCIEN ({age}) — chiffres figés, refaire une acquisition",
     "alarm.image_time_wrong": "HEURE DU CT IMPOSSIBLE — âge inconnu, vérifier les horloges",
@@ -440,8 +460,14 @@ _FR: dict[str, str] = {
 }
 
 TABLES: dict[str, dict[str, str]] = {
-    "en": _EN | translations_console.ENGLISH,
-    "fr": _FR | translations_console.FRENCH,
+    "en": _EN
+    | translations_console.ENGLISH
+    | translations_refusals.ENGLISH
+    | translations_replay.ENGLISH,
+    "fr": _FR
+    | translations_console.FRENCH
+    | translations_refusals.FRENCH
+    | translations_replay.FRENCH,
 }
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 
 from monitor.model import Alarm, Assessment, PhaseKind, Priority, Status
 from monitor.snapshot import Snapshot
-from monitor.view import formats, readouts
+from monitor.view import beginning, formats, readouts
 from monitor.view.alarms import AlarmLine, alarm_line
 from monitor.view.formats import UNKNOWN
 from monitor.view.readouts import Readout
@@ -65,7 +65,8 @@ class Layers:
 @dataclass(frozen=True)
 class ScreenModel:
     """Everything that is written on the screen, and what may be drawn. ``looking``: what the planes have to
-    say when they show another time than now: in few words for the small ones, then all of it."""
+    say when they show another time than now: in few words for the small ones, then all of it. ``replayed``:
+    nothing of it is live."""
 
     state: State
     language: str
@@ -87,6 +88,7 @@ class ScreenModel:
     message: tuple[str, ...]
     margin_text: str
     looking: tuple[str, ...] = ()
+    replayed: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,8 +249,10 @@ def _message(inputs: Inputs, state: State) -> tuple[str, ...]:
             *_block_ids(s.alarms, language),
             text(language, "state.blocked.hint"),
         )
-    if state in (State.WAITING, State.BASELINE):
-        return text(language, f"state.{state.value}"), text(language, f"state.{state.value}.hint")
+    if state is State.WAITING:
+        return beginning.without_baseline(s, language)
+    if state is State.BASELINE:
+        return beginning.with_baseline(s, language)
     if s is not None and s.assessment is not None and state in (State.INVALID, State.DEGRADED):
         title = (text(language, "state.invalid"),) if state is State.INVALID else ()
         return (*title, *reasons(s.assessment, language)[:3])

@@ -22,7 +22,7 @@ from monitor.view import style
 from monitor.view.help import Help
 from monitor.view.keys import Keys
 from monitor.view.layout import DESIGN as DESIGN
-from monitor.view.layout import Layout, layout
+from monitor.view.layout import Box, Layout, layout
 from monitor.view.legibility import Viewing
 from monitor.view.looking import Look, look_at, planes_model, seen_then, stepped, still_there
 from monitor.view.map_pane import MapPane
@@ -30,7 +30,9 @@ from monitor.view.panels import AlarmRow, Footer, Header, Readouts
 from monitor.view.panes import PlanePane
 from monitor.view.planes import AXIAL, PLANES, Plane
 from monitor.view.qt import Qt
+from monitor.view.replaying import ReplayBorder, as_replayed, inset, said
 from monitor.view.scene import Scene
+from monitor.view.solid_pane import SolidPane
 from monitor.view.strip import Strip
 from monitor.view.strip_model import strip_model
 from monitor.view.translations import next_language, text
@@ -96,8 +98,15 @@ class RoomWindow(QWidget):
         self.strip.asked.connect(self.look_at)
         self.strip.returned.connect(self.look_now)
         self.map, self.help = MapPane(self.scene, self, turns), Help(self)
+        self.solid = SolidPane(self.scene, self, turns)
+        self.borders = {
+            name: ReplayBorder(name == "axial", self) for name in (*self.panes, "map", "solid")
+        }
+        for border in self.borders.values():
+            border.lower()
         self._parts: dict[str, Any] = {
             "map": self.map,
+            "solid": self.solid,
             "strip": self.strip,
             "header": self.header,
             "readouts": self.readouts,
@@ -115,6 +124,8 @@ class RoomWindow(QWidget):
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """The core's latest word."""
         old, self._snapshot = self._snapshot, snapshot
+        if (old is not None and old.replay is not None) != self.replaying:
+            self._lay_out()
         self._received_mono_s = self._mono()
         self._draw_error = None
         self._keep_look(old, snapshot)
@@ -153,7 +164,14 @@ class RoomWindow(QWidget):
         """The procedure clock's time now; NaN before the first word."""
         if self._snapshot is None:
             return float("nan")
-        return self._snapshot.now_utc_s + self.speed * (self._mono() - self._received_mono_s)
+        replay = self._snapshot.replay
+        pace = self.speed if replay is None else 0.0 if replay.paused else replay.pace
+        return self._snapshot.now_utc_s + pace * (self._mono() - self._received_mono_s)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether this is a record that is played."""
+        return self._snapshot is not None and self._snapshot.replay is not None
 
     # ------------------------------------------------------------------ refresh
 
@@ -177,7 +195,11 @@ class RoomWindow(QWidget):
         )
 
     def _refresh(self, inputs: Inputs) -> None:
-        model = self.model = screen_model(inputs)
+        replay = self._snapshot.replay if self._snapshot is not None else None
+        model = self.model = as_replayed(screen_model(inputs), replay)
+        if replay is not None:
+            for border in self.borders.values():
+                border.say(said(replay, self.language))
         self.alarm_row.lit = self._lit(model)
         words, until = self._said
         self.footer.said = words if self._mono() < until else ""
@@ -188,7 +210,7 @@ class RoomWindow(QWidget):
         planes = planes_model(model, self._snapshot, look, now_utc_s)
         for name, part in self._parts.items():
             if name in self.layout_now.boxes and name != "strip":
-                part.show_model(planes if name in (*self.panes, "map") else model)
+                part.show_model(planes if name in (*self.panes, "map", "solid") else model)
         seen = None if planes is model else look
         self.strip.show_strip(strip_model(self._snapshot, model, now_utc_s, seen))
 
@@ -208,6 +230,10 @@ class RoomWindow(QWidget):
         self._send({"act": name, **about})
         if f"said.{name}" in ("said.phase_next", "said.acknowledge", "said.clear_block"):
             self.say(text(self.language, f"said.{name}"))
+
+    def play_scan(self, number: int) -> None:
+        """Of a record: from the scan of that number on."""
+        self._send({"act": "replay_scan", "params": {"number": number}})
 
     def say(self, words: str, seconds: float = _SAID_S) -> None:
         """Words to the operator, in place of the legend for a few seconds; nothing for ""."""
@@ -229,9 +255,20 @@ class RoomWindow(QWidget):
         self.help.update()
         self.refresh()
 
+    def spoken(self) -> str:
+        """The language on the screen."""
+        return self.language
+
     def scroll_plane(self, steps: int, plane: Plane = AXIAL) -> None:
         self.scene.scroll(plane, steps)
         self.refresh()
+
+    def turn_solid(self, steps: int, upwards: bool) -> bool:
+        """Turns the bodies, if they are what is shown."""
+        shown = "solid" in self.layout_now.boxes
+        if shown:
+            self.solid.turn(steps, upwards)
+        return shown
 
     def show_views(self, change: Callable[[Views], Views]) -> None:
         """Another way of showing the planes."""
@@ -260,7 +297,7 @@ class RoomWindow(QWidget):
 
     def switch_help(self) -> None:
         """The keys, or the planes again."""
-        self.help.language = self.language
+        self.help.language, self.help.replay = self.language, self.replaying
         self.help.setVisible(not self.help.isVisible())
         self.help.raise_()
 
@@ -320,8 +357,9 @@ class RoomWindow(QWidget):
         shown = layout(size, self._screen_px(), self.viewing, self.simple)
         self.readouts.simple = self.footer.simple = shown.simple
         boxes = dict(shown.boxes)
-        if "sagittal" in boxes and self.scene.views.third == "map":
-            boxes["map"] = boxes.pop("sagittal")
+        if "sagittal" in boxes:
+            boxes[self.scene.views.third] = boxes.pop("sagittal")
+        self._lay_borders(boxes, shown.scale)
         self.layout_now = replace(shown, boxes=boxes)
         for name, part in self._parts.items():
             part.setVisible(name in boxes)
@@ -331,6 +369,15 @@ class RoomWindow(QWidget):
         _, top, _, _ = boxes["axial"]
         self.help.scale = shown.scale
         self.help.setGeometry(0, top, boxes["readouts"][0], boxes["alarm"][1] - top)
+
+    def _lay_borders(self, boxes: dict[str, Box], scale: float) -> None:
+        """Around the planes that are shown, which are then smaller, while a record is played."""
+        for name, border in self.borders.items():
+            border.setVisible(self.replaying and name in boxes)
+            border.scale = scale
+            if self.replaying and name in boxes:
+                border.setGeometry(QRect(*boxes[name]))
+                boxes[name] = inset(boxes[name], border.main, scale)
 
     def _screen_px(self) -> tuple[int, int]:
         """The pixels of the monitor whose diagonal is configured; a window may be smaller than it."""

@@ -13,6 +13,7 @@ from monitor.imaging.distance import signed_distance_mm
 from monitor.model import IceSegmentation
 from monitor.prediction import ensemble
 from monitor.prediction.learning import Settings
+from monitor.prediction.reading import ice_of
 from monitor.prediction.stopping import Stopped, halted
 
 GRID = Grid((-30.0, -30.0, -30.0), (3.0, 3.0, 3.0), (21, 21, 21))
@@ -50,7 +51,6 @@ def true_ice(
 ) -> IceSegmentation:
     p = halted(of(TRUTH), stopped)
     state = ENGINE.advance(p, ENGINE.initial(p, 37.0), at_s)
-    fraction = np.asarray(ENGINE.frozen_fraction(p, state)[0], np.float32)
-    sdf = signed_distance_mm(0.5 - fraction, GRID)
+    sdf = signed_distance_mm(0.5 - ice_of(p, state, ENGINE)[0], GRID)
     known = np.ones(GRID.shape_zyx, bool)
     return IceSegmentation(f"v{number}", at_s, GRID, sdf, known, 1.0, 0.4, 1.0)

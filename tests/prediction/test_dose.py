@@ -19,6 +19,7 @@ from monitor.prediction.assimilation import assimilated
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.prediction.estimate import Estimate, first_estimate
 from monitor.prediction.forecast import Target, advance_forecast, begin_forecast
+from monitor.prediction.reading import ice_of
 from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, STILL, TRUTH, problem, true_ice
 
 FREEZE, THAW = PhaseKind.FREEZE, PhaseKind.THAW
@@ -42,8 +43,7 @@ def kind_at(at_s: float) -> PhaseKind:
 
 
 def ice(state: State, number: int) -> IceSegmentation:
-    fraction = np.asarray(ENGINE.frozen_fraction(course(TRUTH), state)[0], np.float32)
-    sdf = signed_distance_mm(0.5 - fraction, GRID)
+    sdf = signed_distance_mm(0.5 - ice_of(course(TRUTH), state, ENGINE)[0], GRID)
     known = np.ones(GRID.shape_zyx, bool)
     return IceSegmentation(f"v{number}", state.time_s, GRID, sdf, known, 1.0, 0.4, 1.0)
 
@@ -108,14 +108,14 @@ def test_scans_that_agree_with_the_model_change_nothing() -> None:
     past = dose.none(start)
     for n, whole in enumerate(truths()):
         reached = dose.advanced(ENGINE, made, start, whole.time_s)
-        fraction = np.asarray(ENGINE.frozen_fraction(made, reached), np.float32)
+        model_ice = ice_of(made, reached, ENGINE)
         again = ENGINE.initial(
             made, ENGINE.temperature_degc(made, reached), whole.time_s, history=True
         )
         start = replace(again, perfused_from_s=reached.perfused_from_s)
         measured = ice(whole, n).sdf_mm
         kind = kind_at(whole.time_s)
-        past = dose.at_scan(past, reached, fraction, start, measured, kind, GRID)
+        past = dose.at_scan(past, reached, model_ice, start, measured, kind, GRID)
     whole_history = truths()[-1].history
     assert whole_history is not None
     cold = whole_history.min_degc < -10.0

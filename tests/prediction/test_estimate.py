@@ -21,6 +21,7 @@ from monitor.prediction.estimate import (
     without_course,
 )
 from monitor.prediction.learning import caught_up
+from monitor.prediction.reading import ice_of
 from monitor.prediction.stopping import halted
 from tests.prediction.ice_of_two_needles import ENGINE, GRID, PRIOR, TRUTH, problem, true_ice
 
@@ -73,12 +74,12 @@ def test_parameters_that_grew_the_ice_are_approached(learned: Estimate) -> None:
 
 def test_the_start_of_a_forecast_has_the_measured_surface(learned: Estimate) -> None:
     p = problem(learned.members)
-    fraction = np.asarray(ENGINE.frozen_fraction(p, learned.state), np.float32)
+    ice = ice_of(p, learned.state, ENGINE)
     measured = true_ice(SCANS_S[-1], 9).sdf_mm
-    mine = signed_distance_mm(0.5 - fraction[0], GRID)
+    mine = signed_distance_mm(0.5 - ice[0], GRID)
     near = np.abs(measured) < 2.0
     assert np.abs(mine[near] - measured[near]).mean() < 0.35
-    sizes = (fraction > 0.5).sum((1, 2, 3))
+    sizes = (ice > 0.5).sum((1, 2, 3))
     assert sizes[1:].min() < sizes[0] < sizes[1:].max()
     assert (learned.volume_id, learned.state.time_s) == ("v2", SCANS_S[-1])
     assert learned.reasons == ()
@@ -188,9 +189,7 @@ def miss_mm(e: Estimate, make: MakeProblem, true_ice_at: IceSegmentation) -> flo
     """Of the forecast, at the measured surface."""
     p = e.problem(make)
     state = ENGINE.advance(p, e.state, true_ice_at.acquired_utc_s)
-    mine = signed_distance_mm(
-        0.5 - np.asarray(ENGINE.frozen_fraction(p, state)[0], np.float32), GRID
-    )
+    mine = signed_distance_mm(0.5 - ice_of(p, state, ENGINE)[0], GRID)
     measured = true_ice_at.sdf_mm
     near = np.abs(measured) < 2.0
     return float(np.abs(mine[near] - measured[near]).mean())

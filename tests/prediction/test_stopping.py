@@ -13,6 +13,7 @@ from monitor.model import PhaseKind
 from monitor.prediction.assimilation import assimilated
 from monitor.prediction.estimate import first_estimate
 from monitor.prediction.observation import Seen, beyond_mm, edge_points
+from monitor.prediction.reading import ice_of
 from monitor.prediction.stopping import (
     candidates,
     duty_at,
@@ -84,8 +85,7 @@ def test_options_side_by_side_are_each_what_a_run_alone_is() -> None:
         p, state, alone = halted(problem(nominal), option), start, 0.0
         for scan in scans:
             state = ENGINE.advance(p, state, scan.at_s)
-            fraction = np.asarray(ENGINE.frozen_fraction(p, state), np.float32)
-            beyond = beyond_mm(fraction, GRID, scan.edge)
+            beyond = beyond_mm(ice_of(p, state, ENGINE), GRID, scan.edge)
             alone += misfit_of([beyond[0]], [scan.variance_mm2])
         assert found == pytest.approx(alone, rel=0.02)
     assert together[1] != pytest.approx(together[0], rel=0.1)

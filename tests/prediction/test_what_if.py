@@ -29,6 +29,7 @@ from monitor.prediction.forecast import (
     finish_forecast,
 )
 from monitor.prediction.outcome import extent, nearest_mm, surfaces
+from monitor.prediction.reading import read
 from monitor.prediction.unexplained import shares, spread
 from monitor.prediction.what_if import (
     Base,
@@ -238,8 +239,9 @@ def test_less_duty_never_gets_there_earlier(config: Config) -> None:
 
 def test_what_comes_after_the_needles_have_stopped_counts(config: Config) -> None:
     """The bowel gets colder yet than it is when the freeze ends, and the ice perhaps nearer."""
-    stopped = answered(config, WhatIf({}, 0.0)).asked.structures[0]
-    now = answered(config, WhatIf(), replace(base(), planned_end_s=NOW_S)).asked.structures[0]
+    ends_now = replace(base(), planned_end_s=NOW_S)
+    stopped = answered(config, WhatIf({}, 0.0), refined=True).asked.structures[0]
+    now = answered(config, WhatIf(), ends_now, refined=True).asked.structures[0]
     assert stopped.coldest_degc[0] < now.coldest_degc[0] - 0.1
     assert stopped.distance_mm[0] <= now.distance_mm[0]
 
@@ -270,9 +272,8 @@ def test_before_a_scan_the_first_answer_is_as_unsure_as_the_one_by_all(config: C
 def test_the_few_stand_at_the_ends_of_the_interval_by_their_margin(config: Config) -> None:
     of, e = base(), learned()
     few, every = (begin_what_if(WhatIf(), of, ENGINE, r) for r in (False, True))
-    ice = np.asarray(ENGINE.frozen_fraction(of.problem, e.state), np.float32)
-    nominal_degc = ENGINE.temperature_degc(of.problem, e.state)[0]
-    ice = spread(ice[1:], nominal_degc, PLANNED_S - SCAN_S, GRID)
+    degc, ice = read(of.problem, e.state, ENGINE)
+    ice = spread(ice[1:], degc[0], PLANNED_S - SCAN_S, GRID)
     depth_mm = extent(ice, surfaces(of.target, of.problem.needles), GRID).depth_mm
     cooling = of.problem.members.cooling_by_needle(2)[1:].mean(axis=1)  # of two alike
     chosen = np.lexsort((cooling, depth_mm))[[1, 5, 10, 14]]  # of 16

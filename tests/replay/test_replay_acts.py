@@ -61,6 +61,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> tuple[Room, RememberingCor
     room.act("needle", {"number": 1, "duty": 0.5})
     room.act("undo")
     room.script += [None, SETTLE]
+    room.act("phase_next")
+    room.act("undo")
+    room.script += [None, SETTLE]
     return room, room.run()
 
 
@@ -79,7 +82,8 @@ def test_the_record_holds_them_all(room: tuple[Room, RememberingCore]) -> None:
         return [x.fields[field] for x in lines if x.kind == kind]
 
     assert of("baseline_set", "volume_id") == ["v001", "v002", "v001", "v002", "v001"]
-    assert of("undone", "act") == ["pick_baseline", "needle"]
+    assert of("undone", "act") == ["pick_baseline", "needle", "phase_next"]
+    assert of("phase", "phase") == ["freeze", "thaw", "freeze"]
     assert of("act_refused", "act") == ["needle", "accept_ice"]
     assert of("ice_reviewed", "verdict") == ["rejected", "corrected"]
     assert of("needle_set", "duty") == [0.0, 0.5]

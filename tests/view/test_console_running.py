@@ -11,6 +11,7 @@ from PyQt5.QtCore import Qt
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QApplication, QPushButton
 
+from monitor.model import Phase, PhaseKind
 from monitor.snapshot import Snapshot
 
 
@@ -128,8 +129,30 @@ def test_a_wrong_patient_blanks_and_is_cleared_by_two_presses(desk: Any, full: S
 
 
 def test_a_case_given_at_the_start_is_not_said_to_miss_anything(desk: Any, full: Snapshot) -> None:
-    d = desk(full)
+    d = desk(replace(full, phase=Phase(PhaseKind.WAITING, 0, None, None)))
     assert d.window.missing.text() == d.window.words.say("console.missing.given")
+
+
+def test_while_it_runs_the_console_says_what_the_room_says(desk: Any, full: Snapshot) -> None:
+    full = replace(full, alarms=())
+    d = desk(full)
+    w, page = d.window, d.window.pages["monitor"]
+    press(w.steps["monitor"])
+    assert w.phase.text().startswith("Cycle 1 · FREEZE  06:42 / ")
+    assert "Next CT in" in w.missing.text()
+    assert f"{w.model.lesion.label} {w.model.lesion.value}" in page.figures.text()
+    assert page.figures.isEnabled()
+    d.mono_s += 3.0
+    w.refresh()
+    assert not page.figures.isEnabled(), "a silent core's are grey"
+    w.show_snapshot(replace(full, phase=Phase(PhaseKind.ENDED, 2, full.now_utc_s, None)))
+    assert w.missing.text() == w.words.say("console.ended")
+
+
+def test_type_grows_with_the_window(desk: Any, full: Snapshot) -> None:
+    small, large = desk(full, "en", (1280, 800)).window, desk(full, "en", (2560, 1600)).window
+    heights = [w.steps["lesion"].fontMetrics().height() for w in (small, large)]
+    assert heights[1] > 1.9 * heights[0]
 
 
 def test_a_refusal_is_told(desk: Any, full: Snapshot) -> None:

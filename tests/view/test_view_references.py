@@ -29,7 +29,7 @@ SIZE = (480, 270)
 LEVELS, SHARE = 24, 0.001
 STATES = (
     "normal", "alarm", "stale", "degraded", "invalid", "blocked", "baseline", "waiting", "thaw", "ended",
-    "core_silent", "no_core", "no_ice", "error", "back", "ahead", "subtraction", "map", "simple",
+    "core_silent", "no_core", "no_ice", "error", "back", "ahead", "subtraction", "map", "simple", "replay",
 )  # fmt: skip
 
 

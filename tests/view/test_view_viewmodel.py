@@ -12,7 +12,7 @@ from view_samples import NOW
 
 from monitor.forecast_values import NextScan
 from monitor.model import Alarm, Phase, PhaseKind, Priority, Reason, Status
-from monitor.snapshot import Snapshot
+from monitor.snapshot import ReceivedVolume, Snapshot
 from monitor.view.formats import NBSP as N
 from monitor.view.translations import LANGUAGES
 from monitor.view.viewmodel import Inputs, ScreenModel, State, screen_model
@@ -289,11 +289,36 @@ def test_waiting_baseline_and_no_core(states: Any) -> None:
     for m in (waiting, baseline, none):
         assert values(m) == [DASH] * 5
         assert m.layers.predicted_at_utc_s is None
-    assert waiting.message[0] == "Waiting for the scanner"
-    assert baseline.message[0] == "Baseline received"
+    assert waiting.message == ("Waiting for the scanner", "no baseline scan yet")
+    assert baseline.message[0] == f"Baseline {states['baseline'].baseline_id} received"
     assert baseline.last_ct.value == "Last CT: 00:48"
     assert none.alarm is None
     assert look(None, silent_s=60.1).alarm is not None
+
+
+def test_before_the_first_ice_the_screen_says_what_has_come_and_what_is_next(states: Any) -> None:
+    bare, n = states["waiting"], states["normal"]
+    came = (ReceivedVolume("v002", NOW, 40, "P1", n.volume, n.volume_geometry),)
+    assert look(replace(bare, received=came, draft=True)).message == (
+        "CT v002 received", "no baseline yet: choose it at the console",
+    )  # fmt: skip
+    assert look(replace(bare, received=came)).message == (
+        "CT v002 received", "no baseline yet: scan the lesion before freezing",
+    )  # fmt: skip
+    waiting = Phase(PhaseKind.WAITING, 0, None, None)
+    taken = replace(
+        states["baseline"], received=came, baseline_id="v002", needles=n.needles, phase=waiting
+    )
+    taken = replace(taken, assessment=replace(taken.assessment, volume_id="v002"))
+    for changes, next_ in (
+        ({"draft": True}, "no plan yet: nothing is measured"),
+        ({"needles": ()}, "no needle is known: ice cannot be measured"),
+        ({}, "next: start the freeze (F)"),
+        ({"phase": n.phase}, "no ice measured yet"),
+    ):
+        m = look(replace(taken, **changes))
+        assert m.message == ("Baseline v002 received", next_)
+        assert values(m) == [DASH] * 5
 
 
 def test_a_scan_without_ice_is_nought_not_unknown(states: Any) -> None:

@@ -23,7 +23,7 @@ from monitor.model import (
     Status,
     StructureDistance,
 )
-from monitor.snapshot import ArrayRef, NeedleLine, PastScan, PhaseBand, Snapshot
+from monitor.snapshot import ArrayRef, NeedleLine, PastScan, PhaseBand, Replayed, Snapshot
 
 NOW = 1_000_000.0
 LESION = (20.0, -80.0, 12.0)
@@ -340,6 +340,7 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
             alarms=(Alarm("margin_reached", Priority.LOW, NOW, {"margin_mm": "5"}),),
             assessment=replace(a, lesion_covered=1.0, margin_covered=1.0, min_margin_mm=5.31),
         ),
+        "replay": replace(normal, replay=Replayed(NOW - 640.0, 4.0, False, 3, 7), alarms=(near,)),
         "core_silent": normal,
         "no_core": None,
         "no_ice": replace(

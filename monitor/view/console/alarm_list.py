@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from PyQt5.QtWidgets import QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from monitor.model import Alarm, Priority
+from monitor.view.console.scale import sized
 from monitor.view.console.words import Words
 from monitor.view.palette import COLOURS
 
@@ -37,7 +38,7 @@ class AlarmList(QScrollArea):
         self._column.addStretch(1)
         self.setWidget(inner)
         self.setWidgetResizable(True)
-        self.setFixedHeight(_HEIGHT)
+        sized(self, height=_HEIGHT)
         self.setFrameShape(QScrollArea.NoFrame)
 
     def show_alarms(self, alarms: Sequence[Alarm], say: Callable[[Alarm], str], may: bool) -> None:

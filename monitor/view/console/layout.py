@@ -17,10 +17,11 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
+from monitor.view.console.scale import sized
 from monitor.view.console.words import Words
 from monitor.view.qt import Qt
 
-_PAGES_WIDTH = 430
+_PAGES_WIDTH, _STEPS_WIDTH = 430, 240
 
 
 def button(words: Words, key: str, pressed: Callable[[], None]) -> QPushButton:
@@ -34,6 +35,7 @@ def step_button(words: Words, step: str, go: Callable[[str], None]) -> QPushButt
     made = button(words, f"console.step.{step}", lambda: go(step))
     made.setCheckable(True)
     made.setProperty("step", True)
+    sized(made, width=_STEPS_WIDTH)  # a tick that comes does not move the picture
     return made
 
 
@@ -47,7 +49,7 @@ def label(role: str = "") -> QLabel:
 
 def put_together(
     window: QWidget,
-    title: QWidget,
+    titles: Iterable[QWidget],
     orders: Iterable[QWidget],
     steps: Iterable[QWidget],
     picture: Iterable[QWidget],
@@ -59,7 +61,8 @@ def put_together(
     whole.setContentsMargins(8, 6, 8, 6)
     whole.setSpacing(5)
     top = QHBoxLayout()
-    top.addWidget(title, 1)
+    for widget in titles:
+        top.addWidget(widget, 1)
     middle, left = QHBoxLayout(), QVBoxLayout()
     for widget in orders:
         top.addWidget(widget)
@@ -85,7 +88,7 @@ def stacked(pages: Mapping[str, QWidget]) -> tuple[QStackedWidget, QScrollArea]:
         stack.addWidget(page)
     area.setWidgetResizable(True)
     area.setWidget(stack)
-    area.setFixedWidth(_PAGES_WIDTH)
+    sized(area, width=_PAGES_WIDTH)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
     area.setFrameShape(QScrollArea.NoFrame)
     return stack, area

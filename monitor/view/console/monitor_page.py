@@ -17,6 +17,7 @@ from monitor.view import formats
 from monitor.view.console.pages import Desk
 from monitor.view.console.parts import Page, enabled
 from monitor.view.qt import Qt
+from monitor.view.viewmodel import ScreenModel
 
 _MOST_NEEDLES = 6
 _LONGEST_MIN = 15
@@ -24,10 +25,12 @@ _LONGEST_MIN = 15
 
 class MonitorPage(Page):
     def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.words, "console.step.monitor")
+        super().__init__(desk.words, "")
         self.desk = desk
         self.next = self.button("console.monitor.start", lambda: desk.act("phase_next"))
         self.rows = [_NeedleRow(self, desk) for _ in range(_MOST_NEEDLES)]
+        self.figures = self.label("")
+        self.figures.setProperty("role", "figure")
         self.scan = self.label("console.monitor.no_scan")
         grid = QGridLayout()
         self.accept = self.button("console.monitor.accept", lambda: self._review("accept_ice"))
@@ -61,6 +64,8 @@ class MonitorPage(Page):
             words.put(self.scan.setText, "console.monitor.scan", id=s.volume_id, review=said)
         else:
             words.put(self.scan.setText, "console.monitor.no_scan")
+        self.figures.setText(_figures(desk.model))
+        self.figures.setEnabled(desk.model.lesion.tone == "text")
         self.correct.setChecked(tool.startswith("ice."))
         baseline = s is not None and s.baseline_id is not None
         enabled(
@@ -222,6 +227,13 @@ class _Slid:
         self._desk.words.put(self.label.setText, self._key, **params)
 
 
+def _figures(m: ScreenModel) -> str:
+    """What the room's screen says of the scan measured last, in its words and with its doubts."""
+    shown = (m.lesion, m.margin, m.min_margin, m.structure)
+    known = [f"{r.label} {r.value}" for r in shown if r.value != formats.UNKNOWN]
+    return " · ".join((m.last_ct.value, *known))
+
+
 def _dropped_by(by: str) -> str:
     return by if by in ("question", "scan", "phase") else "other"
 
@@ -244,7 +256,6 @@ def slider(low: int, high: int, value: int) -> QSlider:
     made.setPageStep(10)
     made.setSingleStep(5)
     made.setValue(value)
-    made.setMinimumHeight(24)
     return made
 
 

@@ -20,6 +20,7 @@ from monitor.view.console.editor import Editor
 from monitor.view.console.parts import Page, enabled, filled, spin
 from monitor.view.console.words import Words
 from monitor.view.translations import TABLES, body_name
+from monitor.view.viewmodel import ScreenModel
 
 BODIES = tuple(key.removeprefix("body.") for key in TABLES["en"] if key.startswith("body."))
 
@@ -29,6 +30,7 @@ class Desk(Protocol):
 
     words: Words
     editor: Editor
+    model: ScreenModel
 
     @property
     def snapshot(self) -> Snapshot | None: ...

@@ -23,6 +23,7 @@ from monitor.view.images import SLAB_MM, Stack
 from monitor.view.marks import draw_needles
 from monitor.view.planes import AXIAL, Frame, Point
 from monitor.view.qt import Qt
+from monitor.view.replaying import draw_replay
 from monitor.view.scene import Array
 from monitor.view.words import Places, Word
 
@@ -65,8 +66,9 @@ class EditPane(QWidget):
         self.needles: Sequence[NeedleLine] = ()
         self.strokes: Sequence[tuple[Point, Point]] = ()
         self.brush_mm: float | None = None
+        self.scale = 1.0
         self.drawing = False
-        self.note = ""
+        self.note = self.banner = ""
         self._start: Point | None = None
         self._dragging = False
 
@@ -188,11 +190,13 @@ class EditPane(QWidget):
             for outline in self.outlines:
                 path = layers.contour(outline.field, outline.grid, frame, self.cross[2], 0.0)
                 style.stroke(painter, path, outline.colour, 2.2, outline.dash)
-            draw_needles(painter, self.needles, frame, self.cross, 0.7, Places())
+            draw_needles(painter, self.needles, frame, self.cross, 0.7 * self.scale, Places())
             self._paint_marks(painter, frame)
         if self.note:
             middle = QPointF(self.width() / 2, self.height() / 2)
-            Word(self.note, middle, 22, align="centre").draw(painter)
+            Word(self.note, middle, 22 * self.scale, align="centre").draw(painter)
+        if self.banner:
+            draw_replay(painter, self.rect(), self.banner)
         if self.hasFocus():
             painter.setBrush(Qt.NoBrush)
             painter.setPen(style.line_pen("text", 2.0))

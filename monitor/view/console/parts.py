@@ -21,37 +21,9 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
+from monitor.view.console.scale import sized
 from monitor.view.console.words import Words
-from monitor.view.palette import COLOURS
 from monitor.view.qt import Qt
-
-SHEET = """
-QWidget {{ background: {window}; color: {text}; font-family: "DejaVu Sans"; font-size: 14px; }}
-QPushButton {{ background: #23282D; border: 2px solid #3A4148; border-radius: 4px; padding: 5px 9px;
-  min-height: 22px; text-align: center; }}
-QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QListWidget:focus, QLineEdit:focus,
-QCheckBox:focus, QSlider:focus {{ border: 2px solid {text}; }}
-QPushButton:checked {{ background: #2F4A5E; border-color: {ice}; }}
-QPushButton:disabled, QLabel:disabled, QCheckBox:disabled {{ color: #6A7077; }}
-QPushButton[step="true"] {{ text-align: left; font-size: 15px; min-height: 30px; }}
-QLabel[role="title"] {{ font-size: 18px; font-weight: bold; }}
-QLabel[role="missing"] {{ font-size: 16px; background: #15181B; padding: 7px; }}
-QLabel[role="alarm"] {{ font-size: 15px; background: #15181B; padding: 3px; }}
-QLabel[role="notice"] {{ color: {label}; font-size: 13px; }}
-QListWidget, QComboBox, QAbstractSpinBox, QLineEdit {{ background: #15181B; border: 2px solid #3A4148;
-  padding: 3px; min-height: 22px; }}
-QSlider::groove:horizontal {{ height: 6px; background: #3A4148; border-radius: 3px; }}
-QSlider::sub-page:horizontal {{ background: {ice}; border-radius: 3px; }}
-QSlider::handle:horizontal {{ width: 16px; margin: -7px 0; background: {text}; border-radius: 4px; }}
-QSlider::handle:horizontal:disabled {{ background: #6A7077; }}
-QCheckBox::indicator {{ width: 20px; height: 20px; border: 2px solid {label}; background: #15181B; }}
-QCheckBox::indicator:checked {{ background: {ice}; }}
-QAbstractSpinBox::up-button, QAbstractSpinBox::down-button {{ width: 26px; }}
-QScrollBar:vertical {{ width: 12px; background: #15181B; }}
-QScrollBar::handle:vertical {{ background: #3A4148; min-height: 24px; }}
-QScrollBar::add-line, QScrollBar::sub-line {{ height: 0px; }}
-QListWidget::item:selected {{ background: #2F4A5E; color: {text}; }}
-""".format(**COLOURS)
 
 
 class Page(QWidget):
@@ -63,9 +35,10 @@ class Page(QWidget):
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(8, 4, 8, 4)
         self.column.setSpacing(5)
-        heading = self.label("")
-        heading.setProperty("role", "title")
-        words.put(Untagged(heading.setText), title)
+        if title:  # else the page needs the room, and its step says what it is
+            heading = self.label("")
+            heading.setProperty("role", "title")
+            words.put(Untagged(heading.setText), title)
 
     def label(self, key: str, **params: str) -> QLabel:
         """A sentence that may take several lines."""
@@ -88,7 +61,7 @@ class Page(QWidget):
 
     def listing(self, rows: int) -> QListWidget:
         made = QListWidget()
-        made.setFixedHeight(26 * rows + 12)
+        sized(made, height=26 * rows + 12)
         made.setWordWrap(False)
         made.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.column.addWidget(made)
@@ -101,7 +74,7 @@ class Page(QWidget):
 
     def choice(self, key: str) -> QComboBox:
         made = QComboBox()
-        made.setMinimumWidth(180)
+        sized(made, least_width=180)
         self._row(key, made)
         return made
 
@@ -132,7 +105,7 @@ def spin(low: float, high: float, value: float, unit: str) -> QDoubleSpinBox:
     made.setValue(value)
     made.setSuffix(f"\u00a0{unit}")
     made.setButtonSymbols(QAbstractSpinBox.PlusMinus)
-    made.setMinimumWidth(130)
+    sized(made, least_width=130)
     return made
 
 

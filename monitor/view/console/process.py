@@ -11,15 +11,20 @@ import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.config import ListenerConfig
 from monitor.view.process import Link, Loop, ViewOptions, has_display, install_excepthook
+
+if TYPE_CHECKING:
+    from monitor.view.console.window import ConsoleWindow
 
 
 @dataclass(frozen=True)
 class ConsoleOptions:
     """``folder``: where plans and corrections are written. ``listener``: for the cases it writes.
-    ``size``: of the window; without one it is maximised."""
+    ``size``: of the window; without one it opens where it was last (``show``, ``monitor``: as in
+    ``view.process``)."""
 
     folder: str
     listener: ListenerConfig
@@ -27,6 +32,8 @@ class ConsoleOptions:
     language: str = "en"
     clock_speed: float = 1.0
     size: tuple[int, int] | None = None
+    show: str = "console"
+    monitor: int | None = None
 
 
 def run_console(conn: Connection, options: ConsoleOptions) -> None:
@@ -55,8 +62,26 @@ def run_console(conn: Connection, options: ConsoleOptions) -> None:
     install_excepthook(window)
     window.resize(*(options.size or (1280, 800)))
     window.start_clock()
-    window.show() if options.size or headless else window.showMaximized()
+    if options.size or headless:
+        window.show()
+    else:
+        _open(window, options)
     loop = Loop(app, window, link, ViewOptions(window=not headless), headless)
     loop.start()
     app.exec_()
     loop.finish()
+
+
+def _open(window: ConsoleWindow, options: ConsoleOptions) -> None:
+    """On a monitor beside the room's, where there is one."""
+    from monitor.view.placement import Keeper, chosen, open_on, say_gone
+    from monitor.view.remembered import recall
+
+    before, where = recall("console"), chosen(options.show, options.monitor)
+    window.speak(before.language or options.language)
+    open_on(window, where.console, before)
+    if options.show == "console":  # else the room's window says it
+        say_gone(where.gone)
+        for number in where.gone:
+            window.editor.tell("console.monitor_gone", number=str(number))
+    Keeper(window, "console", options.language)

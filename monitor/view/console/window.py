@@ -17,6 +17,7 @@ from PyQt5.QtCore import QTimer
 from PyQt5.QtWidgets import QFileDialog, QPushButton, QShortcut, QWidget
 
 from monitor.config import ListenerConfig
+from monitor.model import PhaseKind
 from monitor.planning.draft import Draft, missing
 from monitor.snapshot import Snapshot
 from monitor.view import formats
@@ -33,13 +34,23 @@ from monitor.view.console.pages import (
     StructuresPage,
 )
 from monitor.view.console.pane import EditPane
-from monitor.view.console.parts import SHEET, enabled
+from monitor.view.console.parts import enabled
 from monitor.view.console.plan_files import write_correction, write_plan
+from monitor.view.console.replaying import show_replay
+from monitor.view.console.scale import rescale, scale_of
 from monitor.view.console.words import Words
 from monitor.view.images import Stack
+from monitor.view.refusals import failure_text, refusal_text
 from monitor.view.scene import Arrays
 from monitor.view.translations import next_language
-from monitor.view.viewmodel import SILENT_AFTER_S, STARTING_S, worker_hangs
+from monitor.view.viewmodel import (
+    SILENT_AFTER_S,
+    STARTING_S,
+    Inputs,
+    ScreenModel,
+    screen_model,
+    worker_hangs,
+)
 
 STEPS = ("baseline", "lesion", "structures", "needles", "protocol", "monitor")
 _REFRESH_MS = 200
@@ -68,12 +79,15 @@ class ConsoleWindow(QWidget):
         self._core_gone = self._may_close = False
         self._error: str | None = None
         self._sure: tuple[str, float] = ("", 0.0)
+        self.model: ScreenModel
         self._arrays = Arrays()
         self._stack_of: Any = None
         self.pane = EditPane()
         self.editor = Editor(self.pane, self._arrays, self)
         self._make()
         self.pane.moved.connect(self._say_slice)
+        self.scale = 1.0
+        rescale(self, self.scale)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self.refresh)
         self.go("baseline")
@@ -85,7 +99,6 @@ class ConsoleWindow(QWidget):
 
     def _make(self) -> None:
         words, editor = self.words, self.editor
-        self.setStyleSheet(SHEET)
         words.put(self.setWindowTitle, "console.title")
         self.pages: dict[str, Any] = {
             "baseline": BaselinePage(self),
@@ -97,7 +110,9 @@ class ConsoleWindow(QWidget):
         }
         editor.pages = self.pages
         self.patient, self.slice = layout.label("title"), layout.label()
-        self.patient.setWordWrap(False)
+        self.phase = layout.label("title")
+        for title in (self.patient, self.phase):
+            title.setWordWrap(False)
         self.missing, notice = layout.label("missing"), layout.label("notice")
         words.put(notice.setText, "notice")
         orders = [layout.button(words, key, do) for key, do in self._orders()]
@@ -108,7 +123,7 @@ class ConsoleWindow(QWidget):
         self.alarms = AlarmList(words, lambda key: self._send({"act": "acknowledge", "alarm": key}))
         self.stack, area = layout.stacked(self.pages)
         layout.put_together(
-            self, self.patient, orders, self.steps.values(), (self.pane, self.slice), area,
+            self, (self.patient, self.phase), orders, self.steps.values(), (self.pane, self.slice), area,
             (self.missing, self.alarms, notice),
         )  # fmt: skip
         for keys, do in (
@@ -179,7 +194,10 @@ class ConsoleWindow(QWidget):
         return self.snapshot is not None and self.snapshot.blocked
 
     def may_act(self) -> bool:
-        return not self.silent() and not self.blocked()
+        return not self.silent() and not self.blocked() and not self.replaying()
+
+    def replaying(self) -> bool:
+        return self.snapshot is not None and self.snapshot.replay is not None
 
     def plan_taken(self) -> bool:
         """Whether the monitor has the draft as it stands; what it refused it has not."""
@@ -194,11 +212,15 @@ class ConsoleWindow(QWidget):
         gaps = missing(draft)
         patient = draft.patient_id or "—" if s is None or s.draft else s.patient_label
         self.words.put(self.patient.setText, "console.patient", patient=patient)
+        show_replay(self, s.replay if s is not None else None, patient)
+        self.model = model = screen_model(self._inputs())
+        clock = f"  {model.clock} / {model.clock_of}" if model.clock_of else ""
+        self.phase.setText(f"{model.phase}{clock}")
         self._show_steps(gaps)
         self._show_pages(gaps)
         enabled({
             self.undo: history.undoes is not None, self.redo: history.redoes is not None,
-            self.clear: self.blocked() and not self.silent(),
+            self.clear: self.blocked() and not self.silent() and not self.replaying(),
         })  # fmt: skip
         self.clear.setVisible(self.blocked())
         key, params = self._telling(gaps)
@@ -208,9 +230,16 @@ class ConsoleWindow(QWidget):
         )
         alarms = s.alarms if s else ()
         language = self.words.language
-        self.alarms.show_alarms(alarms, lambda a: sentence(a, None, language), not self.silent())
+        seen = not self.silent() and not self.replaying()
+        self.alarms.show_alarms(alarms, lambda a: sentence(a, None, language), seen)
         self.editor.show_on_pane(live_needles=self.step == "monitor")
         self._say_slice()
+
+    def _inputs(self) -> Inputs:
+        s, since_s = self.snapshot, self._mono() - self._received_mono_s
+        now_utc_s = float("nan") if s is None else s.now_utc_s + self._speed * since_s
+        silent_s = float("inf") if self._core_gone else since_s
+        return Inputs(s, now_utc_s, silent_s, self.words.language, None, self._speed)
 
     def _show_steps(self, gaps: tuple[str, ...]) -> None:
         done = {step for step in STEPS[:-1] if step not in gaps}
@@ -241,6 +270,8 @@ class ConsoleWindow(QWidget):
         s, draft = self.snapshot, self.editor.draft
         if self._error is not None:
             return "console.error", {"error": self._error}
+        if self.replaying():
+            return "replay.refused", {}
         if self.blocked():
             return "console.blocked", {}
         if self.silent():
@@ -250,14 +281,28 @@ class ConsoleWindow(QWidget):
         if self.editor.worker.busy:
             return "console.working", {}
         if s is not None and s.refused:
-            return "console.refused", {"why": s.refused}
+            return "console.refused", {"why": refusal_text(self.words.language, s.refused)}
         if self.editor.said is not None:
-            return self.editor.said
-        if s is not None and not s.draft and draft.lesion is None and not draft.needles:
-            return "console.missing.given", {}
+            key, params = self.editor.said
+            if key == "console.failed":
+                params = {"why": failure_text(self.words.language, params["why"])}
+            return key, params
+        given = s is not None and not s.draft and draft.lesion is None and not draft.needles
+        if given or (not gaps and self.plan_taken()):
+            return self._what_is_next(given)
         if gaps:
             return f"console.missing.{gaps[0]}", {}
-        return f"console.missing.{'none' if self.plan_taken() else 'send'}", {}
+        return "console.missing.send", {}
+
+    def _what_is_next(self, given: bool) -> tuple[str, Mapping[str, str]]:
+        """What is next, once the monitor has a plan."""
+        kind = PhaseKind.WAITING if self.snapshot is None else self.snapshot.phase.kind
+        if kind is PhaseKind.WAITING:
+            return f"console.missing.{'given' if given else 'none'}", {}
+        if kind is PhaseKind.ENDED:
+            return "console.ended", {}
+        due = self.model.next_ct
+        return "console.running", {"next": " · ".join(x for x in (due.value, due.note) if x)}
 
     def _say_slice(self) -> None:
         at = formats.decimal(self.pane.cross[2], 1, self.words.language)
@@ -268,6 +313,7 @@ class ConsoleWindow(QWidget):
 
     def go(self, step: str) -> None:
         self.step = step
+        self.editor.said = None
         self.stack.setCurrentWidget(self.pages[step])
         self.editor.use("")
         self.refresh()
@@ -300,8 +346,14 @@ class ConsoleWindow(QWidget):
             self.editor.edit("baseline", patient_id=chosen.patient_id)
 
     def switch_language(self) -> None:
-        self.words.speak(next_language(self.words.language))
+        self.speak(next_language(self.words.language))
+
+    def speak(self, language: str) -> None:
+        self.words.speak(language)
         self.refresh()
+
+    def spoken(self) -> str:
+        return self.words.language
 
     def import_file(self, target: str) -> None:
         title, own = self.words.say("console.import.title"), QFileDialog.DontUseNativeDialog
@@ -341,6 +393,12 @@ class ConsoleWindow(QWidget):
         self.editor.worker.finish()
         self._may_close = True
         self.close()
+
+    def resizeEvent(self, event: Any) -> None:
+        scale = scale_of(self.width(), self.height())
+        if scale != self.scale:
+            self.scale = self.pane.scale = scale
+            rescale(self, scale)
 
     def closeEvent(self, event: Any) -> None:
         if self._may_close:

@@ -1,0 +1,163 @@
+"""A whole monitor for benchmarks: Xvfb, ``iceball live`` with the room's screen, scans to send. Seconds, MB.
+
+The scans are a scenario's, rendered once and then sent again and again under new identifiers with the
+time of now, as many as wanted. Invariant: what is measured are the very processes that a room has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from scanner_sim import scenario
+from scanner_sim.output import write_all
+from scanner_sim.simulation import Simulation
+
+
+def rendered(name: str, out: Path, slices: int, scans: int) -> None:
+    """The scenario's first scan and its last ``scans``, with so many slices, and its plan, into ``out``."""
+    s = scenario.load(name)
+    s = replace(s, scans=(s.scans[0], *s.scans[-scans:]), scanner=replace(s.scanner, slices=slices))
+    simulation = Simulation(s, keep=False)
+    simulation.start()
+    write_all(simulation, out, 2, lambda _: None)
+
+
+def scans_of(out: Path) -> list[list[Dataset]]:
+    """Every scan of a folder, its slices in order."""
+    return [
+        [pydicom.dcmread(p) for p in sorted(scan.iterdir())] for scan in sorted(out.glob("scan_*"))
+    ]
+
+
+def anew(slices: list[Dataset], acquired_utc_s: float) -> list[Dataset]:
+    """The same pixels as another scan, acquired then. The datasets are changed, not copied."""
+    series, at = generate_uid(), datetime.fromtimestamp(acquired_utc_s, UTC)
+    for d in slices:
+        d.SeriesInstanceUID, d.SOPInstanceUID = series, generate_uid()
+        d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
+        d.TimezoneOffsetFromUTC = "+0000"
+        d.AcquisitionDate = d.SeriesDate = d.ContentDate = f"{at:%Y%m%d}"
+        d.AcquisitionTime = d.SeriesTime = d.ContentTime = f"{at:%H%M%S.%f}"
+        if "AcquisitionDateTime" in d:
+            d.AcquisitionDateTime = f"{at:%Y%m%d%H%M%S.%f}+0000"
+    return slices
+
+
+@contextmanager
+def display(size: tuple[int, int] = (1920, 1080)) -> Iterator[str]:
+    """An X server of its own number."""
+    read, write = os.pipe()
+    screen = f"{size[0]}x{size[1]}x24"
+    server = subprocess.Popen(
+        [
+            "Xvfb",
+            "-displayfd",
+            str(write),
+            "-screen",
+            "0",
+            screen,
+            "-dpi",
+            "96",
+            "-nolisten",
+            "tcp",
+        ],
+        pass_fds=(write,),
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write)
+    try:
+        with os.fdopen(read) as pipe:
+            yield f":{pipe.readline().strip()}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@dataclass
+class Room:
+    """A monitor that runs."""
+
+    process: subprocess.Popen[bytes]
+    record: Path
+    port: int
+
+    def journal(self) -> list[dict[str, Any]]:
+        path = self.record / "journal.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(x) for x in path.read_text().splitlines(keepends=True) if x[-1] == "\n"]
+
+    def wait(self, ready: Callable[[list[dict[str, Any]]], Any], limit_s: float = 120.0) -> Any:
+        end = time.monotonic() + limit_s
+        while time.monotonic() < end:
+            if found := ready(self.journal()):
+                return found
+            if self.process.poll() is not None:
+                raise SystemExit(f"the monitor has ended: {self.process.returncode}")
+            time.sleep(0.1)
+        raise SystemExit("the monitor did not answer in time")
+
+    def processes(self) -> dict[str, int]:
+        """Pids by what they are: core, view (it has Qt), intake."""
+        found = {"core": self.process.pid}
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        for pid in map(int, children.split()):
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+            if "spawn_main" in command:
+                found["view" if "libQt5Widgets" in maps else "intake"] = pid
+        return found
+
+
+@contextmanager
+def room(case: Path, record: Path, x_display: str, *options: str, **env: str) -> Iterator[Room]:
+    """``iceball live`` on that display, until the block is left."""
+    text = case.read_text().replace("port = 11112", "port = 0")
+    case.write_text(text)
+    command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
+    environment = {**os.environ, "DISPLAY": x_display, "QT_FONT_DPI": "96", **env}
+    environment.pop("QT_QPA_PLATFORM", None)
+    program = subprocess.Popen(
+        [*command, *options], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
+    made = Room(program, record, 0)
+    try:
+        listening = made.wait(lambda lines: [x for x in lines if x["kind"] == "listening"], 300.0)
+        made.port = listening[0]["port"]
+        yield made
+    finally:
+        if program.poll() is None:
+            program.send_signal(signal.SIGINT)
+        try:
+            program.wait(120)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            raise
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Resident memory: all of it (``rss``), and what is not a mapped file (``anonymous``)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    of = {k: float(v.split()[0]) / 1024 for k, v in (x.split(":", 1) for x in lines) if "kB" in v}
+    return {"rss": of["VmRSS"], "anonymous": of["RssAnon"]}
+
+
+def needs(*programs: str) -> None:
+    if gone := [p for p in programs if shutil.which(p) is None]:
+        raise SystemExit(f"needs {', '.join(gone)}: sh scripts/system_packages.sh test")
