@@ -59,7 +59,8 @@ def carried_on(state: State, procedure: Procedure, engine: Engine) -> tuple[Stat
         return replace(state, job=job), []
     begun = state.progress.started_utc_s
     forecast = finish_forecast(job, procedure.config, begun[0], engine)
-    forecast = replace(forecast, next_scan=_next_scan(state, forecast, procedure))
+    next_one = _next_scan(state, forecast, procedure)
+    forecast = replace(forecast, next_scan=next_one, phase_started_utc_s=begun[-1])
     state = replace(state, job=None, forecast=forecast)
     outputs: list[Output] = [Line("forecast", forecast_fields(forecast))]
     if state.ice is not None and forecast.from_volume_id == state.ice.volume_id:
@@ -200,7 +201,7 @@ def _answer(
         return replace(state, asked=replace(asked, job=job)), []
     answer = finish_what_if(job, procedure.config, state.progress.started_utc_s[0], engine)
     following = None if asked.refined else Asked(asked.question, asked.now_utc_s, refined=True)
-    state = replace(state, what_if=answer, asked=following)
+    state = replace(state, what_if=answer, asked=following, what_if_dropped=None)
     return state, [Line("what_if", what_if_fields(answer))]
 
 
@@ -225,5 +226,7 @@ def outdated(state: State, by: str) -> tuple[State, list[Output]]:
     """A what-if that is being answered is dropped; an answer no longer holds. Either is said."""
     if state.asked is None and state.what_if is None:
         return state, []
-    fields = {"by": by, "answered": state.what_if is not None}
-    return replace(state, asked=None, what_if=None), [Line("what_if_over", fields)]
+    answered = state.what_if is not None
+    dropped = None if answered else by
+    state = replace(state, asked=None, what_if=None, what_if_dropped=dropped)
+    return state, [Line("what_if_over", {"by": by, "answered": answered})]

@@ -173,7 +173,8 @@ def _what_if(f: _Fields) -> str:
     by = f"all {f['members']} members" if f["refined"] else f"{f['members']} members, first answer"
     asked, going_on, change = f["asked"], f["going_on"], f["change"]
     rows = [
-        f"What if {_question(f)} ({by}; only a calculation){_trust(f)}",
+        f"What if {_question(f)} ({by}; only a calculation; times also past the end of the freeze)"
+        f"{_trust(f)}",
         f"  lesion covered in {_beside('time_to_lesion_s', f, _time)}{_minutes(change['lesion_later_s'])}",
         f"  with margin covered in {_beside('time_to_margin_s', f, _time)}"
         f"{_minutes(change['margin_later_s'])}",
@@ -249,7 +250,9 @@ def _coldest(s: _Fields) -> str:
 
 def _what_if_over(f: _Fields) -> str | None:
     if f["by"] == "question":
-        return None
+        return (
+            None if f["answered"] else "The what-if before is dropped unanswered (newer question)."
+        )
     return f"The what-if no longer holds (newer {f['by']}); ask again."
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from multiprocessing.queues import Queue as ProcessQueue
 from typing import Any
@@ -59,31 +60,39 @@ class Core:
         store: Store,
         clock: ProcedureClock,
         on_line: Callable[[str, dict[str, Any]], None] = lambda kind, fields: None,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
         self.procedure = procedure
         self.state: State = initial_state(procedure)
-        # The engine may have to be compiled before the first beat.
+        # The engine may have to be compiled before the first beat; one that hangs there is silent after this.
         self.beat_mono_s = clock.mono_s() + GRACE_S
+        # False until the first message can be served: starting, and nothing to show yet.
+        self.started = False
         self.fault: str | None = None
         self.record_ok = True
         self._engine = engine
         self._journal = journal
         self._store = store
         self._clock = clock
-        self._on_line = on_line
+        self._on_line, self._on_news = on_line, on_news
         self._publisher = Publisher(store)
         self.shared: Shared = self._publisher.share(self.state, procedure)
         self._ticked_mono_s = 0.0
+        self._held: deque[Any] = deque()
 
     def run(
         self,
         inbox: ProcessQueue[Any],
         acts: queue.SimpleQueue[OperatorAct],
         stop: Callable[[], bool],
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """Serves messages until ``stop()`` and the inbox is empty, then ends the procedure. A failure
-        outside the pipeline (a message that cannot be read) is a fault, and the next is served."""
+        outside the pipeline (a message that cannot be read) is a fault, and the next is served. Until the
+        engine is ``ready`` images and acts wait, and the beat that was given for it runs out."""
         over = False
+        while not ready():
+            self._hold(inbox)
         while not over:
             try:
                 busy = self._turn(inbox, acts)
@@ -98,6 +107,7 @@ class Core:
         """Whether there was anything to do."""
         busy = self._serve_acts(acts) | self._serve(inbox, self._patience_s())
         self.beat_mono_s = self._clock.mono_s()
+        self.started = True
         if not busy:
             # Only now is silence the scanner's, and not our own lag behind the queue.
             self._tick()
@@ -118,6 +128,7 @@ class Core:
                 self._carry_out(output)
             if outputs or isinstance(event, OperatorAct):
                 self.shared = self._publisher.share(self.state, self.procedure)
+                self._on_news()
             self._time(event, self._clock.mono_s() - began)
         except RecordError as error:
             self._record_failed(error)
@@ -132,9 +143,22 @@ class Core:
         """How long to wait for a message: not at all while there is work to carry on."""
         return 0.001 if self.state.work_pending else _TICK_S
 
+    def _hold(self, inbox: ProcessQueue[Any]) -> None:
+        """What comes while the engine is made ready: what the listener says is said now, images wait."""
+        try:
+            message = inbox.get(timeout=_TICK_S)
+            if isinstance(message, Instance | AssociationEnded):
+                self._held.append(message)
+            else:
+                self.journal(*message.line())
+        except queue.Empty:
+            pass
+        except Exception as error:
+            self.failed("the next message", error)
+
     def _serve(self, inbox: ProcessQueue[Any], patience_s: float) -> bool:
         try:
-            message = inbox.get(timeout=patience_s)
+            message = self._held.popleft() if self._held else inbox.get(timeout=patience_s)
         except queue.Empty:
             return False
         if isinstance(message, Instance):

@@ -80,7 +80,8 @@ class Forecast:
     ``from_volume_id`` is the scan it runs on from, None before the first.
     ``time_to_lesion_s`` and ``time_to_margin_s`` are [earliest, latest] from ``start_utc_s``, of the
     middle 80 % of the members; None when fewer than one in ten reach it within the horizon; the
-    upper bound is inf when only some members reach it. ``kind`` is the phase that it lets go on.
+    upper bound is inf when only some members reach it. ``kind`` is the phase that it lets go on, begun at
+    ``phase_started_utc_s``.
     ``colder_degc`` and ``warmer_degc`` (same shape, float16) hold the middle 80 % of the members'
     temperatures: of any isotherm, one member in ten reaches out to where ``colder_degc`` has it, nine in
     ten to where ``warmer_degc`` has it. ``covered`` is the share of the members that have lesion and
@@ -107,6 +108,7 @@ class Forecast:
     dose: Dose | None = None
     bodies: tuple[BodyDose, ...] = ()
     next_scan: NextScan | None = None
+    phase_started_utc_s: float | None = None
 
 
 # --------------------------------------------------------------------------- over time

@@ -14,7 +14,18 @@ import numpy as np
 
 from monitor.forecast_values import BodyDose, Forecast, NextScan, Outcome, Range, WhatIfAnswer
 from monitor.imaging.registration import Registration
-from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, Rejected
+from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, Phase, Rejected
+
+
+def phase_fields(phase: Phase, noticed_utc_s: float) -> dict[str, Any]:
+    """``noticed_utc_s``: when the monitor got to it, later than it began where it was busy."""
+    return {
+        "phase": phase.kind.value,
+        "cycle": phase.cycle,
+        "started_utc_s": phase.started_utc_s,
+        "planned_end_utc_s": phase.ends_utc_s,
+        "noticed_utc_s": noticed_utc_s,
+    }
 
 
 def volume_fields(volume: CtVolume) -> dict[str, Any]:

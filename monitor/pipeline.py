@@ -14,7 +14,7 @@ from monitor import acts, ahead, baselines, scans
 from monitor.decision import protocol
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block
 from monitor.intake import assembly
-from monitor.journal_fields import volume_fields
+from monitor.journal_fields import phase_fields, volume_fields
 from monitor.model import (
     AssociationEnded,
     CtSlice,
@@ -60,8 +60,8 @@ def step(
         state, outputs = _take_in(
             state, *assembly.tick(state.assembly, event.now_mono_s), procedure, engine
         )
-        progress = _progress_at(state, event.now_utc_s, procedure)
-        state, more = _moved_on(state, progress, procedure)
+        progress = progress_at(state, event.now_utc_s, procedure)
+        state, more = _moved_on(state, progress, procedure, event.now_utc_s)
         return state, outputs + more
     if isinstance(event, ForecastDue):
         carried_on = ahead.carried_on if state.relearning is None else scans.carried_on
@@ -73,7 +73,7 @@ def step(
 
 def due(state: State, tick: Tick, procedure: Procedure) -> bool:
     """Whether time has brought anything: a tick that is not due gives nothing and changes nothing."""
-    progress = _progress_at(state, tick.now_utc_s, procedure)
+    progress = progress_at(state, tick.now_utc_s, procedure)
     return progress != state.progress or bool(assembly.silent(state.assembly, tick.now_mono_s))
 
 
@@ -178,7 +178,7 @@ def _replaces_baseline(state: State, volume: CtVolume) -> bool:
 # --------------------------------------------------------------------------- time and operator
 
 
-def _progress_at(state: State, now_utc_s: float, procedure: Procedure) -> protocol.Progress:
+def progress_at(state: State, now_utc_s: float, procedure: Procedure) -> protocol.Progress:
     """The protocol moves on; the first freeze begins by itself only if the case says when."""
     rules = procedure.config.protocol
     progress = state.progress
@@ -191,10 +191,15 @@ def _progress_at(state: State, now_utc_s: float, procedure: Procedure) -> protoc
 
 
 def _moved_on(
-    state: State, progress: protocol.Progress, procedure: Procedure
+    state: State, progress: protocol.Progress, procedure: Procedure, now_utc_s: float
 ) -> tuple[State, list[Output]]:
+    """On to where the protocol stands, step by step: of a machine that slept no phase is left out."""
     if progress == state.progress:
         return state, []
+    lines = [
+        _phase_line(reached, procedure, now_utc_s)
+        for reached in protocol.steps(state.progress, progress)
+    ]
     phase = protocol.phase(progress, procedure.config.protocol)
     wanted = state.estimate is not None and phase.kind is not PhaseKind.ENDED
     acts_left = acts.still(
@@ -202,13 +207,13 @@ def _moved_on(
     )
     state = replace(state, progress=progress, forecast_wanted=wanted, done=acts_left)
     state, outputs = ahead.skipped(state, "phase")
-    return state, [*outputs, _phase_line(progress, procedure)]
+    return state, [*outputs, *lines]
 
 
-def _phase_line(progress: protocol.Progress, procedure: Procedure) -> Line:
-    phase = protocol.phase(progress, procedure.config.protocol)
-    fields = {"phase": phase.kind.value, "cycle": phase.cycle, "started_utc_s": phase.started_utc_s}
-    return Line("phase", fields)
+def _phase_line(progress: protocol.Progress, procedure: Procedure, now_utc_s: float) -> Line:
+    return Line(
+        "phase", phase_fields(protocol.phase(progress, procedure.config.protocol), now_utc_s)
+    )
 
 
 def _operator(
@@ -221,7 +226,7 @@ def _operator(
     if event.act == "phase_next":
         return _next_phase(state, event.now_utc_s, procedure)
     if acts.undoes(state, event, "phase_next"):
-        return _not_next_phase(state, procedure)
+        return _not_next_phase(state, procedure, event.now_utc_s)
     if event.act == "reload":
         return baselines.reloaded(state, event, procedure, engine)
     if event.act == "pick_baseline":
@@ -234,14 +239,16 @@ def _operator(
 def _next_phase(state: State, now_utc_s: float, procedure: Procedure) -> tuple[State, list[Output]]:
     before, was = state.progress, protocol.phase(state.progress, procedure.config.protocol).kind
     progress = protocol.next_phase(before, procedure.config.protocol, now_utc_s)
-    state, outputs = _moved_on(replace(state, refused=None), progress, procedure)
+    state, outputs = _moved_on(replace(state, refused=None), progress, procedure, now_utc_s)
     if progress == before:
         return state, outputs
     done = Done("phase_next", was.value, before, now_utc_s + UNDO_PHASE_S)
     return replace(state, done=(*state.done, done)), outputs
 
 
-def _not_next_phase(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
+def _not_next_phase(
+    state: State, procedure: Procedure, now_utc_s: float
+) -> tuple[State, list[Output]]:
     """A phase begun by mistake was not: the needles had not been switched yet. What time alone brings is
     brought by the next tick."""
     last, state = state.done[-1], replace(state, done=state.done[:-1], refused=None)
@@ -250,4 +257,4 @@ def _not_next_phase(state: State, procedure: Procedure) -> tuple[State, list[Out
     if not state.forecast_wanted:
         state = replace(state, forecast=None)
     said = Line("undone", {"act": last.act, "of": last.of})
-    return state, [said, _phase_line(last.before, procedure), *outputs]
+    return state, [said, _phase_line(last.before, procedure, now_utc_s), *outputs]

@@ -230,6 +230,7 @@ def snapshot(
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
         what_if=state.what_if,
+        what_if_dropped=state.what_if_dropped,
         draft=procedure.draft,
         received=tuple(_received(v, shared) for v in state.kept),
         ice_review=state.review.verdict if state.review else None,

@@ -144,11 +144,14 @@ def replay(
     engine: Engine,
     tell: Tell,
     kept: Callable[[CtVolume], Int16Array] | None = None,
+    begin: Callable[[State, Procedure], None] = lambda state, procedure: None,
 ) -> Iterator[Step]:
-    """The procedure once more, event by event. ``kept`` may give a volume's pixels as they lie on disk, which
-    need no memory. Raises ``RecordError`` where a case cannot be opened."""
+    """The procedure once more, event by event; ``begin`` gets what stands before the first. ``kept`` may give
+    a volume's pixels as they lie on disk, which need no memory. Raises ``RecordError`` where a case cannot
+    be opened."""
     procedure = first_procedure(record, lines, tell)
     state = initial_state(procedure)
+    begin(state, procedure)
     results = _results(lines, tell)
     for line, event in events_of(record, lines, tell):
         procedure = in_force(state, event, procedure)

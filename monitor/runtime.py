@@ -25,7 +25,6 @@ from gpu_kernels.select import open_engine, warm_up
 from monitor.case import load_case
 from monitor.clock import ProcedureClock
 from monitor.core import Core
-from monitor.decision import protocol
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, run_listener
@@ -43,6 +42,7 @@ from monitor.state import OperatorAct
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.process import ViewOptions
+from monitor.watching import Machine, facts_of
 from monitor.workstation import Workstation, load_workstation
 
 _WATCH_S = 0.25
@@ -114,7 +114,10 @@ class Live:
         self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
         store = Store(options.record, self._scratch)
         procedure, self._case = self._kept(self._given)
-        self.core = Core(procedure, self._engine, self._journal, store, self.clock, say)
+        self._news = threading.Event()
+        self.core = Core(
+            procedure, self._engine, self._journal, store, self.clock, say, self._news.set
+        )
         self.stopping = threading.Event()
         self.ended_by = ""
         self._acts: queue.SimpleQueue[OperatorAct] = queue.SimpleQueue()
@@ -184,12 +187,17 @@ class Live:
         }
 
     def _work(self) -> None:
-        # Compiled before the first scan needs it; a slice that arrives meanwhile waits in the queue.
+        # Compiled before the first scan needs it; a slice that arrives meanwhile waits.
+        warming = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
+        warming.start()
+        over = self._intake_over.is_set
+        self.core.run(self._inbox, self._acts, over, lambda: not warming.is_alive())
+
+    def _warm_up(self) -> None:
         try:
             warm_up(self._engine)
         except Exception as error:  # what needs no engine goes on
             self.core.failed("the start of the engine", error)
-        self.core.run(self._inbox, self._acts, self._intake_over.is_set)
 
     # ------------------------------------------------------------------ intake, screen, operator
 
@@ -276,7 +284,9 @@ class Live:
         """Until the procedure has ended, whatever becomes of the worker. When a turn fails, no snapshot
         goes out, and the screen says within a second that the core is silent."""
         failed = ""
-        while not self._watch_over.wait(_WATCH_S):
+        while not self._watch_over.is_set():
+            self._news.wait(_WATCH_S)  # a new result is not to wait for its turn
+            self._news.clear()
             try:
                 intake_ran = self._keep_alive()
                 self._check(intake_ran)
@@ -309,26 +319,15 @@ class Live:
         self.core.journal("process_restarted", {"process": process, "exit": exitcode})
 
     def _facts(self, intake_ran: bool) -> Facts:
-        state = self.core.state
-        config = self.core.procedure.config
-        return Facts(
-            phase=protocol.phase(state.progress, config.protocol),
-            baseline_id=state.baseline_volume.volume_id if state.baseline_volume else None,
-            planned=not self.core.procedure.draft,
-            needles_known=bool(config.needles),
-            assessment=state.assessment,
-            structures=state.structures,
-            block=state.block,
-            stale_after_s=config.stale_after_s,
+        machine = Machine(
             heartbeat_age_s=self.clock.mono_s() - self.core.beat_mono_s,
             intake_alive=intake_ran,
             record_ok=self.core.record_ok,
-            clock_offset_s=state.clock_offset_s,
             clock_jump_s=self.clock.jump_s(),
             fault=self.core.fault,
-            forecast=state.forecast,
-            organ=config.organ.name,
         )
+        now_utc_s = self.clock.now_utc_s()
+        return facts_of(self.core.state, self.core.procedure, now_utc_s, machine)
 
     def _check(self, intake_ran: bool) -> None:
         """What operators have acknowledged, of the alarms they saw; then what stands now."""
@@ -346,7 +345,7 @@ class Live:
 
     def _publish(self) -> None:
         screens = [s for s in (self._screen, self._console) if s is not None]
-        if not screens:
+        if not screens or not self.core.started:  # until then a screen waits, and not without end
             return
         self._seq += 1
         now = self.clock.now_utc_s()

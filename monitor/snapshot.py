@@ -95,7 +95,8 @@ class Snapshot:
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
     (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
-    ``what_if`` answers a question; it is never what is happening. ``needle_duties``: by number, as set
+    ``what_if`` answers a question; it is never what is happening; ``what_if_dropped``: what overtook the
+    question before, unanswered. ``needle_duties``: by number, as set
     now. ``draft``: nothing is measured, since no lesion is known; ``analysis_grid`` and ``lesion_sdf`` are
     then None. ``received``: every volume so far, the oldest first, in its last revision. ``ice_review``: of
     the scan measured last, "measured", "accepted", "rejected" or "corrected". ``refused``: why the operator's
@@ -136,6 +137,7 @@ class Snapshot:
     next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)
     what_if: WhatIfAnswer | None = None
+    what_if_dropped: str | None = None
     draft: bool = False
     received: tuple[ReceivedVolume, ...] = ()
     ice_review: str | None = None

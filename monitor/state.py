@@ -147,8 +147,9 @@ class Done:
 class State:
     """``kept``: all volumes of the room as they were received, each in its last revision, the oldest
     first. ``picked``: an operator chose the baseline, and a newer scan does not replace it. ``needle_sets``:
-    all, in order. ``review``: of the scan measured last; ``verdicts`` by volume, of all scans rejected or
-    corrected. ``done``: what can be undone, the last last. ``refused``: why the last act was, if it was."""
+    all, in order. ``what_if_dropped``: what overtook a question that is unanswered. ``review``: of the scan
+    measured last; ``verdicts`` by volume, of all scans rejected or corrected. ``done``: what can be undone,
+    the last last. ``refused``: why the last act was, if it was."""
 
     assembly: assembly.AssemblyState
     progress: protocol.Progress = field(default_factory=protocol.Progress)
@@ -167,6 +168,7 @@ class State:
     job: Job | None = None
     asked: Asked | None = None
     what_if: WhatIfAnswer | None = None
+    what_if_dropped: str | None = None
     block: Block | None = None
     kept: tuple[CtVolume, ...] = ()
     picked: bool = False

@@ -3,10 +3,11 @@
     .venv/bin/scanner-sim render SCENARIO --out DIR
     .venv/bin/python scripts/bench_what_if.py DIR...
 
-The forecast learns from each scan as in a procedure. A minute after each scan of a freeze three questions
-are asked: what if the first needle stops, all go on at half duty, the freeze ends in two minutes. Wall and
-CPU time, s; differences of the ends of the 80 % ranges, first answer less refined. Nothing else should be
-running, and two cores at most: ``taskset -c 0,1``.
+The forecast learns from each scan as in a procedure. A minute after each scan of a freeze, and a minute after
+the first freeze has begun, three questions are asked: what if the first needle stops, all go on at half
+duty, the freeze ends in two minutes. Wall and CPU time, s; differences of the ends of the 80 % ranges, first
+answer less refined, and their widths. Nothing else should be running, and two cores at most:
+``taskset -c 0,1``.
 """
 
 from __future__ import annotations
@@ -60,8 +61,13 @@ def main() -> None:
     if not pairs:
         raise SystemExit(f"usage: {sys.argv[0]} DIR..., folders rendered by scanner-sim")
     print(f"all: {len(pairs)} questions. {_seconds(pairs)}")
-    for name, of in _COMPARED.items():
-        print(f"{name}: {_compared([(of(few.answer), of(every.answer)) for few, every in pairs])}")
+    blind = [pair for pair in pairs if pair[0].answer.from_volume_id is None]
+    seen = [pair for pair in pairs if pair[0].answer.from_volume_id is not None]
+    for what, some in (("before the first scan", blind), ("after a scan", seen)):
+        print(f"{what}: {len(some)} questions")
+        for name, of in _COMPARED.items():
+            ranges = [(of(few.answer), of(every.answer)) for few, every in some]
+            print(f"  {name}: {_compared(ranges)}; {_widths(ranges)}")
 
 
 def _scenario(scenario: Scenario) -> Iterator[tuple[Timed, Timed]]:
@@ -76,6 +82,17 @@ def _scenario(scenario: Scenario) -> Iterator[tuple[Timed, Timed]]:
     def progress(at_s: float) -> protocol.Progress:
         return protocol.advanced(protocol.next_phase(protocol.Progress(), rules, 0.0), rules, at_s)
 
+    def planned(members: Members) -> Problem:
+        intervals = protocol.intervals(progress(0.0), rules, HORIZON_S)
+        return make_problem(case, grid, label, intervals, members)
+
+    blind = first_estimate(prior_of(case), planned, ENGINE)
+    ends_s = protocol.phase(progress(0.0), rules).ends_utc_s or math.inf
+    base = Base(
+        blind, blind.problem(planned), numbers, grid, procedure.target, None, _AFTER_SCAN_S, ends_s
+    )
+    for question in _questions(numbers):
+        yield _timed(question, base, config, False), _timed(question, base, config, True)
     estimate: Estimate | None = None
     shifts_mm: tuple[FloatArray, ...] = ()
     for number in range(1, len(scenario.scans)):
@@ -166,6 +183,18 @@ def _compared(pairs: list[tuple[Range | None, Range | None]]) -> str:
             f"in {alone} only one is finite"
         )
     return ", ".join(said)
+
+
+def _widths(pairs: list[tuple[Range | None, Range | None]]) -> str:
+    """How wide the first answer's ranges are, of the refined ones."""
+    both = [(few[1] - few[0], all_[1] - all_[0]) for few, all_ in pairs if few and all_]
+    shares = [a / b for a, b in both if math.isfinite(a) and math.isfinite(b) and b > 0.0]
+    if not shares:
+        return "no width to compare"
+    return (
+        f"width {statistics.median(shares):.2f} of the refined in the median, "
+        f"{min(shares):.2f} to {max(shares):.2f}"
+    )
 
 
 if __name__ == "__main__":

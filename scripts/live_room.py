@@ -60,8 +60,8 @@ def anew(slices: list[Dataset], acquired_utc_s: float) -> list[Dataset]:
 
 
 @contextmanager
-def display(size: tuple[int, int] = (1920, 1080)) -> Iterator[str]:
-    """An X server of its own number."""
+def display(size: tuple[int, int] = (1920, 1080)) -> Iterator[tuple[str, int]]:
+    """An X server of its own number: its name and its pid."""
     read, write = os.pipe()
     screen = f"{size[0]}x{size[1]}x24"
     server = subprocess.Popen(
@@ -83,7 +83,7 @@ def display(size: tuple[int, int] = (1920, 1080)) -> Iterator[str]:
     os.close(write)
     try:
         with os.fdopen(read) as pipe:
-            yield f":{pipe.readline().strip()}"
+            yield f":{pipe.readline().strip()}", server.pid
     finally:
         server.terminate()
         server.wait(10)
@@ -96,6 +96,7 @@ class Room:
     process: subprocess.Popen[bytes]
     record: Path
     port: int
+    x_server: int
 
     def journal(self) -> list[dict[str, Any]]:
         path = self.record / "journal.jsonl"
@@ -126,17 +127,17 @@ class Room:
 
 
 @contextmanager
-def room(case: Path, record: Path, x_display: str, *options: str, **env: str) -> Iterator[Room]:
+def room(case: Path, record: Path, x: tuple[str, int], *options: str, **env: str) -> Iterator[Room]:
     """``iceball live`` on that display, until the block is left."""
     text = case.read_text().replace("port = 11112", "port = 0")
     case.write_text(text)
     command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
-    environment = {**os.environ, "DISPLAY": x_display, "QT_FONT_DPI": "96", **env}
+    environment = {**os.environ, "DISPLAY": x[0], "QT_FONT_DPI": "96", **env}
     environment.pop("QT_QPA_PLATFORM", None)
     program = subprocess.Popen(
         [*command, *options], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
     )
-    made = Room(program, record, 0)
+    made = Room(program, record, 0, x[1])
     try:
         listening = made.wait(lambda lines: [x for x in lines if x["kind"] == "listening"], 300.0)
         made.port = listening[0]["port"]

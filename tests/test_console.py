@@ -212,7 +212,7 @@ def test_a_what_if_in_plain_words_beside_going_on() -> None:
     assert said is not None
     assert said.splitlines() == [
         "What if needle 2 at 0 %, the freeze ends in 1.5 min (4 members, first answer; only a "
-        "calculation); DEGRADED: It is old.",
+        "calculation; times also past the end of the freeze); DEGRADED: It is old.",
         "  lesion covered in > 15 min or never, going on ≈ 1–2 min",
         "  with margin covered in > 15 min or never, going on > 6 min",
         "  when the freeze ends, in 1.5 min: lesion 71–80 %, with margin 50–61 %, minimal margin "
@@ -262,6 +262,8 @@ def test_typed_nonsense_says_what_was_expected(typed: str) -> None:
 
 
 def test_an_answer_that_no_longer_holds_is_said() -> None:
-    assert line("what_if_over", {"by": "question", "answered": False}) is None
+    assert line("what_if_over", {"by": "question", "answered": True}) is None
+    dropped = line("what_if_over", {"by": "question", "answered": False})
+    assert dropped == "The what-if before is dropped unanswered (newer question)."
     said = line("what_if_over", {"by": "scan", "answered": True})
     assert said == "The what-if no longer holds (newer scan); ask again."

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpu_kernels.select import open_engine
 from monitor.ahead import next_scan_known
+from monitor.decision import protocol
 from monitor.decision.protocol import Progress
 from monitor.forecast_values import Forecast, NextScan
 from monitor.geometry import SliceGeometry
@@ -16,7 +17,7 @@ from monitor.model import CtVolume, PhaseKind, Status, StructureDistance
 from monitor.opening import open_case
 from monitor.pipeline import due, step
 from monitor.procedure import Procedure
-from monitor.state import OperatorAct, State, Tick, initial_state
+from monitor.state import Line, OperatorAct, State, Tick, initial_state
 from tests.intake.intake_helpers import ct_slice
 
 CASE = """
@@ -103,6 +104,30 @@ def test_only_a_tick_that_is_due_does_anything(tmp_path: Path) -> None:
         mattered += bool(outputs)
         state = after
     assert mattered == 2 + len(plan.config.protocol.phases)
+
+
+def test_a_machine_that_slept_leaves_no_phase_out(tmp_path: Path) -> None:
+    plan, engine = procedure(tmp_path), open_engine("reference")
+    freeze, thaw, again = (p.duration_s for p in plan.config.protocol.phases)
+    state, _ = step(initial_state(plan), OperatorAct("phase_next", 0.0), plan, engine)
+    late_s = freeze + thaw + 5.0
+    state, outputs = step(state, Tick(late_s, late_s), plan, engine)
+    lines = [o.fields for o in outputs if isinstance(o, Line) and o.kind == "phase"]
+    assert [tuple(x.values()) for x in lines] == [
+        ("thaw", 1, freeze, freeze + thaw, late_s),
+        ("freeze", 2, freeze + thaw, freeze + thaw + again, late_s),
+    ]
+    over_s = late_s + again
+    after, outputs = step(state, Tick(over_s, over_s), plan, engine)
+    assert [tuple(o.fields.values()) for o in outputs if isinstance(o, Line)] == [
+        ("ended", 2, freeze + thaw + again, None, over_s)
+    ]
+    # What the engine is given: the needles were off in the thaw that nobody was awake for.
+    assert protocol.intervals(after.progress, plan.config.protocol, 0.0) == (
+        (PhaseKind.FREEZE, 0.0, freeze),
+        (PhaseKind.THAW, freeze, freeze + thaw),
+        (PhaseKind.FREEZE, freeze + thaw, freeze + thaw + again),
+    )
 
 
 def frozen_since(plan: Procedure, start_utc_s: float) -> State:

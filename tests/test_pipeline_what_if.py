@@ -111,7 +111,7 @@ def test_first_by_a_few_then_by_all_and_nothing_else_changes(
             assert getattr(state, f.name) is getattr(before, f.name), f.name
     said = line("what_if", every)
     assert said is not None
-    assert said.startswith("What if needle 4 at 0 % (all 24 members; only a calculation)")
+    assert said.startswith("What if needle 4 at 0 % (all 24 members; only a calculation; times")
 
 
 def test_the_same_events_give_the_same_answer(plan: Procedure, freezing: State) -> None:
@@ -127,8 +127,12 @@ def test_the_latest_question_wins(plan: Procedure, freezing: State) -> None:
     state, _ = step(state, ForecastDue(0.0), plan, ENGINE)
     state, outputs = ask(state, plan, {"duty": {"all": 0.5}})
     assert of_kind(outputs, "what_if_over") == [{"by": "question", "answered": False}]
+    assert state.what_if_dropped == "question"
     state, outputs = worked_off(state, plan, lambda s: s.what_if is not None)
     assert [f["duty"] for f in of_kind(outputs, "what_if")] == [{"4": 0.5}]
+    assert state.what_if_dropped is None
+    state, _ = ask(state, plan, STOP)
+    assert state.what_if_dropped is None  # that one was answered
 
 
 # ------------------------------------------------------------------ never in the way

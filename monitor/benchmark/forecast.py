@@ -28,6 +28,7 @@ from monitor.benchmark.forecast_rows import (
     ForecastRow,
     NeverRow,
     Scored,
+    WallRow,
 )
 from monitor.benchmark.truth import Scenario, open_scenarios, read_truth
 from monitor.config import NeedleConfig
@@ -71,6 +72,7 @@ def _scenario(scenario: Scenario, engine: Engine, say: Callable[[str], None]) ->
     events: list[EventRow] = []
     known: list[Known] = []
     never: list[int] = []
+    walls: list[WallRow] = []
     shifts_mm: tuple[FloatArray, ...] = ()
     for entry in scenario.scans[1:]:
         truth = read_truth(scenario, entry)
@@ -89,8 +91,11 @@ def _scenario(scenario: Scenario, engine: Engine, say: Callable[[str], None]) ->
         reference, shifts_mm = found.reference, (np.array(found.registration.shift_lps_mm),)
         course.place(reference.placed)
         course.learn(found.ice, scan, began)
+        walls.append(WallRow(scenario.name, truth.number, course.wall_s))
         if rows and rows[-1].scan == truth.number:
             say(_line(rows[-1]))
+        if (missed := course.estimate.missed) is not None and found.ice.sdf_mm is not None:
+            say(f"{scenario.name} scan {truth.number}, against its forecast: {missed.text}")
         told = course.told()
         if told:
             say(
@@ -103,6 +108,7 @@ def _scenario(scenario: Scenario, engine: Engine, say: Callable[[str], None]) ->
         tuple(rows),
         tuple(_with_truth(events, known, case)),
         tuple(_never(scenario.name, never, known, case)),
+        tuple(walls),
     )
 
 
@@ -203,19 +209,34 @@ class _Course:
         return tuple(reason.code for reason in forecast.reasons)
 
     def events(self, name: str) -> list[EventRow]:
-        """When the last forecast has lesion and margin covered; ``true_s`` is not known here."""
+        """When the last forecast has lesion and margin covered, and structures and their limits reached;
+        ``true_s`` is not known here."""
         if self.last is None or not self.fresh:
             return []
         elapsed_s = np.array(self.job.times_s) - self.job.times_s[0]
         found = []
-        for what in ("lesion", "margin"):
-            least = np.array([getattr(o, f"least_{what}") for o in self.job.outputs])
+        for what, frozen in self._frozen().items():
+            least = np.array(frozen)
             low_s, high_s = interval_s(elapsed_s, least) or (math.inf, math.inf)
             median = interval_s(elapsed_s, np.median(least, axis=1, keepdims=True))
             median_s = median[0] if median else math.inf
             scan = self.last.truth.number
             found.append(EventRow(name, scan, what, self.seen, math.nan, low_s, median_s, high_s))
         return found
+
+    def _frozen(self) -> dict[str, list[FloatArray]]:
+        """Of each event, by time and member, what is half frozen when it has come."""
+        outputs = self.job.outputs
+        frozen = {
+            "lesion": [o.least_lesion for o in outputs],
+            "margin": [o.least_margin for o in outputs],
+        }
+        for i, (name, _) in enumerate(self.job.target.structures_lps_mm):
+            frozen[f"contact {name}"] = [o.most_structure[i] for o in outputs]
+            if self.job.target.limits_lps_mm:
+                either = [np.maximum(o.most_structure[i], o.most_limit[i]) for o in outputs]
+                frozen[f"limit {name}"] = either
+        return frozen
 
 
 def agreement(level: FloatArray, true_level: FloatArray, grid: Grid) -> Agreement:

@@ -38,7 +38,8 @@ _OTHER_WIDTH_MM, _BEYOND_ACTIVE_MM = 30.0, 8.0
 @dataclass(frozen=True)
 class Known:
     """A scan: when (s since the first freeze began), its truth, and that on the analysis grid;
-    ``depth_mm``: how deep the least covered point of "lesion" and "margin" lies in the true ice."""
+    ``depth_mm``: how deep the least covered point of "lesion" and "margin" lies in the true ice, and of each
+    structure the most covered one ("contact NAME"), or of what lies at its limit ("limit NAME")."""
 
     truth: ScanTruth
     at_s: float
@@ -97,10 +98,19 @@ class Case:
         grid, target = self.procedure.analysis_grid, self.procedure.target
         distance_mm = signed_distance_mm(level.astype(np.float32), grid)
         bodies = {"lesion": target.lesion_lps_mm, "margin": target.margin_lps_mm}
-        return {
+        depth_mm = {
             name: -float(sample(distance_mm, grid, points, outside=np.inf).max(initial=-np.inf))
             for name, points in bodies.items()
         }
+        for i, (name, points) in enumerate(target.structures_lps_mm):
+            reached_mm = -float(
+                sample(distance_mm, grid, points, outside=np.inf).min(initial=np.inf)
+            )
+            depth_mm[f"contact {name}"] = reached_mm
+            if target.limits_lps_mm:
+                at_limit = sample(distance_mm, grid, target.limits_lps_mm[i], outside=np.inf)
+                depth_mm[f"limit {name}"] = max(reached_mm, -float(at_limit.min(initial=np.inf)))
+        return depth_mm
 
     def fine(self, ice: Float32Array) -> Float32Array:
         """½ − ice (``prediction.reading``) on the analysis grid: negative in ice."""

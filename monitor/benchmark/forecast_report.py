@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from monitor.benchmark.forecast_rows import METHODS, EventRow, ForecastRow, NeverRow, Scored
+from monitor.benchmark.forecast_rows import (
+    METHODS,
+    EventRow,
+    ForecastRow,
+    NeverRow,
+    Scored,
+    WallRow,
+)
 from monitor.benchmark.report import Verdict, table, verdict_cells
 
 _LEAST_ML = 0.15
@@ -24,13 +31,16 @@ def counted(rows: Sequence[ForecastRow]) -> list[ForecastRow]:
     return [r for r in rows if r.true_ml >= _LEAST_ML]
 
 
-def verdicts(rows: Sequence[ForecastRow], events: Sequence[EventRow]) -> list[Verdict]:
-    """Whether the requirements are met, over all rows given."""
+def verdicts(
+    rows: Sequence[ForecastRow], events: Sequence[EventRow], walls: Sequence[WallRow] = ()
+) -> list[Verdict]:
+    """Whether the requirements are met, over all rows given; the seconds are those of ``walls``, which have
+    the scans that no other follows, too, else of the rows."""
+    seconds = [w.wall_s for w in walls] or [r.wall_s for r in counted(rows)]
     rows = counted(rows)
     soft, lung = ([r for r in rows if (r.organ == "lung") == is_lung] for is_lung in (False, True))
-    late = [e for e in events if e.seen >= 2]
+    late = [e for e in events if e.seen >= 2 and not e.of_structure]
     medians = [abs(e.median_s - e.true_s) for e in late]
-    walls = [r.wall_s for r in rows]
     return [
         _at_most("mean surface error, soft tissue, median, mm", 1.0, _means(soft)),
         _at_most("mean surface error, lung, median, mm", 1.5, _means(lung)),
@@ -40,7 +50,7 @@ def verdicts(rows: Sequence[ForecastRow], events: Sequence[EventRow]) -> list[Ve
         _band(rows),
         _within(late),
         _at_most("error of the median time to coverage, median, s", 40.0, medians),
-        _at_most("scan to refreshed forecast, worst, s", 5.0, walls, worst=True),
+        _at_most("scan to refreshed forecast, worst, s", 5.0, seconds, worst=True),
     ]
 
 
@@ -105,10 +115,11 @@ def _within(events: Sequence[EventRow]) -> Verdict:
 
 def as_json(scored: Scored) -> dict[str, Any]:
     return {
-        "verdicts": [asdict(v) for v in verdicts(scored.rows, scored.events)],
+        "verdicts": [asdict(v) for v in verdicts(scored.rows, scored.events, scored.walls)],
         "scans": [_finite(asdict(r)) for r in scored.rows],
         "events": [_finite(asdict(e)) for e in scored.events],
         "never": [asdict(n) for n in scored.never],
+        "walls": [asdict(w) for w in scored.walls],
     }
 
 
@@ -128,7 +139,14 @@ def as_markdown(scored: Scored) -> str:
         f"From each scan to the next one: {len(counted(rows))} scans with ice to forecast.",
         table(
             ("requirement", "wanted", "found", "", "scans", "remark"),
-            [verdict_cells(v) for v in verdicts(rows, events)],
+            [verdict_cells(v) for v in verdicts(rows, events, scored.walls)],
+        ),
+        "## Structures",
+        "When the ice reaches a structure, or its limit, where in truth it does in the freeze that runs; "
+        "from the second scan on. No target is set.",
+        table(
+            ("what", "forecasts", "within its interval", "error of the median, median, s"),
+            _structure_cells(events),
         ),
         "## Scenarios: median mean surface error, mm",
         table(
@@ -157,6 +175,19 @@ def as_markdown(scored: Scored) -> str:
         ),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _structure_cells(events: Sequence[EventRow]) -> list[list[str]]:
+    cells = []
+    for kind, said in (("contact ", "contact"), ("limit ", "limit passed")):
+        late = [e for e in events if e.seen >= 2 and e.what.startswith(kind)]
+        held = [e.low_s <= e.true_s <= e.high_s for e in late]
+        errors = [abs(e.median_s - e.true_s) for e in late]
+        cells.append([
+            said, str(len(late)), f"{np.mean(held):.2f}" if held else "-",
+            _number(float(np.median(errors)) if errors else None, ".0f"),
+        ])  # fmt: skip
+    return cells
 
 
 def _never_cells(never: Sequence[NeverRow]) -> list[list[str]]:

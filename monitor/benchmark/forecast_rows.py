@@ -38,9 +38,20 @@ class ForecastRow:
 
 
 @dataclass(frozen=True)
+class WallRow:
+    """From a ``scan``'s volume to its measurement, what it taught, and the forecast: seconds; every scan's,
+    the last one's too."""
+
+    scenario: str
+    scan: int
+    wall_s: float
+
+
+@dataclass(frozen=True)
 class EventRow:
-    """When lesion or margin is covered in the running freeze, as forecast from ``scan`` (``seen`` scans
-    in) and as it came to be; s from the scan. ``low_s``, ``median_s`` and ``high_s``: of the members, inf
+    """When lesion or margin is covered in the running freeze, or the ice reaches a structure ("contact NAME")
+    or its limit ("limit NAME"), as forecast from ``scan`` (``seen`` scans in) and as it came to be; s from
+    the scan. ``low_s``, ``median_s`` and ``high_s``: of the members, inf
     where they say never."""
 
     scenario: str
@@ -51,6 +62,10 @@ class EventRow:
     low_s: float
     median_s: float
     high_s: float
+
+    @property
+    def of_structure(self) -> bool:
+        return self.what.startswith(("contact ", "limit "))
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,12 @@ class Scored:
     rows: tuple[ForecastRow, ...] = ()
     events: tuple[EventRow, ...] = ()
     never: tuple[NeverRow, ...] = ()
+    walls: tuple[WallRow, ...] = ()
 
     def __add__(self, other: Scored) -> Scored:
-        return Scored(self.rows + other.rows, self.events + other.events, self.never + other.never)
+        return Scored(
+            self.rows + other.rows,
+            self.events + other.events,
+            self.never + other.never,
+            self.walls + other.walls,
+        )

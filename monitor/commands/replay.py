@@ -27,6 +27,7 @@ from monitor.record.comparing import tolerances_of
 from monitor.record.journal import plain
 from monitor.record.reading import Finding, JournalLine, check_end, read_journal
 from monitor.replay import Comparison, Scan, Step, replay, state_fields, up_to
+from monitor.replay_alarms import AlarmReplay
 from monitor.view.process import has_display
 from monitor.workstation import load_workstation
 
@@ -83,10 +84,13 @@ def compare(args: argparse.Namespace) -> int:
     warm_up(engine)
     tolerances = tolerances_of(recorded_with, engine.name)
     comparison = Comparison(args.record, tolerances, findings.append)
+    alarms = AlarmReplay(lines)
     last: Step | None = None
-    for last in replay(args.record, lines, engine, findings.append):
+    for last in replay(args.record, lines, engine, findings.append, begin=alarms.begin):
         comparison.take(last)
+        alarms.take(last)
         _progress(last)
+    alarms.compare(findings.append)
     findings.sort(key=lambda f: f.line)
     state = None if last is None or args.until is None else _state(last)
     result = {
@@ -94,7 +98,7 @@ def compare(args: argparse.Namespace) -> int:
         "recorded": {name: lines[0].fields.get(name) for name in ("at", "version", "engine")},
         "engine": engine.name,
         "lines": len(lines),
-        **_compared(comparison, findings),
+        **_compared(comparison, alarms, findings),
         "state": state,
         "took_s": round(time.monotonic() - began, 1),
     }
@@ -105,13 +109,18 @@ def compare(args: argparse.Namespace) -> int:
     return _DIFFERENT if findings else 0
 
 
-def _compared(comparison: Comparison, findings: list[Finding]) -> dict[str, Any]:
+def _compared(
+    comparison: Comparison, alarms: AlarmReplay, findings: list[Finding]
+) -> dict[str, Any]:
+    """``same`` is None where there was nothing to compare."""
+    compared = comparison.results + alarms.compared > 0
     return {
         "events": comparison.events,
         "results": comparison.results,
+        "alarms": alarms.compared,
         "largest": _largest(comparison.scans.values()),
         "scans": [dataclasses.asdict(s) for s in comparison.scans.values()],
-        "same": not findings,
+        "same": not findings if findings or compared else None,
         "findings": [dataclasses.asdict(f) for f in findings],
     }
 
@@ -171,12 +180,17 @@ def _print(result: dict[str, Any], comparison: Comparison, findings: list[Findin
     if len(findings) > _MOST_SHOWN:
         print(f"... and {len(findings) - _MOST_SHOWN} more (--json has them all)")
     print(
-        f"{result['lines']} lines, {result['events']} events, {result['results']} results compared "
-        f"in {result['took_s']:.0f} s; largest difference: {_differences(result['largest'])}."
+        f"{result['lines']} lines, {result['events']} events, {result['results']} results and "
+        f"{result['alarms']} alarms compared in {result['took_s']:.0f} s; largest difference: "
+        f"{_differences(result['largest'])}."
     )
-    print(
-        f"NOT THE SAME: {len(findings)} finding(s)." if findings else "The same, within tolerance."
-    )
+    print(_verdict(result["same"], len(findings)))
+
+
+def _verdict(same: bool | None, findings: int) -> str:
+    if same is None:
+        return "NOTHING COMPARED: there is no result and no alarm on record up to then."
+    return "The same, within tolerance." if same else f"NOT THE SAME: {findings} finding(s)."
 
 
 def _print_scans(comparison: Comparison) -> None:

@@ -120,8 +120,9 @@ def unplanned(
 
 
 def _proved(ice: IceSegmentation) -> bool:
-    """Whether the measurement can be used at all: valid, every number a number, and ice or no ice
-    everywhere, since a distance to half a surface may be far too long."""
+    """Whether the measurement can be used at all: valid, every number a number, ice or no ice everywhere,
+    since a distance to half a surface may be far too long, and the edge between its bounds: swapped, they
+    would have the ice surely cover what it may not reach."""
     if ice.status is Status.INVALID or ice.sdf_mm is None:
         return False
     numbers = (ice.volume_ml, ice.edge_error_mm, ice.quality, ice.acquired_utc_s)
@@ -130,7 +131,14 @@ def _proved(ice: IceSegmentation) -> bool:
     fields = [f for f in (ice.sdf_mm, ice.inner_sdf_mm, ice.outer_sdf_mm) if f is not None]
     if np.isposinf(ice.sdf_mm).all():
         return ice.volume_ml == 0.0 and all(bool(np.isposinf(f).all()) for f in fields)
-    return all(bool(np.isfinite(f).all()) for f in fields)
+    finite = all(bool(np.isfinite(f).all()) for f in fields)
+    return finite and _bracketed(ice.sdf_mm, ice.inner_sdf_mm, ice.outer_sdf_mm)
+
+
+def _bracketed(edge: Float32Array, inner: Float32Array | None, outer: Float32Array | None) -> bool:
+    """Whether the edge lies nowhere beyond its outer bound or within its inner one."""
+    inside = inner is None or bool((inner >= edge).all())
+    return inside and (outer is None or bool((outer <= edge).all()))
 
 
 def _unseen_reasons(ice: IceSegmentation, plan: Plan) -> tuple[Reason, ...]:

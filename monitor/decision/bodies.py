@@ -78,7 +78,9 @@ def around(structure: Structure, grid: Grid, distance_mm: float) -> FloatArray:
 
 
 def _onto_surface(grid: Grid, sdf: Float32Array, index: npt.NDArray[np.intp]) -> FloatArray:
-    """Voxels just outside, moved along the gradient onto the surface."""
+    """Voxels just outside, moved along the gradient onto the surface; none where it does not come near."""
+    if not len(index):
+        return np.empty((0, 3))
     gradient = np.array(np.gradient(sdf, *grid.spacing_mm[::-1]))
     k, j, i = index.T
     normal_zyx = gradient[:, k, j, i]

@@ -40,6 +40,13 @@ def advanced(progress: Progress, protocol: ProtocolConfig, now_utc_s: float) -> 
     return progress
 
 
+def steps(before: Progress, after: Progress) -> tuple[Progress, ...]:
+    """Every step from one to the other, in order, the last being ``after``."""
+    begun = range(len(before.started_utc_s) + 1, len(after.started_utc_s) + 1)
+    found = tuple(Progress(after.started_utc_s[:n]) for n in begun)
+    return found if after.ended_utc_s is None else (*found, after)
+
+
 def phase(progress: Progress, protocol: ProtocolConfig) -> Phase:
     """The current phase, for screen and journal."""
     if not progress.started_utc_s:

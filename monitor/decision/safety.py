@@ -31,6 +31,11 @@ _CLOCK_JUMP_S = 5.0
 _OLDER_S = 120.0
 # Ice that may reach a structure before the next scan has been looked at is said now.
 AHEAD_S = 300.0
+# From a freeze's beginning, or from a scan received, to its forecast: 7.5 s at worst on two free cores
+# (docs/forecast.md), and a machine may be several times busier. Later than this there is none.
+FORECAST_NEEDS_S = 60.0
+# Two times this close are the same one, reckoned differently.
+_SAME_S = 0.01
 # A share of the members that is not to be ignored: the lower end of all intervals.
 _LIKELY = 0.1
 # So long before a phase ends by itself.
@@ -60,6 +65,7 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "segmentation_poor": (_LOW, _MEDIUM),
     "structure_near": (_HIGH,),
     "structure_ahead": (_MEDIUM,),
+    "forecast_missing": (_MEDIUM,),
     "needle_failing": (_HIGH,),
     "will_not_be_covered": (_MEDIUM,),
     "forecast_disagrees": (_LOW,),
@@ -92,13 +98,14 @@ class Facts:
     than 0 while it has announced long work); ``structures`` are the distances last known
     (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
     machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
-    volume."""
+    volume; ``received_utc_s`` is when the last slice of the scan that was assessed came."""
 
     phase: Phase
     baseline_id: str | None
     planned: bool
     needles_known: bool
     assessment: Assessment | None
+    received_utc_s: float | None
     structures: tuple[StructureDistance, ...]
     block: Block | None
     stale_after_s: float
@@ -258,6 +265,32 @@ def _ahead(f: Facts, now: float) -> Iterator[Cause]:
             yield _cause(reason.code)
 
 
+def _foreseen(f: Facts, now: float) -> Iterator[Cause]:
+    """While the needles freeze there is a forecast of this freeze, from the last scan on, that reaches now.
+    Where nothing can be forecast, that there is no baseline or plan is said elsewhere."""
+    if f.phase.kind is not PhaseKind.FREEZE or f.baseline_id is None or not f.planned:
+        return
+    changed = (f.phase.started_utc_s, f.received_utc_s)
+    ages_s = [now - t for t in changed if t is not None]
+    coming = any(-_CLOCK_SLACK_S <= age_s <= FORECAST_NEEDS_S for age_s in ages_s)
+    if not (coming or _reaches(f, now)):
+        yield _cause("forecast_missing")
+
+
+def _reaches(f: Facts, now: float) -> bool:
+    """Whether the forecast is of the phase that runs and of the last scan, and holds now."""
+    forecast, phase = f.forecast, f.phase
+    if forecast is None or forecast.kind is not phase.kind:
+        return False
+    began, of = phase.started_utc_s, forecast.phase_started_utc_s
+    if began is None or of is None or not abs(began - of) <= _SAME_S:
+        return False
+    scan_utc_s = -math.inf if f.assessment is None else f.assessment.as_of_utc_s
+    last_scan = forecast.start_utc_s >= scan_utc_s - _SAME_S
+    until_utc_s = forecast.times_utc_s[-1]
+    return last_scan and forecast.start_utc_s - _CLOCK_SLACK_S <= now <= until_utc_s
+
+
 def _reached_s(s: StructureForecast, forecast: Forecast) -> float:
     """From the forecast's start to when one member in ten is nearer than the limit, or touches; inf if
     that is not foreseen, NaN if nobody knows."""
@@ -333,4 +366,4 @@ _RESTS_ON: tuple[_Rule, ...] = (
     _image,
     _measurement,
 )
-_RULES: tuple[_Rule, ...] = (*_RESTS_ON, _structures, _ahead, _protocol, _margin)
+_RULES: tuple[_Rule, ...] = (*_RESTS_ON, _structures, _foreseen, _ahead, _protocol, _margin)

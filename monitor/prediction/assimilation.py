@@ -15,9 +15,9 @@ import numpy as np
 from gpu_kernels.engine import Engine, Problem, State
 from monitor.geometry import Grid
 from monitor.imaging.distance import resample, signed_distance_mm
-from monitor.model import Float32Array, IceSegmentation, PhaseKind, Reason
-from monitor.prediction import dose, ensemble
-from monitor.prediction.anchor import MAX_SHIFT_MM, anchored_temperature_degc
+from monitor.model import Float32Array, IceSegmentation, PhaseKind
+from monitor.prediction import disagreement, dose, ensemble
+from monitor.prediction.anchor import anchored_temperature_degc
 from monitor.prediction.drift import observed
 from monitor.prediction.estimate import (
     BODY_DEGC,
@@ -26,11 +26,9 @@ from monitor.prediction.estimate import (
     taken_over,
 )
 from monitor.prediction.learning import SETTINGS, Settings, caught_up, learned
+from monitor.prediction.observation import edge_points
 from monitor.prediction.reading import ice_of, read
 from monitor.prediction.stopping import first_of, halted
-
-# Ice that forecast and scan both see when it is there: younger ice may hide.
-_SURE_ML = 1.0
 
 
 def assimilated(
@@ -56,7 +54,39 @@ def assimilated(
         e = _with_drift(e, before, ice, kind, make, grid, engine)
         e = _anchored(e, ice, e.problem(make), grid, engine)
         reached = coming.result()
-    return _with_dose(e, before, reached, ice, kind, grid, engine)
+    e = _with_dose(e, before, reached, ice, kind, grid, engine)
+    unlike = e.stopped != before.stopped or before.volume_id is None
+    foreseen = _foreseen(before, free, problem, engine) if unlike else reached[1]
+    missed = _missed(e, before, foreseen, problem, ice, kind, grid, engine)
+    return replace(e, missed=missed, reasons=disagreement.reasons(missed))
+
+
+def _foreseen(before: Estimate, free: State, problem: Problem, engine: Engine) -> State:
+    """What the forecast had for this scan; before the first, the ``free`` course is it."""
+    if before.volume_id is None:
+        return free
+    return engine.advance(problem, replace(before.state, history=None), free.time_s)
+
+
+def _missed(
+    e: Estimate,
+    before: Estimate,
+    foreseen: State,
+    problem: Problem,
+    ice: IceSegmentation,
+    kind: PhaseKind,
+    grid: Grid,
+    engine: Engine,
+) -> disagreement.Miss:
+    """How far the scan's ice lies from what had been forecast for it, before it taught anything."""
+    degc, ices = read(problem, foreseen, engine)
+    elapsed_s, drift = foreseen.time_s - before.state.time_s, before.drifts.get(kind)
+    ends = disagreement.as_forecast(ices, degc[0], elapsed_s, drift, grid)
+    edge = e.seen[-1].edge if len(e.seen) > len(before.seen) else None
+    assert ice.sdf_mm is not None
+    if edge is None and np.isfinite(ice.sdf_mm).all():
+        edge = edge_points(ice, SETTINGS.points, seed=0)
+    return disagreement.miss(ends, grid, ice, edge)
 
 
 def _with_drift(
@@ -99,7 +129,7 @@ def _anchored(
         # Where the model has thawed and the scan shows no ice, blood stays off.
         still_off = np.maximum(e.free.perfused_from_s, state.perfused_from_s)
         state = replace(state, perfused_from_s=still_off)
-    return replace(e, state=state, reasons=_disagreement(moved[0][1], ices[0], measured_mm, grid))
+    return replace(e, state=state)
 
 
 def _reached(
@@ -143,20 +173,3 @@ def _measured_on(ice: IceSegmentation, grid: Grid) -> Float32Array:
         return np.full(grid.shape_zyx, np.inf, np.float32)
     rim_mm = float(np.nanmax(ice.sdf_mm))
     return np.asarray(resample(ice.sdf_mm, ice.grid, grid, outside=rim_mm), np.float32)
-
-
-def _disagreement(
-    shift_mm: float, predicted: Float32Array, measured_mm: Float32Array, grid: Grid
-) -> tuple[Reason, ...]:
-    """Whether the nominal ice (z, y, x) and the measured one are far apart; or only one of them is there."""
-    predicted_ml = float((predicted >= 0.5).sum()) * grid.voxel_ml
-    measured_ml = float((measured_mm <= 0.0).sum()) * grid.voxel_ml
-    if max(predicted_ml, measured_ml) > _SURE_ML and min(predicted_ml, measured_ml) == 0.0:
-        text = (
-            f"The scan shows {measured_ml:.1f} ml of ice, the forecast had {predicted_ml:.1f} ml."
-        )
-    elif abs(shift_mm) >= MAX_SHIFT_MM / 2:
-        text = f"The measured ice edge lies {shift_mm:+.1f} mm from the predicted one."
-    else:
-        return ()
-    return (Reason("forecast_disagrees", text),)

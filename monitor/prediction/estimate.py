@@ -15,6 +15,7 @@ from gpu_kernels.engine import Engine, Members, Problem, State
 from monitor.config import NeedleConfig
 from monitor.model import FloatArray, PhaseKind, Reason
 from monitor.prediction import dose, ensemble
+from monitor.prediction.disagreement import Miss
 from monitor.prediction.drift import Drift
 from monitor.prediction.ensemble import Prior
 from monitor.prediction.observation import Seen
@@ -35,7 +36,8 @@ class Estimate:
     them taught anything. ``stopped``: since when each needle no longer cools. ``past``: what the tissue had
     been through by the last measured scan. ``drifts``: what no parameter explained, in freezes and in thaws.
     ``needles``: where they have frozen since the first of ``seen``; ``taught`` is False from when one was
-    moved that had taught something: what the scans teach then would be wrong, and the parameters stay."""
+    moved that had taught something: what the scans teach then would be wrong, and the parameters stay.
+    ``missed``: how far the last scan's ice lay from what had been forecast for it."""
 
     volume_id: str | None
     prior: Prior
@@ -52,6 +54,7 @@ class Estimate:
     reasons: tuple[Reason, ...] = ()
     needles: tuple[NeedleConfig, ...] = ()
     taught: bool = True
+    missed: Miss | None = None
 
     @property
     def members(self) -> Members:

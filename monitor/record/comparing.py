@@ -80,6 +80,11 @@ SAME_ENGINE = Tolerance(mm=1e-4, ml=1e-4, s=1.0, degc=0.01, one=1e-5)
 OTHER_ENGINE = replace(SAME_ENGINE, mm=0.2, s=60.0, degc=1.0, one=0.02)
 
 
+# When an alarm was raised or cleared, in the machine's seconds: the watch looks four times a second, at
+# states whose results are written before it can see them, on a machine that may be busy.
+ALARM_S = 3.0
+
+
 @dataclass(frozen=True)
 class Tolerances:
     """``measured`` holds for all that comes of images alone, ``forecast`` for what the bioheat engine

@@ -113,7 +113,9 @@ def next_ct(due: NextScan | None, now_utc_s: float, language: str) -> Readout:
     if not decided and due.decision_utc_s is not None:
         clock = formats.clock(due.decision_utc_s - now_utc_s)
         # Kept together, so that a row that is too short is broken before it.
-        then = f"{_decision(due, language)} {clock}".replace(" ", formats.NBSP)
+        decision = _decision(due, language)
+        then = text(language, "next.then", decision=decision, clock=clock)
+        then = then.replace(" ", formats.NBSP)
         why = f"{why} · {then}"
     left_s = due.at_utc_s - now_utc_s
     if not left_s > 0.0:

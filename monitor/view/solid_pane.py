@@ -25,7 +25,7 @@ from monitor.view.solid import Body, Camera, Seen
 from monitor.view.translations import body_name, text
 from monitor.view.turns import Turns
 from monitor.view.viewmodel import ScreenModel
-from monitor.view.words import Word
+from monitor.view.words import Places, Word
 
 TURN_DEG = 15.0
 _PIXELS, _TITLE_DU, _BANNER_DU = 160, 40, 50
@@ -241,50 +241,70 @@ class SolidPane(QWidget):
         painter.drawImage(place, made.image)
         painter.setPen(style.line_pen("rule", 2 * k))
         painter.drawEllipse(place)
-        size = SMALL_DU * k
-        for name, at in made.names:
-            Word(
-                body_name(model.language, name), self.at(at), size, "critical", True, "centre"
-            ).inside(QRectF(self.rect())).draw(painter)
-        self._needles(painter, camera)
         worst = self.scene.worst() if model.layers.ice else None
-        if worst is not None:
-            seen = camera.seen(np.array(worst))
-            if np.linalg.norm(seen) < camera.radius_mm:
-                ring(painter, self.at(seen), RING_DU * k, k)
-        self._letters(painter, camera, model.language)
+        mark = None if worst is None else camera.seen(np.array(worst))
+        letters = self._letters(camera, model.language)
+        places = Places([w.box() for w in letters])
+        if mark is not None and np.linalg.norm(mark) < camera.radius_mm:
+            places.take(_around(self.at(mark), 1.5 * RING_DU * k))
+        self._needles(painter, camera, places)
+        for name, at in made.names:
+            self._name(body_name(model.language, name), self.at(at), places).draw(painter)
+        if mark is not None and np.linalg.norm(mark) < camera.radius_mm:
+            ring(painter, self.at(mark), RING_DU * k, k)
+        for letter in letters:
+            letter.draw(painter)
 
-    def _needles(self, painter: QPainter, camera: Camera) -> None:
+    def _name(self, name: str, at: QPointF, places: Places) -> Word:
+        """On the body, or a little above or below where something else stands."""
+        size, room = SMALL_DU * self.scale, QRectF(self.rect())
+        found = places.choose(
+            [
+                Word(
+                    name, at + QPointF(0, 0.4 * rows * size), size, "critical", True, "centre"
+                ).inside(room)
+                for rows in (0, 1, -1, 2, -2, 3, -3, 4, -4)
+            ]
+        )
+        assert found is not None
+        return found
+
+    def _needles(self, painter: QPainter, camera: Camera, places: Places) -> None:
         """As far as the ball reaches; over all bodies, as their shafts are seen in the planes."""
         s, k = self.scene.snapshot, self.scale
+        size = SMALL_DU * k
         for needle in s.needles if s is not None else ():
-            tip, entry = (
-                camera.seen(np.array(p)) for p in (needle.tip_lps_mm, needle.entry_lps_mm)
-            )
-            inside = [
-                tip + share * (entry - tip)
-                for share in np.linspace(0.0, 1.0, 60)
-                if np.hypot(*(tip + share * (entry - tip))[:2]) < 0.97 * camera.radius_mm
-            ]
+            ends = (np.array(p) for p in (needle.tip_lps_mm, needle.entry_lps_mm))
+            tip, entry = (camera.seen(end) for end in ends)
+            along = [tip + share * (entry - tip) for share in np.linspace(0.0, 1.0, 60)]
+            inside = [p for p in along if np.hypot(*p[:2]) < 0.97 * camera.radius_mm]
             if len(inside) < 2:
                 continue
             path = QPainterPath(self.at(inside[0]))
             path.lineTo(self.at(inside[-1]))
             style.stroke(painter, path, "needle", 2.4 * k)
-            Word(
-                str(needle.number), self.at(inside[-1]), SMALL_DU * k, "needle", True, "centre"
-            ).draw(painter)
+            number = places.choose(
+                [
+                    Word(str(needle.number), self.at(p) + QPointF(side * 0.5 * size, 0), size, "needle",
+                         True, "left" if side > 0 else "right")
+                    for p in reversed(inside)
+                    for side in (1, -1)
+                ]
+            )  # fmt: skip
+            assert number is not None
+            number.draw(painter)
 
-    def _letters(self, painter: QPainter, camera: Camera, language: str) -> None:
-        """At the ends of the patient's axes: bright where they point to the eye."""
-        size = 32 * self.scale
+    def _letters(self, camera: Camera, language: str) -> list[Word]:
+        """At the ends of the patient's axes, but for one that points at the eye or away from it."""
+        size, found = 32 * self.scale, []
         for letter, way in _AXES:
             seen = np.array(way, float) @ camera.axes().T
             if np.hypot(*seen[:2]) < 0.35:
                 continue
             seen = seen / np.hypot(*seen[:2]) * 0.92 * camera.radius_mm
             at = self.at(seen) + QPointF(0, 0.36 * size)
-            Word(text(language, f"letter.{letter}"), at, size, "text", True, "centre").draw(painter)
+            found.append(Word(text(language, f"letter.{letter}"), at, size, "text", True, "centre"))
+        return found
 
     def wheelEvent(self, event: Any) -> None:
         self._wheel += event.angleDelta().y()
@@ -292,3 +312,7 @@ class SolidPane(QWidget):
         if steps:
             self.turn(steps)
         event.accept()
+
+
+def _around(centre: QPointF, reach: float) -> QRectF:
+    return QRectF(centre.x() - reach, centre.y() - reach, 2 * reach, 2 * reach)

@@ -33,7 +33,7 @@ class TimedApplication(QApplication):
         self._depth = 0
 
     def notify(self, receiver: Any, event: Any) -> bool:
-        kind, began = event.type(), time.monotonic()
+        kind, began, began_cpu = event.type(), time.monotonic(), time.thread_time()
         self._depth += 1
         try:
             return bool(super().notify(receiver, event))
@@ -41,7 +41,9 @@ class TimedApplication(QApplication):
             self._depth -= 1
             ended = time.monotonic()
             if self._depth == 0 and ended - began > BLOCK_S:
-                self._write("block", began, ended, type=int(kind), of=type(receiver).__name__)
+                cpu_s = time.thread_time() - began_cpu
+                of = type(receiver).__name__
+                self._write("block", began, ended, type=int(kind), of=of, cpu_s=cpu_s)
             if kind in _INPUT and self._depth == 0:
                 self._write("event", began, ended)
             elif kind == _UPDATE_REQUEST and self.window is not None:

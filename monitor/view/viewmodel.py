@@ -24,8 +24,9 @@ from monitor.view.translations import reason_text, text
 SILENT_AFTER_S = 1.0
 # As decision/safety.py has it, and a little more: this is the second pair of eyes.
 WORKER_SILENT_AFTER_S = 4.0
-# Before its first word it may take this long to start.
-STARTING_S = 20.0
+# Before its first word it may take this long to start: an engine may have to be compiled on a busy machine.
+# As long as decision/safety.py grants it; a core that has died is told at once.
+STARTING_S = 60.0
 # Clocks of scanner and monitor agree to this; an image from farther in the future is wrong.
 FUTURE_TOLERANCE_S = 5.0
 

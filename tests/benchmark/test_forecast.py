@@ -14,7 +14,13 @@ import pytest
 from monitor.benchmark import forecast as bench
 from monitor.benchmark import forecast_report as report
 from monitor.benchmark.forecast_case import Case, Known, ellipsoid_level
-from monitor.benchmark.forecast_rows import Agreement, EventRow, ForecastRow, Scored
+from monitor.benchmark.forecast_rows import (
+    Agreement,
+    EventRow,
+    ForecastRow,
+    Scored,
+    WallRow,
+)
 from monitor.benchmark.plots import save_forecast_plots
 from monitor.case import load_case
 from monitor.config import Config
@@ -166,6 +172,44 @@ def test_times_outside_their_interval_fail(change: dict[str, float]) -> None:
     assert any("within its interval" in what for what in failing([ROW, LUNG], [late]))
     early = replace(late, seen=1)  # before the second scan nothing is asked
     assert report.verdicts([ROW], [early, EVENT])[6].scans == 1
+
+
+def test_structures_have_rows_of_their_own_and_no_target() -> None:
+    held = replace(EVENT, what="contact bowel")
+    missed = replace(held, true_s=200.0)
+    late = replace(EVENT, what="limit bowel", median_s=160.0)
+    early = replace(missed, seen=1)
+    events = (EVENT, held, missed, late, early)
+    assert failing([ROW, LUNG], list(events)) == set()
+    assert report.verdicts([ROW], list(events))[6].scans == 1
+    text = report.as_markdown(Scored((ROW,), events))
+    assert "| contact | 2 | 0.50 | 50 |" in text
+    assert "| limit passed | 1 | 1.00 | 60 |" in text
+    assert "| contact | 0 | - | - |" in report.as_markdown(Scored((ROW,), (EVENT,)))
+
+
+def test_the_last_scans_seconds_count() -> None:
+    walls = [WallRow("a", 3, 3.0), WallRow("a", 4, 5.1)]
+    verdict = report.verdicts([ROW], [EVENT], walls)[-1]
+    assert (verdict.passed, verdict.scans, verdict.found) == (False, 2, 5.1)
+    assert report.as_json(Scored((ROW,), (), (), tuple(walls)))["walls"][1]["wall_s"] == 5.1
+
+
+def test_when_a_structure_and_its_limit_are_reached_in_truth(config: Config) -> None:
+    """A ball of ice of 10 mm; a point 8 mm from its middle and one 14 mm; a limit's point 11 mm from it."""
+    points = {r: np.array([[float(r), 0.0, 0.0]]) for r in (8, 11, 14)}
+    target = SimpleNamespace(
+        lesion_lps_mm=points[8], margin_lps_mm=points[14],
+        structures_lps_mm=(("bowel", points[8]), ("nerve", points[14])),
+        limits_lps_mm=(points[11], points[11]),
+    )  # fmt: skip
+    of = Case(config, SimpleNamespace(analysis_grid=GRID, target=target), np.zeros(1))  # type: ignore[arg-type]
+    found = of._depth_mm(ball(10.0))
+    expected = {
+        "lesion": 2.0, "margin": -4.0, "contact bowel": 2.0, "limit bowel": 2.0,
+        "contact nerve": -4.0, "limit nerve": -1.0,
+    }  # fmt: skip
+    assert found == pytest.approx(expected, abs=0.15)
 
 
 def test_the_report_is_json_and_markdown() -> None:

@@ -42,6 +42,7 @@ FAR = Forecast(
     "v002", 1000.0, Grid((0.0, 0.0, 0.0), (3.0, 3.0, 3.0), (1, 2, 2)), (1000.0, 1900.0), _FIELD, -4.5,
     (30.0, INF), (60.0, 120.0), "cpu", probability=_FIELD, colder_degc=_FIELD, warmer_degc=_FIELD,
     structures=(StructureForecast("bowel", (400.0, 500.0), (-20.0, 5.0)),), kind=PhaseKind.FREEZE,
+    phase_started_utc_s=900.0,
 )  # fmt: skip
 FINE = Facts(
     phase=PHASES[PhaseKind.FREEZE],
@@ -49,6 +50,7 @@ FINE = Facts(
     planned=True,
     needles_known=True,
     assessment=GOOD,
+    received_utc_s=940.0,  # long enough ago for its forecast to be there
     structures=GOOD.structures,
     block=None,
     stale_after_s=210.0,

@@ -21,6 +21,7 @@ from tests.decision.facts import FINE, GOOD, INF, NAN, NOW, PHASES, forecast
 HIGH, MEDIUM, LOW = Priority.HIGH, Priority.MEDIUM, Priority.LOW
 WAITING, FREEZE, THAW, ENDED = PhaseKind
 ALWAYS, FREEZING = tuple(PhaseKind), (FREEZE,)
+LONG_AGO = replace(PHASES[FREEZE], started_utc_s=90.0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,17 @@ def ahead(contact_s: Any, start: float = 1000.0, infringed: tuple[float, float] 
     bowel = StructureForecast("bowel", contact_s, (-20.0, 5.0), infringed)
     times = (1000.0, last)
     return case(forecast=forecast(structures=(bowel,), start_utc_s=start, times_utc_s=times))
+
+
+def foreseen(phase_started: float | None, since: float = 900.0) -> Case:
+    phase = replace(PHASES[FREEZE], started_utc_s=since)
+    return case(phase=phase, forecast=forecast(phase_started_utc_s=phase_started))
+
+
+def long_ago(now: float) -> Case:
+    """A freeze, and a scan, whose forecast would be there by now."""
+    made = forecast(phase_started_utc_s=90.0)
+    return case(now, received_utc_s=900.0, phase=LONG_AGO, forecast=made)
 
 
 def told(*codes: str) -> Case:
@@ -241,6 +253,42 @@ ROWS: dict[str, Row] = {
             ),
         ],
         always(MEDIUM, FREEZING), {"name": "bowel", "minutes": "4"},
+    ),
+    "forecast_missing": Row(
+        case(forecast=None), case(forecast=forecast(start_utc_s=NAN)), case(forecast=None),
+        [
+            # A forecast that is being made is not missing yet.
+            (case(forecast=None, received_utc_s=950.0), case(forecast=None, received_utc_s=949.999)),
+            (case(forecast=None, received_utc_s=1015.0), case(forecast=None, received_utc_s=1015.001)),
+            (case(forecast=None, received_utc_s=None, now=960.0), case(forecast=None, received_utc_s=None)),
+            (case(forecast=None, now=960.0), case(forecast=None, now=1000.001)),
+            # Of another kind of phase, or of an earlier one.
+            (case(), case(forecast=forecast(kind=THAW))),
+            (case(), case(forecast=forecast(kind=None))),
+            (foreseen(900.009), foreseen(900.011)),
+            (foreseen(899.991), foreseen(899.989)),
+            (foreseen(0.01, since=0.0), foreseen(0.0101, since=0.0)),
+            (foreseen(900.0), foreseen(None)),
+            (foreseen(900.0), foreseen(NAN)),
+            (case(), case(phase=replace(PHASES[FREEZE], started_utc_s=None))),
+            (case(), case(phase=replace(PHASES[FREEZE], started_utc_s=NAN))),
+            # Of another scan; of none that was measured there is no earlier one.
+            (imaged(1000.009), imaged(1000.011)),
+            (case(assessment=None), imaged(NAN)),
+            (case(), imaged(INF)),
+            # It reaches from its start to its end.
+            (case(now=1900.0), case(now=1900.001)),
+            (case(now=1900.0), case(now=1900.0, forecast=forecast(times_utc_s=(1000.0, 1899.0)))),
+            (case(now=1900.0), case(now=1900.0, forecast=forecast(times_utc_s=(1000.0, NAN)))),
+            (long_ago(995.0), long_ago(994.999)),
+            (long_ago(1000.0), case(now=NAN)),
+            (case(now=1800.0, forecast=forecast(times_utc_s=(1000.0, 1100.0, 1900.0))),
+             case(now=1200.0, forecast=forecast(times_utc_s=(1000.0, 1900.0, 1100.0)))),
+            # What cannot be forecast is said elsewhere.
+            (case(forecast=None, baseline_id=None, instead="no_baseline"), case(forecast=None)),
+            (case(forecast=None, planned=False, instead="no_plan"), case(forecast=None)),
+        ],
+        always(MEDIUM, FREEZING),
     ),
     "needle_failing": Row(
         told("needle_failing"), "codes", "no reason is the good case",

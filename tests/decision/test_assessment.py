@@ -144,6 +144,13 @@ def holed(name: str) -> np.ndarray:
     return known
 
 
+def dented(by_mm: float) -> np.ndarray:
+    """A bound that is the edge itself but for one voxel."""
+    bound = ball(GRID, (0, 0, 0), 15.0)
+    bound[30, 30, 40] += by_mm
+    return bound
+
+
 NOTHING = np.full(GRID.shape_zyx, np.inf, np.float32)
 WHOLE = ball(GRID, (0, 0, 0), 15.0)
 REFUSED: dict[str, tuple[dict, str]] = {
@@ -160,6 +167,20 @@ REFUSED: dict[str, tuple[dict, str]] = {
     "half an inner bound": ({"inner_sdf_mm": np.where(WHOLE < 20, WHOLE, np.inf)}, "not_proved"),
     "half an outer bound": ({"outer_sdf_mm": np.where(WHOLE < 20, WHOLE, np.inf)}, "not_proved"),
     "no outer bound": ({"outer_sdf_mm": NOTHING}, "not_proved"),
+    "swapped bounds": (
+        {"inner_sdf_mm": ball(GRID, (0, 0, 0), 18.0), "outer_sdf_mm": ball(GRID, (0, 0, 0), 13.0)},
+        "not_proved",
+    ),
+    "ice smaller than its inner bound": (
+        {"inner_sdf_mm": ball(GRID, (0, 0, 0), 15.001)},
+        "not_proved",
+    ),
+    "ice larger than its outer bound": (
+        {"outer_sdf_mm": ball(GRID, (0, 0, 0), 14.999)},
+        "not_proved",
+    ),
+    "a bound beyond the edge at one voxel": ({"inner_sdf_mm": dented(-0.001)}, "not_proved"),
+    "an edge beyond its bound at one voxel": ({"outer_sdf_mm": dented(0.001)}, "not_proved"),
     "no ice of some volume": ({"sdf_mm": NOTHING, "volume_ml": 0.001}, "not_proved"),
     "no ice with a bound": (
         {"sdf_mm": NOTHING, "volume_ml": 0.0, "outer_sdf_mm": WHOLE},
@@ -245,6 +266,25 @@ def test_bounds_that_the_measurement_has_come_before_its_error() -> None:
     assert a.margin_error_mm == pytest.approx(3.29 / 3.29, abs=1e-4)
     for half in ({"inner_sdf_mm": inner}, {"outer_sdf_mm": outer}):
         assert assess(ice((0, 0, 0), 6.5, **half), PLAN, None).margin_error_mm == 0.5
+
+
+def test_bounds_on_the_edge_itself_are_bounds() -> None:
+    edge = ball(GRID, (0, 0, 0), 9.0)
+    a = assess(ice((0, 0, 0), 9.0, inner_sdf_mm=edge, outer_sdf_mm=edge.copy()), PLAN, None)
+    assert (a.status, a.lesion_covered_interval) == (Status.OK, (1.0, 1.0))
+
+
+@settings(max_examples=max(settings().max_examples // 3, 8))
+@given(st.floats(-3.0, 3.0), st.floats(-3.0, 3.0))
+def test_nothing_is_told_of_bounds_that_do_not_hold_the_edge(inner: float, outer: float) -> None:
+    edge = ball(GRID, (0, 0, 0), 9.0)
+    bounds = {
+        "inner_sdf_mm": edge + np.float32(inner),
+        "outer_sdf_mm": edge - np.float32(outer),
+    }
+    a = assess(ice((0, 0, 0), 9.0, **bounds), PLAN, None)
+    hold = bool((bounds["outer_sdf_mm"] <= edge).all() and (edge <= bounds["inner_sdf_mm"]).all())
+    assert (a.status is Status.INVALID) == (a.lesion_covered is None) == (not hold)
 
 
 def test_a_margin_inside_a_lesion_that_is_not_covered_counts_for_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,13 @@ def test_volume_and_surface_are_apart() -> None:
 def test_where_all_points_are_alike_all_are_of_the_surface() -> None:
     alike = Body("bowel", np.eye(3), np.full(3, 1.0 / 3.0))
     np.testing.assert_array_equal(alike.surface_lps_mm, alike.points_lps_mm)
+
+
+def test_a_structure_that_does_not_come_near_has_no_surface_there() -> None:
+    box = Grid((200.0, 200.0, 200.0), (1.0, 1.0, 1.0), (5, 5, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert around(structure(10.0), box, 5.0).shape == (0, 3)
 
 
 def test_the_surface_at_a_limit_lies_that_far_around_and_in_the_box() -> None:

@@ -49,6 +49,16 @@ def test_phases_follow_on_time() -> None:
     )
 
 
+def test_every_step_to_where_it_stands() -> None:
+    begun, over = Progress((1000.0,)), Progress((1000.0, 1600.0, 1900.0), 2260.0)
+    assert protocol.steps(begun, begun) == ()
+    assert protocol.steps(Progress(), begun) == (begun,)
+    second = Progress((1000.0, 1600.0, 1900.0))
+    assert protocol.steps(begun, second) == (Progress((1000.0, 1600.0)), second)
+    assert protocol.steps(begun, over) == (Progress((1000.0, 1600.0)), second, over)
+    assert protocol.steps(second, over) == (over,)
+
+
 def test_the_operator_ends_the_last_phase_too() -> None:
     progress = Progress()
     for at_s in (1000.0, 1100.0, 1200.0):

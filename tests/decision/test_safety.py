@@ -142,11 +142,13 @@ def test_a_forecast_speaks_for_the_phase_it_is_of() -> None:
     told = forecast(reasons=(Reason("needle_failing", ""),))
     assert len(causes(replace(FINE, forecast=told), NOW)) == 1
     thawing = Phase(PhaseKind.THAW, 1, 900.0, 5000.0)
-    assert causes(replace(FINE, forecast=replace(told, kind=PhaseKind.THAW)), NOW) == ()
+    of_the_thaw = causes(replace(FINE, forecast=replace(told, kind=PhaseKind.THAW)), NOW)
+    assert [c.code for c in of_the_thaw] == ["forecast_missing"]
     assert (
         causes(replace(FINE, forecast=replace(told, kind=PhaseKind.THAW), phase=thawing), NOW) == ()
     )
-    assert causes(replace(FINE, forecast=replace(told, kind=None)), NOW) == ()
+    of_none = causes(replace(FINE, forecast=replace(told, kind=None)), NOW)
+    assert [c.code for c in of_none] == ["forecast_missing"]
 
 
 def test_a_structure_that_is_never_reached_hides_no_other() -> None:
@@ -230,7 +232,8 @@ ANY_FACTS = st.builds(
     Facts,
     phase=PHASE, baseline_id=st.sampled_from([None, "v001"]), planned=st.booleans(),
     needles_known=st.booleans(),
-    assessment=st.none() | MEASUREMENT, structures=st.lists(DISTANCE, max_size=2).map(tuple),
+    assessment=st.none() | MEASUREMENT, received_utc_s=NUMBERS,
+    structures=st.lists(DISTANCE, max_size=2).map(tuple),
     block=st.none() | BLOCKED,
     stale_after_s=NUMBERS, heartbeat_age_s=NUMBERS, intake_alive=st.booleans(), record_ok=st.booleans(),
     clock_offset_s=NUMBERS, clock_jump_s=NUMBERS, fault=st.none() | st.text(),

@@ -256,6 +256,19 @@ def test_the_first_answer_is_like_the_one_by_all(config: Config) -> None:
         )
 
 
+def test_before_a_scan_the_first_answer_is_as_unsure_as_the_one_by_all(config: Config) -> None:
+    blind = first_estimate(PRIOR, problem, ENGINE)
+    of = replace(base(), estimate=blind, problem=blind.problem(problem), now_s=30.0)
+    few, every = (answered(config, WhatIf(), of, refined=r).asked for r in (False, True))
+    assert few.structures[0].distance_mm is not None
+    for narrow, wide in (
+        (few.min_margin_mm, every.min_margin_mm),
+        (few.structures[0].distance_mm, every.structures[0].distance_mm),
+    ):
+        assert narrow[1] - narrow[0] > 0.8 * (wide[1] - wide[0])
+        assert narrow == pytest.approx(wide, abs=0.2 * (wide[1] - wide[0]) + 0.2)
+
+
 def test_the_few_stand_at_the_ends_of_the_interval_by_their_margin(config: Config) -> None:
     of, e = base(), learned()
     few, every = (begin_what_if(WhatIf(), of, ENGINE, r) for r in (False, True))

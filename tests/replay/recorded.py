@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from gpu_kernels.select import open_engine
 from monitor.core import Core
+from monitor.decision.alarm_states import Alarms, checked
+from monitor.decision.safety import causes
+from monitor.journal_fields import alarm_fields
 from monitor.model import AssociationEnded, Instance
 from monitor.opening import open_case
 from monitor.prediction.ensemble import MOST_LATENT
@@ -23,6 +26,7 @@ from monitor.record.cases import keep_case
 from monitor.record.journal import FORMAT_VERSION, Journal
 from monitor.record.store import Store
 from monitor.state import Event, OperatorAct, State
+from monitor.watching import Machine, facts_of
 from tests.intake.intake_helpers import ct_dataset
 
 EPOCH_UTC_S = 1_800_000_000.0
@@ -73,11 +77,12 @@ class Scripted:
     def __init__(self, script: list[Any], clock: ScriptedClock) -> None:
         self.script, self.clock = script, clock
         self.acts: queue.SimpleQueue[OperatorAct] = queue.SimpleQueue()
-        self.core: Core | None = None
+        self.core: RememberingCore | None = None
 
     def get(self, timeout: float) -> Any:
         self.clock.since_s += timeout
         assert self.core is not None
+        self.core.watch()
         if not self.script or (self.script[0] is SETTLE and self.core.state.work_pending):
             raise queue.Empty
         item = self.script.pop(0)
@@ -99,10 +104,20 @@ class RememberingCore(Core):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.states: list[tuple[Event, State]] = []
+        self.alarms: Alarms = ()
 
     def handle(self, event: Event) -> None:
         super().handle(event)
         self.states.append((event, self.state))
+        self.watch()
+
+    def watch(self) -> None:
+        """As the watch thread does it, on the scripted clock."""
+        now_utc_s = self._clock.now_utc_s()
+        facts = facts_of(self.state, self.procedure, now_utc_s, Machine())
+        self.alarms, changes = checked(self.alarms, causes(facts, now_utc_s), now_utc_s)
+        for kind, alarm in changes:
+            self.journal(kind, alarm_fields(alarm))
 
 
 class Room:
@@ -137,7 +152,7 @@ class Room:
             },
         )
         inbox = Scripted(self.script, self.clock)
-        inbox.core = core
+        inbox.core, self.inbox = core, inbox
         core.run(inbox, inbox.acts, inbox.over)  # type: ignore[arg-type]
         core.journal("procedure_ended", {"by": "request"})
         journal.close()
@@ -147,7 +162,9 @@ class Room:
 
     def wait(self, seconds: float) -> None:
         def passes() -> None:
-            self.clock.since_s += seconds
+            for _ in range(round(2.0 * seconds)):
+                self.clock.since_s += 0.5
+                self.inbox.core.watch()  # type: ignore[union-attr]
 
         self.script.append(passes)
 

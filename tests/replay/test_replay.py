@@ -162,7 +162,10 @@ def test_until_takes_a_time_of_the_journal(brief: Path, capsys: pytest.CaptureFi
     assert main(["replay", str(brief), "--until", at]) == 0
     said = capsys.readouterr().out
     assert f"State at {at} (line 11)" in said
-    assert "slices_pending: 8" in said
+    kinds = [x.kind for x in lines[:11]]
+    pending = kinds.count("instance_received") - kinds.count("instance_rejected")
+    assert pending > 0
+    assert f"slices_pending: {pending}" in said
     assert main(["replay", str(brief), "--until", "noon"]) == 2
 
 

@@ -23,6 +23,7 @@ from PyQt5.QtGui import QImage
 from PyQt5.QtWidgets import QApplication
 
 from monitor.view.style import load_fonts
+from monitor.view.views import Views
 from monitor.view.window import RoomWindow
 
 _RUNS = 20
@@ -67,6 +68,9 @@ def _measure(
     def new_scan() -> None:
         window.show_snapshot(next(scans))
 
+    def bodies() -> None:
+        window.solid.turn(1)
+
     scans = iter([_scan(normal, folder, f"{size[0]}_{i}") for i in range(_RUNS)])
     for name, act in (
         ("nothing new (no repaint)", nothing_new),
@@ -78,6 +82,13 @@ def _measure(
     ):
         wall_ms, cpu_ms = _medians(act, count, app, window)
         print(f"{size[0]}x{size[1]} {name:26s} {wall_ms:6.1f} ms, {cpu_ms:6.1f} ms of CPU")
+    while window.scene.views.third != "solid":
+        window.show_views(Views.next_third)
+    _medians(bodies, count, app, window)
+    wall_ms, cpu_ms = _medians(bodies, count, app, window)
+    longest = max(_longest_turn(bodies, app, window) for _ in range(_RUNS))
+    print(f"{size[0]}x{size[1]} {'3-D turned':26s} {wall_ms:6.1f} ms, {cpu_ms:6.1f} ms of CPU; "
+          f"longest of its turns {longest:.1f} ms")  # fmt: skip
     window.close_for_good()
 
 
@@ -86,6 +97,17 @@ def _scan(normal: samples.Snapshot, folder: Path, name: str) -> samples.Snapshot
     names = ("ice_sdf", "ice_inner_sdf", "ice_outer_sdf", "volume")
     files = {n: samples.save(folder, f"{n}{name}", np.load(getattr(normal, n).path)) for n in names}
     return replace(normal, **files)
+
+
+def _longest_turn(act: Callable[[], None], app: QApplication, window: RoomWindow) -> float:
+    """Milliseconds on the clock of the longest turn of the event loop: what a key may have to wait for."""
+    act()
+    longest = 0.0
+    while window.turns.waiting:
+        began = time.perf_counter()
+        app.processEvents()
+        longest = max(longest, time.perf_counter() - began)
+    return 1000.0 * longest
 
 
 def _medians(

@@ -36,6 +36,23 @@ def test_acts_while_freezing(desk: Any, full: Snapshot) -> None:
     ]
 
 
+def test_a_question_that_was_dropped_is_said_in_both_languages(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    press(d.window.steps["monitor"])
+    note = d.window.pages["monitor"].what_if.note
+    assert note.text() == ""
+    for by, key in (
+        ("question", "question"),
+        ("scan", "scan"),
+        ("phase", "phase"),
+        ("undo", "other"),
+    ):
+        d.window.show_snapshot(replace(full, what_if_dropped=by))
+        assert note.text() == d.window.words.say(f"console.whatif.dropped.{key}")
+    d.window.show_snapshot(full)
+    assert note.text() == ""
+
+
 def test_the_ice_is_corrected_by_brush(desk: Any, full: Snapshot) -> None:
     d = desk(full)
     press(d.window.steps["monitor"])

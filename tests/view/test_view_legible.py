@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import view_samples as samples
 from PyQt5.QtCore import QRectF
+from PyQt5.QtWidgets import QApplication
 from view_words import Drawn, caught
 
 from monitor.decision.safety import ALARMS
@@ -132,8 +133,10 @@ def test_so_it_is_when_the_planes_show_another_time_or_another_view(
         for part, drawn in words_of(window, monkeypatch).items():
             faults += [f"look, {part}: {f}" for f in _faults(drawn, window, part, size)]
     window.look_now()
-    for change in (Views.other_subtraction, Views.next_third):
+    for change in (Views.other_subtraction, Views.next_third, Views.next_third):
         window.show_views(change)
+        while window.turns.waiting:
+            QApplication.processEvents()
         for part, drawn in words_of(window, monkeypatch).items():
             faults += [f"view, {part}: {f}" for f in _faults(drawn, window, part, size)]
     assert faults == []

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import view_samples as samples
 from PIL import Image
+from PyQt5.QtWidgets import QApplication
 from view_pixels import pixels
 
 from monitor.snapshot import Snapshot
@@ -29,7 +30,8 @@ SIZE = (480, 270)
 LEVELS, SHARE = 24, 0.001
 STATES = (
     "normal", "alarm", "stale", "degraded", "invalid", "blocked", "baseline", "waiting", "thaw", "ended",
-    "core_silent", "no_core", "no_ice", "error", "back", "ahead", "subtraction", "map", "simple", "replay",
+    "core_silent", "no_core", "no_ice", "error", "back", "ahead", "subtraction", "map", "solid", "simple",
+    "replay",
 )  # fmt: skip
 
 
@@ -47,8 +49,12 @@ def shown(name: str, normal: Snapshot, screen: Make, language: str) -> Any:
         window.look_on(-1 if name == "back" else 4)
     elif name == "subtraction":
         window.show_views(Views.other_subtraction)
-    elif name == "map":
+    elif name in ("map", "solid"):
         window.show_views(Views.next_third)
+        if name == "solid":
+            window.show_views(Views.next_third)
+            while window.turns.waiting:
+                QApplication.processEvents()
     window.refresh()
     return window
 

@@ -60,7 +60,7 @@ def test_normal_english(normal: Snapshot) -> None:
     assert m.last_ct.value == "Last CT: 00:48"
     assert m.simulation == "Predicted: CT + 00:48"
     assert m.next_ct.value == "Next CT in 02:42"
-    assert m.next_ct.note == f"image age · margin{N}covered?{N}07:11"
+    assert m.next_ct.note == f"else the CT is too old · margin{N}covered?{N}in{N}07:11"
     assert m.alarm is None
     assert m.frame is None
     assert m.layers.image
@@ -293,7 +293,7 @@ def test_waiting_baseline_and_no_core(states: Any) -> None:
     assert baseline.message[0] == f"Baseline {states['baseline'].baseline_id} received"
     assert baseline.last_ct.value == "Last CT: 00:48"
     assert none.alarm is None
-    assert look(None, silent_s=30.0).alarm is not None
+    assert look(None, silent_s=60.1).alarm is not None
 
 
 def test_before_the_first_ice_the_screen_says_what_has_come_and_what_is_next(states: Any) -> None:

@@ -220,6 +220,8 @@ def test_the_map_takes_the_sagittal_place_and_needs_a_measurement(
     s.window.show_snapshot(states["blocked"])
     assert pixels(s.window.map)[12:-12, 12:-12].max() == 0
     press(s, Qt.Key_V)
+    assert s.window.solid.isVisible()
+    press(s, Qt.Key_V)
     assert s.window.panes["sagittal"].isVisible()
 
 

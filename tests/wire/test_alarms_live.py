@@ -21,11 +21,13 @@ LIMIT_S = 60.0
 class Room:
     """A monitor in this process, with its intake and its (offscreen) view in theirs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, organ: str = "liver", speed: float = 1.0) -> None:
         case = sphere_case(folder, "A", (0.0, 0.0, 0.0), needles=True)
+        case.write_text(case.read_text().replace("liver", organ), encoding="utf-8")
         self.record = folder / "record"
         self.live = Live(
-            LiveOptions(case, self.record, False, True, "reference"), lambda kind, fields: None
+            LiveOptions(case, self.record, False, True, "reference", speed),
+            lambda kind, fields: None,
         )
 
     def lines(self, kind: str, code: str | None = None) -> list[dict[str, Any]]:
@@ -63,9 +65,15 @@ def room(tmp_path: Path) -> Iterator[Room]:
 class Hang:
     """A message over which the worker hangs."""
 
+    seconds = 8.0
+
     def line(self) -> tuple[str, dict[str, Any]]:
-        time.sleep(8.0)
+        time.sleep(self.seconds)
         return "listening", {}
+
+
+class LongHang(Hang):
+    seconds = 20.0
 
 
 def test_acknowledgement_outlives_the_screen(room: Room) -> None:
@@ -102,6 +110,22 @@ def test_a_worker_that_hangs_alarms_and_can_be_acknowledged_meanwhile(room: Room
     assert not room.lines("alarm_cleared", "core_silent")
     (over,) = room.wait(lambda: room.lines("alarm_cleared", "core_silent"))
     assert not over["latched"]
+
+
+def test_while_the_worker_hangs_the_protocol_goes_on_by_the_clock(tmp_path: Path) -> None:
+    made = Room(tmp_path, organ="adrenal", speed=120.0)  # ten minutes of freezing are five seconds
+    made.live.start()
+    try:
+        made.wait(lambda: made.lines("listening"))
+        made.live.act("phase_next")
+        made.wait(lambda: made.lines("phase"))
+        made.live._inbox.put(LongHang())
+        made.wait(lambda: made.lines("alarm_raised", "adrenal_thaw"))
+        assert [x["phase"] for x in made.lines("phase")] == ["freeze"]
+        made.wait(lambda: len(made.lines("phase")) >= 3)
+        assert [x["phase"] for x in made.lines("phase")][:3] == ["freeze", "thaw", "freeze"]
+    finally:
+        made.live.finish()
 
 
 def test_a_message_that_cannot_be_read_is_a_fault_and_the_next_is_served(room: Room) -> None:

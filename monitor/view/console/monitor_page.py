@@ -150,7 +150,7 @@ class _WhatIf:
         self.ask = page.button("console.whatif.ask", self._ask)
         grid = QGridLayout()
         self.cells: dict[tuple[int, int], QLabel] = {}
-        for row in range(4):
+        for row in range(5):
             for column in range(3):
                 cell = self.cells[row, column] = QLabel()
                 cell.setWordWrap(True)
@@ -158,9 +158,12 @@ class _WhatIf:
         words = desk.words
         words.put(self.cells[0, 1].setText, "console.whatif.asked")
         words.put(self.cells[0, 2].setText, "console.whatif.going_on")
-        for row, name in enumerate(("margin", "min_margin", "time"), 1):
+        for row, name in enumerate(("ends", "margin", "min_margin", "time"), 1):
             words.put(self.cells[row, 0].setText, f"console.whatif.{name}")
         page.column.addLayout(grid)
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        page.column.addWidget(self.note)
 
     def show_state(self, numbers: list[int], may: bool, s: Snapshot | None) -> None:
         for i, slid in enumerate(self.duties):
@@ -173,6 +176,13 @@ class _WhatIf:
         ):
             for row, said in enumerate(_said(outcome, self._desk.words.language), 1):
                 self.cells[row, column].setText(said)
+        dropped = s.what_if_dropped if s is not None else None
+        if dropped is not None:
+            self._desk.words.put(
+                self.note.setText, f"console.whatif.dropped.{_dropped_by(dropped)}"
+            )
+        else:
+            self.note.setText("")
 
     def _ask(self) -> None:
         duty = {
@@ -224,10 +234,16 @@ def _figures(m: ScreenModel) -> str:
     return "\n".join((m.last_ct.value, *known))
 
 
-def _said(outcome: Outcome | None, language: str) -> tuple[str, str, str]:
+def _dropped_by(by: str) -> str:
+    return by if by in ("question", "scan", "phase") else "other"
+
+
+def _said(outcome: Outcome | None, language: str) -> tuple[str, str, str, str]:
+    """Coverage and margin are those of when the freeze ends; the time also counts beyond that."""
     if outcome is None:
-        return (formats.UNKNOWN,) * 3
+        return (formats.UNKNOWN,) * 4
     return (
+        f"{formats.decimal(outcome.freeze_ends_s / 60.0, 1, language)} min",
         percent_range(outcome.margin_covered),
         mm_range(outcome.min_margin_mm, language),
         time_range(outcome.time_to_margin_s),

@@ -45,6 +45,7 @@ from monitor.view.scene import Arrays
 from monitor.view.translations import next_language
 from monitor.view.viewmodel import (
     SILENT_AFTER_S,
+    STARTING_S,
     Inputs,
     ScreenModel,
     screen_model,
@@ -184,6 +185,11 @@ class ConsoleWindow(QWidget):
             return True
         return self._mono() - self._received_mono_s > SILENT_AFTER_S or worker_hangs(s, self._speed)
 
+    def _starting(self) -> bool:
+        """Before the monitor's first word, and not without end."""
+        waited_s = self._mono() - self._received_mono_s
+        return self.snapshot is None and not self._core_gone and waited_s <= STARTING_S
+
     def blocked(self) -> bool:
         return self.snapshot is not None and self.snapshot.blocked
 
@@ -269,7 +275,7 @@ class ConsoleWindow(QWidget):
         if self.blocked():
             return "console.blocked", {}
         if self.silent():
-            return "console.silent", {}
+            return f"console.{'starting' if self._starting() else 'silent'}", {}
         if self._mono() < self._sure[1]:
             return "console.sure", {}
         if self.editor.worker.busy:
