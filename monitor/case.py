@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.config import (
+    UNIDENTIFIED,
     Config,
     ConfigError,
     Ellipsoid,
@@ -71,7 +72,7 @@ def _config(root: Table, path: Path, errors: list[str]) -> Config:
     config = Config(
         path=path,
         patient_id=patient_id,
-        patient_label=patient.text("label", patient_id or "unidentified"),
+        patient_label=patient.text("label", patient_id or UNIDENTIFIED),
         frame_of_reference_uid=patient.text("frame_of_reference_uid")
         if patient.has("frame_of_reference_uid")
         else None,

@@ -145,6 +145,10 @@ class ListenerConfig:
     allowed_peers: tuple[Peer, ...]
 
 
+# The label of a case that says of nobody whom it is about; a screen says so in its own language.
+UNIDENTIFIED = "unidentified"
+
+
 @dataclass(frozen=True)
 class Config:
     """``lesion`` is None in a draft: what is to be frozen is not known yet, and nothing can be measured.

@@ -12,7 +12,7 @@ import numpy as np
 
 from monitor.acts import last_done
 from monitor.ahead import next_scan_known
-from monitor.config import ProtocolConfig
+from monitor.config import UNIDENTIFIED, ProtocolConfig
 from monitor.course import course
 from monitor.decision import protocol
 from monitor.duties import duty_now
@@ -246,12 +246,13 @@ def snapshot(
 
 
 def _patient_label(state: State, procedure: Procedure) -> str:
-    """While nobody has said whom it is about: whose images are shown."""
+    """While nobody has said whom it is about: whose images are shown; "" where that is not known either."""
     config, volume = procedure.config, state.volume
+    given = "" if config.patient_label == UNIDENTIFIED else config.patient_label
     if config.patient_id is not None or volume is None:
-        return config.patient_label
+        return given
     name = volume.patient_name.replace("^", " ").strip()
-    return " · ".join(x for x in (name, volume.patient_id) if x) or config.patient_label
+    return " · ".join(x for x in (name, volume.patient_id) if x) or given
 
 
 def _received(volume: CtVolume, shared: Shared) -> ReceivedVolume:

@@ -2,9 +2,9 @@
 
     .venv/bin/python scripts/guide_pictures.py [--language fr] [--played DIR] [--only states]
 
-plays a procedure at the console and in the room once per language (``play_console.py``: some ten minutes
-each on two free cores), takes the steps that the guide shows from it, and draws the states that no procedure
-passes through at will as the tests of the view draw them (``tests/view/view_samples.py``).
+plays a plan being made at the console, by mouse and keys, once per language (``play_console.py``: some three
+minutes each), and draws the states of a running procedure, which none passes through at will, in the same
+windows on the synthetic patient of the view's tests (``tests/view/view_samples.py``).
 Invariant: nothing in a picture is painted by hand but the numbers that the guide's first table explains.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from monitor.forecast_values import NextScan
-from monitor.model import Alarm, Priority, StructureDistance
+from monitor.forecast_values import Change, NextScan, Outcome, WhatIf, WhatIfAnswer
+from monitor.model import Alarm, Phase, PhaseKind, Priority, Reason, Status, StructureDistance
 from monitor.snapshot import Snapshot
+from monitor.view.palette import COLOURS
 
 _ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_ROOT / "tests" / "view"))
@@ -36,32 +36,32 @@ OUT = _ROOT / "docs" / "guide" / "images"
 _WIDTH, _READING_WIDTH = 800, 1200
 # The noise of a CT would take most of a file: so many greys are left of it, and so many colours of lines.
 _GREYS, _COLOURS, _COLOURED = 28, 80, 14
-# What a procedure is shown by: (step of play_console.py, whose screen).
+# How a plan is made, by the steps of play_console.py at the console.
 PLAYED = (
-    ("nothing_yet", "console"), ("baseline_received", "console"), ("lesion_by_two_strokes", "console"),
-    ("lesion_grown", "console"), ("lesion_by_brush", "console"), ("structure", "console"),
-    ("needles_found", "console"), ("organ_and_protocol", "console"), ("ready", "console"),
-    ("scan_accepted", "console"), ("needle_stopped", "console"), ("what_if", "console"),
-    ("scan_rejected", "console"), ("scan_corrected_by_brush", "console"), ("phase_taken_back", "console"),
-    ("ended", "console"),
-    ("scan_2", "room"), ("thaw", "room"), ("end_of_second_freeze", "room"),
+    "nothing_yet", "baseline_received", "lesion_by_two_strokes", "lesion_grown", "lesion_by_brush",
+    "structure", "needles_found", "organ_and_protocol", "ready",
 )  # fmt: skip
 # States as tests/view draws them, and two more that only the guide shows.
 STATES = (
     "alarm", "stale", "degraded", "invalid", "blocked", "waiting", "baseline", "core_silent", "error",
-    "back", "ahead", "subtraction", "map", "simple", "replay",
+    "back", "ahead", "subtraction", "map", "simple", "replay", "thaw", "ended",
+)  # fmt: skip
+# The console while a procedure runs.
+RUNNING = (
+    "scan_measured", "needle_stopped", "what_if", "scan_rejected", "correction", "phase_begun", "over",
 )  # fmt: skip
 OTHERS = ("reading", "keys", "solid")
 # Where the numbers of "reading" stand on 1920 x 1080, beside what they are of.
 _NUMBERS = (
-    (880, 32), (985, 32), (1555, 32), (1880, 130), (1880, 300), (1880, 455), (1880, 560), (1880, 665),
+    (870, 32), (1512, 32), (1570, 32), (1880, 130), (1880, 300), (1880, 455), (1880, 604), (1880, 665),
     (1880, 768), (1880, 850), (60, 250), (1320, 882), (1880, 945), (1560, 1056),
 )  # fmt: skip
 
 
 def names() -> Iterator[str]:
     """Of all pictures of one language, without it."""
-    yield from (f"{step}_{of}" for step, of in PLAYED)
+    yield from (f"plan_{step}" for step in PLAYED)
+    yield from (f"console_{name}" for name in RUNNING)
     yield from (f"state_{name}" for name in (*STATES, *OTHERS))
 
 
@@ -76,15 +76,17 @@ def save(image: Image.Image, name: str, language: str, width: int = _WIDTH) -> N
 
 
 def in_few_colours(image: Image.Image) -> Image.Image:
-    """Even greys, and the commonest of what is coloured; no grey takes on a colour."""
+    """Even greys, the screen's own colours, and the commonest of what is mixed of them."""
     rgb = np.asarray(image)
     coloured = rgb[np.ptp(rgb.astype(int), axis=-1) > _COLOURED]
-    palette = [v for grey in np.linspace(0, 255, _GREYS).round().astype(int) for v in (grey,) * 3]
+    greys = np.linspace(0, 255, _GREYS).round().astype(int)
+    palette = [int(v) for grey in greys for v in (grey,) * 3]
+    palette += [v for colour in COLOURS.values() for v in ImageColor.getrgb(colour)]
     if len(coloured):
         of = Image.fromarray(coloured[None, :, :]).quantize(_COLOURS, dither=Image.Dither.NONE)
         palette += (of.getpalette() or [])[: 3 * _COLOURS]
     model = Image.new("P", (1, 1))
-    model.putpalette([int(v) for v in palette])
+    model.putpalette(palette)
     return image.quantize(palette=model, dither=Image.Dither.NONE)
 
 
@@ -92,14 +94,14 @@ def in_few_colours(image: Image.Image) -> Image.Image:
 
 
 def played(folder: Path, language: str) -> None:
-    """Plays it, unless the folder has its pictures."""
-    if not list(folder.glob("*_ended_console.png")):
+    """Plays a plan being made, unless the folder has its pictures."""
+    if not list(folder.glob("*_ready_console.png")):
         command = [sys.executable, Path(__file__).with_name("play_console.py"), "--out", folder]
-        command += ["--language", language, "--scans", folder.parent / "scans"]
+        command += ["--language", language, "--scans", folder.parent / "scans", "--plan-only"]
         subprocess.run(list(map(str, command)), check=True, cwd=_ROOT)
-    for step, of in PLAYED:
-        (path,) = (p for p in folder.glob(f"*_{step}_{of}.png") if p.name[3:] == f"{step}_{of}.png")
-        save(Image.open(path), f"{step}_{of}", language)
+    for step in PLAYED:
+        (path,) = folder.glob(f"[0-9][0-9]_{step}_console.png")
+        save(Image.open(path), f"plan_{step}", language)
 
 
 # ------------------------------------------------------------------ states
@@ -109,13 +111,14 @@ class States:
     """The screens of the view's tests, on the same synthetic patient."""
 
     def __init__(self, folder: Path) -> None:
-        self._desk = importlib.import_module("conftest")
+        self._fixtures = importlib.import_module("conftest")
         self._draw = importlib.import_module("test_view_references")
         from PyQt5.QtWidgets import QApplication
 
         self._app = QApplication.instance() or QApplication([])
         importlib.import_module("monitor.view.style").load_fonts()
-        self._normal = importlib.import_module("view_samples").snapshot(folder)
+        self._samples = importlib.import_module("view_samples")
+        self._normal = self._samples.snapshot(folder)
         self._kept: list[Any] = []
         self._name = ""
 
@@ -139,6 +142,24 @@ class States:
         image = self._picture_of(window)
         return numbered(image) if name == "reading" else image
 
+    def console(self, name: str, language: str, folder: Path) -> Image.Image:
+        """The last step of the console, as in that moment."""
+        made = importlib.import_module("console_desk").Desk(folder, language, (1920, 1080))
+        self._kept.append(made)
+        window = made.window
+        window.show_snapshot(running(name, self._normal))
+        window.pane.go_to(self._samples.LESION)
+        window.pane.zoom(1.8)
+        window.go("monitor")
+        if name == "correction":
+            window.editor.use("ice.add")
+            x, y, z = self._samples.ICE_CENTRE
+            for step in range(4):
+                window.pane.pointed.emit((x + 15.0, y + step, z), step > 0)
+        self._app.processEvents()
+        window.refresh()
+        return self._picture_of(window)
+
     def _picture_of(self, window: Any) -> Image.Image:
         pixels = importlib.import_module("view_pixels").pixels(window)
         return Image.fromarray(pixels.astype("uint8"))
@@ -147,7 +168,7 @@ class States:
         self, snapshot: Any, language: str = "en", size: tuple[int, int] = (1920, 1080),
         speed: float = 1.0, viewing: Any = None,
     ) -> Any:  # fmt: skip
-        made = self._desk.Screen(language, size, speed, viewing)
+        made = self._fixtures.Screen(language, size, speed, viewing)
         self._kept.append(made)
         if snapshot is not None:
             made.window.show_snapshot(agreeing(self._name, snapshot))
@@ -156,6 +177,7 @@ class States:
     def close(self) -> None:
         for made in self._kept:
             made.window.close_for_good()
+        self._app.processEvents()
 
 
 def agreeing(name: str, s: Snapshot) -> Snapshot:
@@ -169,9 +191,51 @@ def agreeing(name: str, s: Snapshot) -> Snapshot:
     if name == "baseline":
         return replace(s, next_scan=None)
     if name == "invalid":
-        told = Alarm("segmentation_invalid", Priority.MEDIUM, now, {"reason": "needle_outside_scan"})
+        told = Alarm(
+            "segmentation_invalid", Priority.MEDIUM, now, {"reason": "needle_outside_scan"}
+        )
         return replace(s, alarms=(told,), next_scan=NextScan(now - 40.0, "unmeasured", None, None))
     return s
+
+
+def running(name: str, s: Snapshot) -> Snapshot:
+    """The sample of a freeze as the console has it: whose scan is measured, or what was just done."""
+    duties = ((1, 0.0 if name == "needle_stopped" else 1.0), (2, 1.0))
+    s = replace(s, draft=False, ice_review="measured", needle_duties=duties)
+    if name == "needle_stopped":
+        return replace(s, undo="needle", undo_of="1")
+    if name == "what_if":
+        return replace(s, what_if=_answer(s.now_utc_s))
+    if name == "scan_rejected":
+        told = Alarm("segmentation_poor", Priority.MEDIUM, s.now_utc_s, {"reason": "ice_rejected"})
+        rejected = _unmeasured(s, "ice_rejected")
+        return replace(rejected, ice_review="rejected", undo="reject_ice", alarms=(told,))
+    if name == "phase_begun":
+        began = Phase(PhaseKind.THAW, 1, s.now_utc_s - 4.0, s.now_utc_s + 296.0)
+        return replace(s, phase=began, undo="phase_next")
+    if name == "over":
+        return replace(s, phase=Phase(PhaseKind.ENDED, 2, s.now_utc_s - 30.0, None))
+    return s
+
+
+def _unmeasured(s: Snapshot, code: str) -> Snapshot:
+    assert s.assessment is not None
+    told = replace(
+        s.assessment, status=Status.INVALID, reasons=(Reason(code, code),), lesion_covered=None,
+        margin_covered=None, min_margin_mm=None, min_margin_at_lps_mm=None, margin_error_mm=None,
+        ice_volume_ml=None, time_to_margin_s=None,
+        structures=tuple(StructureDistance(x.name, None, x.limit_mm) for x in s.assessment.structures),
+    )  # fmt: skip
+    return replace(s, assessment=told, ice_sdf=None, ice_inner_sdf=None, ice_outer_sdf=None)
+
+
+def _answer(now_utc_s: float) -> WhatIfAnswer:
+    """Needle 1 stopped, five minutes more."""
+    asked = Outcome(300.0, (150.0, 260.0), None, (0.97, 1.0), (0.81, 0.9), (-0.6, 1.2))
+    going_on = Outcome(198.0, (60.0, 140.0), (170.0, 290.0), (1.0, 1.0), (0.93, 1.0), (2.1, 3.8))
+    change = Change(None, None, (-3.1, -2.2), {})
+    question = WhatIf({1: 0.0, 2: 1.0}, 300.0)
+    return WhatIfAnswer(question, now_utc_s, "v003", True, 24, asked, going_on, change, "cpu")
 
 
 def numbered(image: Image.Image) -> Image.Image:
@@ -190,6 +254,8 @@ def states(language: str) -> None:
         drawn = States(Path(folder))
         for name in STATES:
             save(drawn.picture(name, language), f"state_{name}", language)
+        for name in RUNNING:
+            save(drawn.console(name, language, Path(folder)), f"console_{name}", language)
         for name in OTHERS:
             width = _READING_WIDTH if name == "reading" else _WIDTH
             save(drawn.other(name, language), f"state_{name}", language, width)

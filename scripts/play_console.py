@@ -75,7 +75,18 @@ class Play:
             self.hands.picture(monitor).save(path)
 
     def whole(self) -> Told:
+        """From nothing to the end."""
+        self.plan()
+        self.first_freeze()
+        self.thaw_and_second_freeze()
+        self.end()
+        self.told.whole = self.hands.effort
+        return self.told
+
+    def plan(self) -> Told:
+        """Up to where the freeze can be started."""
         self.console.bring_up()
+        self._acknowledge_what_is_over()
         self.picture("nothing_yet")
         self.baseline_arrives()
         began, before = time.monotonic(), copy.copy(self.hands.effort)
@@ -86,11 +97,16 @@ class Play:
         self.choose_organ_and_send()
         self.told.plan_s = time.monotonic() - began
         self.told.plan = self.hands.effort - before
-        self.first_freeze()
-        self.thaw_and_second_freeze()
-        self.end()
         self.told.whole = self.hands.effort
         return self.told
+
+    def _acknowledge_what_is_over(self) -> None:
+        """On a busy machine the monitor may have been silent while it started, which is said until seen."""
+        time.sleep(3.0)
+        raised = self.live.lines("alarm_raised")
+        if any(line["code"] == "core_silent" for line in raised):
+            until(self.console.acknowledge, "alarm to acknowledge")
+            self.live.wait("alarm_acknowledged", code="core_silent")
 
     # ------------------------------------------------------------------ up to the start
 
@@ -249,12 +265,15 @@ class Play:
         self.clock.wait_until(self._freeze_utc_s + since_freeze_s)
 
 
-def play(out: Path, scans: Path, language: str = "en", speed: float = SPEED) -> Told:
-    """Plays it; pictures, record and what the monitor said are in ``out``."""
+def play(
+    out: Path, scans: Path, language: str = "en", speed: float = SPEED, plan_only: bool = False
+) -> Told:
+    """Plays it, or the making of its plan alone; pictures, record and log are in ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     clock = Clock(time.time(), speed)
     with desktop() as hands, live(hands, out, language, clock.epoch_utc_s, speed) as running:
-        return Play(hands, running, scans, clock, out, language).whole()
+        played = Play(hands, running, scans, clock, out, language)
+        return played.plan() if plan_only else played.whole()
 
 
 def main() -> int:
@@ -267,12 +286,13 @@ def main() -> int:
     parser.add_argument(
         "--speed", type=float, default=SPEED, help="times life; default %(default)s"
     )
+    parser.add_argument("--plan-only", action="store_true", help="end where the freeze would begin")
     args = parser.parse_args()
     if missing_tools():
         print(f"needs {', '.join(missing_tools())}: sh scripts/system_packages.sh test")
         return 2
     scans = rendered(SCENARIO, args.scans or args.out / "scans")
-    print(play(args.out, scans, args.language, args.speed))
+    print(play(args.out, scans, args.language, args.speed, args.plan_only))
     return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from monitor.case import needle_preset, organ_preset
 from monitor.config import (
+    UNIDENTIFIED,
     Config,
     ListenerConfig,
     NeedleConfig,
@@ -113,7 +114,7 @@ def config_of(
     return Config(
         path=path,
         patient_id=draft.patient_id,
-        patient_label=draft.patient_id or "unidentified",
+        patient_label=draft.patient_id or UNIDENTIFIED,
         frame_of_reference_uid=None,
         language=language,
         organ=organ,

@@ -44,13 +44,12 @@ def alarm_line(alarms: Collection[Alarm], age_s: float | None, language: str) ->
         return None
     first = min(alarms, key=_rank)
     others = text(language, "others", count=str(len(alarms) - 1)) if len(alarms) > 1 else ""
-    said = sentence(first, age_s, language)
     return AlarmLine(
         (first.code, first.about),
         first.acknowledged,
         first.code,
         _STARS[first.priority],
-        text(language, "alarm_over", sentence=said) if first.latched else said,
+        told(first, age_s, language),
         first.priority,
         0.0 if first.acknowledged else _FLASH_HZ[first.priority],
         others,
@@ -61,6 +60,12 @@ def _rank(alarm: Alarm) -> tuple[bool, int, bool, int]:
     waits = not alarm.acknowledged and alarm.priority is not Priority.LOW
     first = _FIRST.index(alarm.code) if alarm.code in _FIRST else len(_FIRST)
     return not waits, list(Priority).index(alarm.priority), alarm.acknowledged, first
+
+
+def told(alarm: Alarm, age_s: float | None, language: str) -> str:
+    """The alarm in words; of one that is over, and waits to be acknowledged, that it is."""
+    said = sentence(alarm, age_s, language)
+    return text(language, "alarm_over", sentence=said) if alarm.latched else said
 
 
 def sentence(alarm: Alarm, age_s: float | None, language: str) -> str:

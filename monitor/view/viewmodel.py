@@ -118,7 +118,7 @@ def screen_model(inputs: Inputs) -> ScreenModel:
     return ScreenModel(
         state=state,
         language=language,
-        patient=snapshot.patient_label if snapshot else text(language, "no_patient"),
+        patient=(snapshot.patient_label if snapshot else "") or text(language, "no_patient"),
         phase=_phase_text(snapshot, language),
         clock=clock,
         clock_of=clock_of,

@@ -21,7 +21,7 @@ from monitor.model import PhaseKind
 from monitor.planning.draft import Draft, missing
 from monitor.snapshot import Snapshot
 from monitor.view import formats
-from monitor.view.alarms import sentence
+from monitor.view.alarms import told
 from monitor.view.console import layout
 from monitor.view.console.alarm_list import AlarmList
 from monitor.view.console.editor import Editor
@@ -231,7 +231,7 @@ class ConsoleWindow(QWidget):
         alarms = s.alarms if s else ()
         language = self.words.language
         seen = not self.silent() and not self.replaying()
-        self.alarms.show_alarms(alarms, lambda a: sentence(a, None, language), seen)
+        self.alarms.show_alarms(alarms, lambda a: told(a, None, language), seen)
         self.editor.show_on_pane(live_needles=self.step == "monitor")
         self._say_slice()
 
