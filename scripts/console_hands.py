@@ -81,6 +81,11 @@ class Console:
         self.hands.effort.acts += 1
         self.hands.key(f"alt+{said[said.index('&') + 1].lower()}")
 
+    def press_enabled(self, key: str, number: int) -> None:
+        """Once it can be: that button of the page, by its letter."""
+        self.wait_enabled(number)
+        self.press(key)
+
     def click_button(self, number: int) -> None:
         """A button of the page, from above."""
         found = until(lambda: self._page(_BUTTON)[number:], f"button {number} of the page")
@@ -110,7 +115,7 @@ class Console:
     def _click(self, area: Rect) -> None:
         self.hands.click((area[0] + area[2]) / 2, (area[1] + area[3]) / 2)
 
-    def wait_enabled(self, number: int, patience_s: float = 60.0) -> None:
+    def wait_enabled(self, number: int, patience_s: float = 180.0) -> None:
         """Until a button of the page can be pressed: what it does is done, or may be begun."""
         until(lambda: self._enabled(number), f"button {number} that can be pressed", patience_s)
 

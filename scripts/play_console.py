@@ -1,6 +1,6 @@
 """A whole procedure at the technologist's console, by mouse and keys, from nothing to the end. LPS mm, s.
 
-    python scripts/play_console.py --out out/guide [--language fr] [--speed 4]
+    python scripts/play_console.py --out out/guide [--language fr] [--speed 2]
 
 plays it on two monitors in memory with the simulator's scans, saves a PNG of both at each step
 (``NN_name_console.png``, ``NN_name_room.png``) and says what it took to be ready for the first freeze.
@@ -21,7 +21,7 @@ from desktop import Effort, Hands, desktop, missing_tools, until
 from scanner_desk import Clock, rendered, send
 
 SCENARIO = "abdominal_wall_endometriosis"
-SPEED = 4.0
+SPEED = 2.0
 # Of the scenario: lesion and bowel in the slice z = 0, when its freeze begins, when it scans.
 LESION_MM, LESION_SEMI_MM = (36.0, -84.0), (12.0, 8.0)
 _BOWEL_MM = ((31.0, -47.0), (24.0, -45.0), (40.0, -46.0))
@@ -158,20 +158,20 @@ class Play:
 
     def first_freeze(self) -> None:
         console = self.console
-        console.press("console.monitor.start")
+        console.press_enabled("console.monitor.start", 0)
         self.live.wait("phase", phase="freeze", cycle=1)
         self._freeze_utc_s = self.clock.now_utc_s()
         self.picture("freezing")
         self._scan(1)
-        console.press("console.monitor.accept")
+        console.press_enabled("console.monitor.accept", 3)
         self.live.wait("ice_reviewed", verdict="accepted")
         self.picture("scan_accepted")
         self._stop_a_needle_and_take_it_back()
-        console.press("console.whatif.ask")
+        console.press_enabled("console.whatif.ask", 8)
         self.live.wait("what_if")
         self.picture("what_if")
         self._scan(2)
-        console.press("console.monitor.reject")
+        console.press_enabled("console.monitor.reject", 4)
         self.live.wait("ice_reviewed", verdict="rejected")
         self.picture("scan_rejected")
         self._acknowledge()
@@ -183,43 +183,45 @@ class Play:
 
     def _acknowledge(self) -> None:
         """That there is no measurement, which follows from the rejection."""
-        self.live.wait("alarm_raised", code="segmentation_invalid")
+        self.live.wait("alarm_raised", code="segmentation_poor", priority="medium")
         until(self.console.acknowledge, "alarm to acknowledge")
         self.live.wait("alarm_acknowledged")
         self.picture("alarm_acknowledged")
 
     def _stop_a_needle_and_take_it_back(self) -> None:
+        self.console.wait_enabled(1)
         self.console.click_button(1)
         self.live.wait("needle_set", number=1, duty=0.0)
         self.picture("needle_stopped")
         self._take_back("needle")
 
     def _take_back(self, act: str) -> None:
+        self.console.wait_enabled(7)
         self.console.click_button(7)
         self.live.wait("undone", act=act)
 
     def _correct(self) -> None:
         """Some ice added at its rim by brush."""
         console, (x, y) = self.console, LESION_MM
-        console.press("console.monitor.correct")
+        console.press_enabled("console.monitor.correct", 5)
         console.drag_mm((x - 22.0, y), (x - 20.0, y))
         self.picture("scan_corrected_by_brush")
-        console.press("console.monitor.use")
+        console.press_enabled("console.monitor.use", 6)
         self.live.wait("ice_reviewed", verdict="corrected")
         self.picture("scan_corrected")
 
     def thaw_and_second_freeze(self) -> None:
         """The thaw is begun too early, which is taken back at once."""
-        self.console.press("console.monitor.next")
+        self.console.press_enabled("console.monitor.next", 0)
         self.live.wait("phase", phase="thaw")
         self._take_back("phase_next")
         self.picture("phase_taken_back")
-        self.console.press("console.monitor.next")
+        self.console.press_enabled("console.monitor.next", 0)
         self.live.wait("phase", 2, phase="thaw")
         self.picture("thaw")
         self._scan(5)
         self._until(_AGAIN_S - _EARLY_S)
-        self.console.press("console.monitor.next")
+        self.console.press_enabled("console.monitor.next", 0)
         self.live.wait("phase", phase="freeze", cycle=2)
         self.picture("second_freeze")
         for number in (6, 7, 8):

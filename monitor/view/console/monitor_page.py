@@ -231,7 +231,7 @@ def _figures(m: ScreenModel) -> str:
     """What the room's screen says of the scan measured last, in its words and with its doubts."""
     shown = (m.lesion, m.margin, m.min_margin, m.structure)
     known = [f"{r.label} {r.value}" for r in shown if r.value != formats.UNKNOWN]
-    return " · ".join((m.last_ct.value, *known))
+    return "\n".join((m.last_ct.value, *known))
 
 
 def _dropped_by(by: str) -> str:
