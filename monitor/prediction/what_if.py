@@ -55,9 +55,9 @@ from monitor.prediction.unexplained import shares, spread
 _FEW = 4
 _FIRST_RANK, _LAST_RANK = 0.1, 0.9
 # How much deeper than in another member's ice the lesion lies at the end of a freeze, mm, by a unit of the
-# logarithm of perfusion, latent heat, frozen conductivity and mean cooling, by a degree of the blood and by a share of
-# what no parameter explains. Fitted to all members of three tuning scenarios; of each one's spread such a sum
-# explains 94 % and more.
+# logarithm of perfusion, latent heat, frozen conductivity and mean cooling, by a degree of the blood and by a
+# share of what no parameter explains. Fitted to all members of three tuning scenarios; of each one's spread
+# such a sum explains 94 % and more.
 _GROWTH_MM = {"perfusion": -1.3, "latent_heat": -2.8, "k_frozen": 8.7, "cooling": 4.3}
 _BLOOD_MM_PER_DEGC, _SHARE_MM = -0.17, -1.0
 # These are of a freeze that lasts so long; of what is left of one, in proportion.
