@@ -1,6 +1,6 @@
 """A whole procedure at the technologist's console, by mouse and keys, from nothing to the end. LPS mm, s.
 
-    python scripts/play_console.py --out out/guide [--language fr] [--speed 4]
+    python scripts/play_console.py --out out/guide [--language fr] [--speed 2]
 
 plays it on two monitors in memory with the simulator's scans, saves a PNG of both at each step
 (``NN_name_console.png``, ``NN_name_room.png``) and says what it took to be ready for the first freeze.
@@ -21,7 +21,7 @@ from desktop import Effort, Hands, desktop, missing_tools, until
 from scanner_desk import Clock, rendered, send
 
 SCENARIO = "abdominal_wall_endometriosis"
-SPEED = 4.0
+SPEED = 2.0
 # Of the scenario: lesion and bowel in the slice z = 0, when its freeze begins, when it scans.
 LESION_MM, LESION_SEMI_MM = (36.0, -84.0), (12.0, 8.0)
 _BOWEL_MM = ((31.0, -47.0), (24.0, -45.0), (40.0, -46.0))

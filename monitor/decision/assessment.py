@@ -174,12 +174,14 @@ def _interval(ice: IceSegmentation, body: Body) -> tuple[float, float]:
     return _covered(-inner_mm, body.weights), _covered(-outer_mm, body.weights)
 
 
-def _bound_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray, outer: bool) -> FloatArray:
+def _bound_distance_mm(
+    ice: IceSegmentation, points_lps_mm: FloatArray, outer: bool, nearest: bool = False
+) -> FloatArray:
     """As ``_ice_distance_mm``, to the outer bound of the ice or to its inner one."""
     bound = ice.outer_sdf_mm if outer else ice.inner_sdf_mm
     if bound is not None:
-        return _ice_distance_mm(ice, bound, points_lps_mm)
-    to_edge_mm = _ice_distance_mm(ice, ice.sdf_mm, points_lps_mm)
+        return _ice_distance_mm(ice, bound, points_lps_mm, nearest)
+    to_edge_mm = _ice_distance_mm(ice, ice.sdf_mm, points_lps_mm, nearest)
     reach_mm = SDS_90 * ice.edge_error_mm
     return to_edge_mm - reach_mm if outer else to_edge_mm + reach_mm
 
@@ -203,21 +205,29 @@ def _margin_doubt(error_mm: float | None) -> tuple[Reason, ...]:
 
 
 def _ice_distance_mm(
-    ice: IceSegmentation, sdf_mm: Float32Array | None, points_lps_mm: FloatArray
+    ice: IceSegmentation,
+    sdf_mm: Float32Array | None,
+    points_lps_mm: FloatArray,
+    nearest: bool = False,
 ) -> FloatArray:
     """Signed distance of points to the ice, or to a bound of it; inf without ice. Beyond the grid, to
-    the nearest point of the surface; NaN where the ice itself goes on beyond the grid there."""
+    the nearest point of the surface; NaN where the ice itself goes on beyond the grid there. When only
+    the ``nearest`` matters, inf beyond the grid where one on it is nearer: searching all takes 0.1 s."""
     assert sdf_mm is not None
     if np.isposinf(sdf_mm).all():
         return np.full(len(points_lps_mm), np.inf)
     distance = np.asarray(sample(sdf_mm, ice.grid, points_lps_mm, outside=np.nan), float)
     beyond = np.isnan(distance)
     if beyond.any():
-        distance[beyond] = _beyond_mm(sdf_mm, ice.grid, points_lps_mm[beyond])
+        within_mm = distance.min(where=~beyond, initial=np.inf) if nearest else np.inf
+        distance[beyond] = _beyond_mm(sdf_mm, ice.grid, points_lps_mm[beyond], max(within_mm, 0.0))
     return distance
 
 
-def _beyond_mm(sdf_mm: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> FloatArray:
+def _beyond_mm(
+    sdf_mm: Float32Array, grid: Grid, points_lps_mm: FloatArray, within_mm: float
+) -> FloatArray:
+    """inf for what is not ``within_mm``."""
     # The ice surface as the voxels nearest to it (within half a voxel).
     surface = np.argwhere(np.abs(sdf_mm) <= 0.5 * max(grid.spacing_mm))
     if not len(surface):
@@ -225,15 +235,17 @@ def _beyond_mm(sdf_mm: Float32Array, grid: Grid, points_lps_mm: FloatArray) -> F
     axes = grid.axes_lps_mm()
     low, high = [axis[0] for axis in axes], [axis[-1] for axis in axes]
     at_rim_mm = sample(sdf_mm, grid, np.clip(points_lps_mm, low, high), outside=np.nan)
-    to_surface_mm = cKDTree(grid.to_lps_mm(surface)).query(points_lps_mm)[0]
+    tree = cKDTree(grid.to_lps_mm(surface))
+    to_surface_mm = tree.query(points_lps_mm, distance_upper_bound=within_mm)[0]
     return np.where(at_rim_mm > 0, to_surface_mm, np.nan)
 
 
 def _structure_distance(ice: IceSegmentation, structure: Body) -> StructureDistance:
     if not len(structure.points_lps_mm):
         return StructureDistance(structure.name, None, structure.limit_mm)
-    nearest_mm = float(_ice_distance_mm(ice, ice.sdf_mm, structure.points_lps_mm).min())
-    outer_mm = float(_bound_distance_mm(ice, structure.points_lps_mm, True).min())
+    points = structure.points_lps_mm
+    nearest_mm = float(_ice_distance_mm(ice, ice.sdf_mm, points, nearest=True).min())
+    outer_mm = float(_bound_distance_mm(ice, points, outer=True, nearest=True).min())
     if np.isnan([nearest_mm, outer_mm]).any():
         return StructureDistance(structure.name, None, structure.limit_mm)
     return StructureDistance(

@@ -54,12 +54,14 @@ from monitor.prediction.unexplained import shares, spread
 # are the ends of the interval that all would give.
 _FEW = 4
 _FIRST_RANK, _LAST_RANK = 0.1, 0.9
-# Before any ice is seen: how much deeper the lesion lies when a freeze ends, mm, by a unit of the logarithm
-# of perfusion, latent heat, frozen conductivity and mean cooling, by a degree of the blood and by a share of
-# what no parameter explains. Fitted to all members of three tuning scenarios; of each one's spread such a sum
-# explains 94 % and more.
+# How much deeper than in another member's ice the lesion lies at the end of a freeze, mm, by a unit of the
+# logarithm of perfusion, latent heat, frozen conductivity and mean cooling, by a degree of the blood and by a
+# share of what no parameter explains. Fitted to all members of three tuning scenarios; of each one's spread
+# such a sum explains 94 % and more.
 _GROWTH_MM = {"perfusion": -1.3, "latent_heat": -2.8, "k_frozen": 8.7, "cooling": 4.3}
 _BLOOD_MM_PER_DEGC, _SHARE_MM = -0.17, -1.0
+# These are of a freeze that lasts so long; of what is left of one, in proportion.
+_GROWTH_S = 600.0
 # The first answer looks at so many times fewer moments.
 _COARSER = 2.0
 
@@ -257,17 +259,22 @@ def _members_of(
 
 
 def _ranks(base: Base, rows: Rows, engine: Engine) -> Rows:
-    """Which of the rows stand at even ranks by how deep the lesion lies in their ice, spread by what no
-    parameter explains until the freeze ends; before a scan has shown any, by how deep it is to become."""
-    if base.estimate.volume_id is None:
-        growth_mm = _growth_mm(base.problem.members, len(base.numbers))[rows]
-        return _at_even_ranks(np.argsort(growth_mm + _SHARE_MM * shares(len(rows))))
-    problem, state = base.problem, base.estimate.state
-    degc, ice = read(problem, state, engine)
-    by_then = spread(ice[rows], degc[0], base.planned_end_s - state.time_s, base.grid)
-    depth_mm = extent(by_then, surfaces(base.target, problem.needles), base.grid).depth_mm
-    cooling = problem.members.cooling_by_needle(len(base.numbers))[rows].mean(axis=1)
-    return _at_even_ranks(np.lexsort((cooling, depth_mm)))
+    """Which of the rows stand at even ranks by how deep the lesion is to lie in their ice when the freeze
+    ends: what a scan has shown, spread by what no parameter explains, and the growth from there on."""
+    problem, estimate = base.problem, base.estimate
+    growth_mm = _growth_mm(problem.members, len(base.numbers))[rows]
+    if estimate.volume_id is None:
+        order = np.argsort(_SHARE_MM * shares(len(rows)) + growth_mm)
+    else:
+        to_come_s = base.planned_end_s - estimate.state.time_s
+        degc, ice = read(problem, estimate.state, engine)
+        by_then = spread(ice[rows], degc[0], to_come_s, base.grid)
+        depth_mm = extent(by_then, surfaces(base.target, problem.needles), base.grid).depth_mm
+        part = min(to_come_s / _GROWTH_S, 1.0)
+        order = np.lexsort((growth_mm, depth_mm + part * growth_mm))
+    last = len(order) - 1
+    ranks = np.linspace(np.floor(_FIRST_RANK * last), np.ceil(_LAST_RANK * last), _FEW)
+    return np.asarray(order[np.unique(np.round(ranks).astype(int))])
 
 
 def _growth_mm(members: Members, needles: int) -> FloatArray:
@@ -280,12 +287,6 @@ def _growth_mm(members: Members, needles: int) -> FloatArray:
     }
     grown = sum(weight * np.log(np.asarray(logs[name])) for name, weight in _GROWTH_MM.items())
     return np.asarray(grown + _BLOOD_MM_PER_DEGC * np.asarray(members.blood_shift_degc))
-
-
-def _at_even_ranks(order: Rows) -> Rows:
-    last = len(order) - 1
-    ranks = np.linspace(np.floor(_FIRST_RANK * last), np.ceil(_LAST_RANK * last), _FEW)
-    return np.asarray(order[np.unique(np.round(ranks).astype(int))])
 
 
 def _picked(problem: Problem, state: State, rows: Rows) -> tuple[Problem, State]:

@@ -364,6 +364,25 @@ def test_beyond_the_grid_the_distance_is_to_the_surface_in_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("inside", "outside", "nearest_mm"),
+    [
+        ((20.0, 0.0, 0.0), (0.0, 0.0, 35.0), 11.0),
+        ((0.0, 0.0, -29.0), (31.0, 0.0, 0.0), 20.0),
+        ((0.0, -29.0, 0.0), (30.5, 0.0, 0.0), 20.0),
+        ((0.0, 0.0, 0.0), (31.0, 0.0, 0.0), -9.0),
+        ((29.0, 20.0, 0.0), (31.0, 0.0, 0.0), 22.0),
+    ],
+)
+def test_of_a_structure_on_the_grid_and_beyond_it_the_nearest_point_counts(
+    inside: tuple[float, float, float], outside: tuple[float, float, float], nearest_mm: float
+) -> None:
+    there = beside(pinned("bowel", outside, inside))
+    (found,) = assess(ice((0, 0, 0), 9.0), there, None).structures
+    assert found.distance_mm == pytest.approx(nearest_mm, abs=0.51)
+    assert found.at_least_mm == pytest.approx(nearest_mm - 0.5 * 1.645, abs=0.51)
+
+
+@pytest.mark.parametrize(
     "point", [(31.0, 0.0, 0.0), (-31.0, 0.0, 0.0), (0.0, 0.0, 31.0), (0.0, -31.0, 0.0)]
 )
 def test_ice_that_leaves_the_grid_towards_a_structure_is_at_an_unknown_distance(
