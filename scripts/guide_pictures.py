@@ -22,9 +22,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PyQt5.QtWidgets import QApplication, QScrollArea
 
 from monitor.forecast_values import Change, NextScan, Outcome, WhatIf, WhatIfAnswer
 from monitor.model import Alarm, Phase, PhaseKind, Priority, Reason, Status, StructureDistance
+from monitor.planning.draft import DEFAULT_NEEDLE, Draft, DraftNeedle, DraftStructure
+from monitor.planning.drawn import ball
+from monitor.planning.history import History
 from monitor.snapshot import Snapshot
 from monitor.view.palette import COLOURS
 
@@ -113,8 +117,6 @@ class States:
     def __init__(self, folder: Path) -> None:
         self._fixtures = importlib.import_module("conftest")
         self._draw = importlib.import_module("test_view_references")
-        from PyQt5.QtWidgets import QApplication
-
         self._app = QApplication.instance() or QApplication([])
         importlib.import_module("monitor.view.style").load_fonts()
         self._samples = importlib.import_module("view_samples")
@@ -150,6 +152,9 @@ class States:
         window.show_snapshot(running(name, self._normal))
         window.pane.go_to(self._samples.LESION)
         window.pane.zoom(1.8)
+        draft = self._draft()
+        window.editor.history = History.of(draft)
+        window._sent = draft  # the monitor has it
         window.go("monitor")
         if name == "correction":
             window.editor.use("ice.add")
@@ -157,8 +162,25 @@ class States:
             for step in range(4):
                 window.pane.pointed.emit((x + 15.0, y + step, z), step > 0)
         self._app.processEvents()
+        if name == "what_if":  # its answer is the page's last lines
+            for area in window.findChildren(QScrollArea):
+                area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())
         window.refresh()
         return self._picture_of(window)
+
+    def _draft(self) -> Draft:
+        """The synthetic patient's plan as it would have been drawn."""
+        at = self._samples
+        return Draft(
+            patient_id="00412-7",
+            organ="abdominal_wall",
+            lesion=ball(at.LESION, at.LESION_RADIUS),
+            structures=(DraftStructure("colon", ball(at.BOWEL, 11.0)),),
+            needles=tuple(
+                DraftNeedle(n.number, DEFAULT_NEEDLE, n.tip_lps_mm, n.entry_lps_mm, True)
+                for n in at.NEEDLES
+            ),
+        )
 
     def _picture_of(self, window: Any) -> Image.Image:
         pixels = importlib.import_module("view_pixels").pixels(window)
@@ -187,14 +209,14 @@ def agreeing(name: str, s: Snapshot) -> Snapshot:
         near = StructureDistance("colon", 3.42, 5.0, 2.14)
         return replace(s, assessment=replace(a, structures=(near, *a.structures[1:])))
     if name == "stale":
-        return replace(s, next_scan=NextScan(now - 163.0, "image_age", None, None))
+        return replace(s, next_scan=NextScan(now - 163.0, "image_age", "", None))
     if name == "baseline":
         return replace(s, next_scan=None)
     if name == "invalid":
         told = Alarm(
             "segmentation_invalid", Priority.MEDIUM, now, {"reason": "needle_outside_scan"}
         )
-        return replace(s, alarms=(told,), next_scan=NextScan(now - 40.0, "unmeasured", None, None))
+        return replace(s, alarms=(told,), next_scan=NextScan(now - 40.0, "unmeasured", "", None))
     return s
 
 
@@ -209,10 +231,13 @@ def running(name: str, s: Snapshot) -> Snapshot:
     if name == "scan_rejected":
         told = Alarm("segmentation_poor", Priority.MEDIUM, s.now_utc_s, {"reason": "ice_rejected"})
         rejected = _unmeasured(s, "ice_rejected")
-        return replace(rejected, ice_review="rejected", undo="reject_ice", alarms=(told,))
+        now = NextScan(s.now_utc_s - 40.0, "unmeasured", "", None)
+        return replace(
+            rejected, ice_review="rejected", undo="reject_ice", alarms=(told,), next_scan=now
+        )
     if name == "phase_begun":
         began = Phase(PhaseKind.THAW, 1, s.now_utc_s - 4.0, s.now_utc_s + 296.0)
-        return replace(s, phase=began, undo="phase_next")
+        return replace(s, phase=began, undo="phase_next", next_scan=None)
     if name == "over":
         return replace(s, phase=Phase(PhaseKind.ENDED, 2, s.now_utc_s - 30.0, None))
     return s
@@ -233,7 +258,7 @@ def _answer(now_utc_s: float) -> WhatIfAnswer:
     """Needle 1 stopped, five minutes more."""
     asked = Outcome(300.0, (150.0, 260.0), None, (0.97, 1.0), (0.81, 0.9), (-0.6, 1.2))
     going_on = Outcome(198.0, (60.0, 140.0), (170.0, 290.0), (1.0, 1.0), (0.93, 1.0), (2.1, 3.8))
-    change = Change(None, None, (-3.1, -2.2), {})
+    change = Change(None, None, (-3.1, -2.2), ())
     question = WhatIf({1: 0.0, 2: 1.0}, 300.0)
     return WhatIfAnswer(question, now_utc_s, "v003", True, 24, asked, going_on, change, "cpu")
 
