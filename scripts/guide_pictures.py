@@ -212,6 +212,15 @@ def agreeing(name: str, s: Snapshot) -> Snapshot:
         return replace(s, next_scan=NextScan(now - 163.0, "image_age", "", None))
     if name == "baseline":
         return replace(s, next_scan=None)
+    if name == "thaw":
+        return replace(s, next_scan=NextScan(now + 238.0, "decision", "phase_end", now + 238.0))
+    if name == "ended":
+        over_s = s.phases[-1].end_utc_s - now + 30.0
+        past = tuple(
+            replace(p, start_utc_s=p.start_utc_s - over_s, end_utc_s=p.end_utc_s - over_s)
+            for p in s.phases
+        )
+        return replace(s, phases=past, course=None, forecast_temperature=None, next_scan=None)
     if name == "invalid":
         told = Alarm(
             "segmentation_invalid", Priority.MEDIUM, now, {"reason": "needle_outside_scan"}
