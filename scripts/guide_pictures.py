@@ -214,7 +214,9 @@ def agreeing(name: str, s: Snapshot) -> Snapshot:
         return replace(s, next_scan=None)
     if name == "thaw":
         return replace(s, next_scan=NextScan(now + 238.0, "decision", "phase_end", now + 238.0))
-    if name == "ended":
+    if name == "ended" and a is not None:  # what its lines show, not what its tests want to be said
+        drawn = replace(a, lesion_covered=0.968, margin_covered=0.744, min_margin_mm=-1.2)
+        s = replace(s, assessment=drawn, alarms=())
         over_s = s.phases[-1].end_utc_s - now + 30.0
         past = tuple(
             replace(p, start_utc_s=p.start_utc_s - over_s, end_utc_s=p.end_utc_s - over_s)
