@@ -254,7 +254,7 @@ def test_a_plan_from_another_frame_of_reference_is_said(
         command = [dcmtk["storescu"], "-aec", "ICEBALL", "127.0.0.1", str(live.port), *files]
         subprocess.run(command, check=True, capture_output=True)
         live.wait_accounted(len(files))
-        (line,) = live.journal("volume_completed")
+        *_, line = live.journal("volume_completed")  # a slow transfer makes a revision
     assert line["status"] == "DEGRADED"
     assert "plan_in_other_frame" in [r["code"] for r in line["reasons"]]
 
