@@ -26,6 +26,7 @@ from desktop import MONITORS, Hands, desktop, missing_tools, until
 sys.path.remove("scripts")
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(600),
     pytest.mark.skipif(bool(missing_tools()), reason=f"needs {', '.join(missing_tools())}"),
 ]
