@@ -24,7 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from live_room import Room, anew, display, needs, rendered, room, scans_of
+from live_room import Room, anew, needs, rendered, room, scans_of
+from x_server import x_server
 
 SCENARIO, SLICES = "liver_near_vessel", 60
 INPUT_MS, BLOCK_MS, SCREEN_S = 100.0, 50.0, 1.0
@@ -99,17 +100,17 @@ def main() -> int:
 def measured(source: Path, folder: Path, count: int, view_first: bool) -> dict[str, Any]:
     case, timings, images = source / "case.toml", folder / "timings.jsonl", scans_of(source)
     with (
-        display() as x,
+        x_server() as x,
         room(case, folder / "record", x, ICEBALL_VIEW_TIMINGS=str(timings)) as found,
     ):
-        hand = Hand(x[0])
+        hand = Hand(x.name)
         _send(found, images[0], folder)
         found.wait(lambda lines: [k for k in lines if k["kind"] == "baseline_set"])
         if view_first:
             for pid in (found.processes()["view"], found.x_server):
                 subprocess.run(["chrt", "-a", "-r", "-p", "3", str(pid)], check=True)
         hand.point_at(400, 400)
-        _begin_freeze(found, x[0])
+        _begin_freeze(found, x.name)
         began = time.monotonic()
         for number in range(count):
             _one(found, images[1 + number % (len(images) - 1)], folder, hand, number)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageGrab
 from scipy import ndimage
+from x_server import running, x_server
 
 TOOLS = ("Xvfb", "Xephyr", "openbox", "xdotool")
 MONITORS = ((1920, 1080), (1920, 1080))
@@ -151,7 +152,7 @@ def desktop() -> Iterator[Hands]:
     """Two monitors side by side with a window manager, for as long as the block lasts."""
     with contextlib.ExitStack() as stack:
         wide, high = sum(w for w, _ in MONITORS), max(h for _, h in MONITORS)
-        outer = stack.enter_context(_server("Xvfb", "-screen", "0", f"{wide}x{high}x24"))
+        outer = stack.enter_context(x_server("-screen", "0", f"{wide}x{high}x24"))
         screens: list[str] = []
         left = 0
         for width, height in MONITORS:
@@ -159,37 +160,14 @@ def desktop() -> Iterator[Hands]:
             left += width
         # Without RandR Qt asks Xinerama, which knows both.
         inner = stack.enter_context(
-            _server("Xephyr", *screens, "+xinerama", "-extension", "RANDR", display=outer)
+            x_server(
+                *screens,
+                "+xinerama",
+                "-extension",
+                "RANDR",
+                program="Xephyr",
+                display=outer.name,
+            )
         )
-        stack.enter_context(_running("openbox", display=inner))
-        yield Hands(inner)
-
-
-@contextlib.contextmanager
-def _server(name: str, *options: str, display: str | None = None) -> Iterator[str]:
-    """An X server, which picks its own number."""
-    read, write = os.pipe()
-    told = ("-displayfd", str(write), *options, "-dpi", "96", "-nolisten", "tcp")
-    with _running(name, *told, display=display, pass_fds=(write,)):
-        os.close(write)
-        with os.fdopen(read) as pipe:
-            number = pipe.readline().strip()
-        if not number:
-            raise RuntimeError(f"{name} did not start")
-        yield f":{number}"
-
-
-@contextlib.contextmanager
-def _running(
-    *command: str, display: str | None = None, pass_fds: tuple[int, ...] = ()
-) -> Iterator[None]:
-    environment = {**os.environ, **({} if display is None else {"DISPLAY": display})}
-    process = subprocess.Popen(
-        command, env=environment, pass_fds=pass_fds, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
+        stack.enter_context(running("openbox", display=inner.name))
+        yield Hands(inner.name)

@@ -16,17 +16,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+from x_server import XServer
 
 from scanner_sim import scenario
 from scanner_sim.output import write_all
 from scanner_sim.simulation import Simulation
+from scanner_sim.wire.times import acquire_at
 
 
 def rendered(name: str, out: Path, slices: int, scans: int) -> None:
@@ -47,46 +48,12 @@ def scans_of(out: Path) -> list[list[Dataset]]:
 
 def anew(slices: list[Dataset], acquired_utc_s: float) -> list[Dataset]:
     """The same pixels as another scan, acquired then. The datasets are changed, not copied."""
-    series, at = generate_uid(), datetime.fromtimestamp(acquired_utc_s, UTC)
+    series = generate_uid()
     for d in slices:
         d.SeriesInstanceUID, d.SOPInstanceUID = series, generate_uid()
         d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-        d.TimezoneOffsetFromUTC = "+0000"
-        d.AcquisitionDate = d.SeriesDate = d.ContentDate = f"{at:%Y%m%d}"
-        d.AcquisitionTime = d.SeriesTime = d.ContentTime = f"{at:%H%M%S.%f}"
-        if "AcquisitionDateTime" in d:
-            d.AcquisitionDateTime = f"{at:%Y%m%d%H%M%S.%f}+0000"
+    acquire_at(slices, acquired_utc_s)
     return slices
-
-
-@contextmanager
-def display(size: tuple[int, int] = (1920, 1080)) -> Iterator[tuple[str, int]]:
-    """An X server of its own number: its name and its pid."""
-    read, write = os.pipe()
-    screen = f"{size[0]}x{size[1]}x24"
-    server = subprocess.Popen(
-        [
-            "Xvfb",
-            "-displayfd",
-            str(write),
-            "-screen",
-            "0",
-            screen,
-            "-dpi",
-            "96",
-            "-nolisten",
-            "tcp",
-        ],
-        pass_fds=(write,),
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    try:
-        with os.fdopen(read) as pipe:
-            yield f":{pipe.readline().strip()}", server.pid
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @dataclass
@@ -127,17 +94,17 @@ class Room:
 
 
 @contextmanager
-def room(case: Path, record: Path, x: tuple[str, int], *options: str, **env: str) -> Iterator[Room]:
+def room(case: Path, record: Path, x: XServer, *options: str, **env: str) -> Iterator[Room]:
     """``iceball live`` on that display, until the block is left."""
     text = case.read_text().replace("port = 11112", "port = 0")
     case.write_text(text)
     command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
-    environment = {**os.environ, "DISPLAY": x[0], "QT_FONT_DPI": "96", **env}
+    environment = {**os.environ, "DISPLAY": x.name, "QT_FONT_DPI": "96", **env}
     environment.pop("QT_QPA_PLATFORM", None)
     program = subprocess.Popen(
         [*command, *options], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
     )
-    made = Room(program, record, 0, x[1])
+    made = Room(program, record, 0, x.pid)
     try:
         listening = made.wait(lambda lines: [x for x in lines if x["kind"] == "listening"], 300.0)
         made.port = listening[0]["port"]

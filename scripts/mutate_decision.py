@@ -40,8 +40,8 @@ EQUIVALENT = ROOT / "tests" / "decision" / "equivalent_mutants.toml"
 _TESTS = {
     "alarm_states": (("alarm_states",), ("alarm_table", "safety", "not_a_number")),
     "safety": (("alarm_table",), ("safety",), ("not_a_number",)),
-    "assessment": (("assessment",), ("not_a_number",)),
-    "not_a_number": (("not_a_number",), ("alarm_table", "safety", "assessment")),
+    "assessment": (("assessment", "assessment_grid"), ("not_a_number",)),
+    "not_a_number": (("not_a_number",), ("alarm_table", "safety", "assessment", "assessment_grid")),
     "protocol": (("protocol",),),
 }
 MODULES = tuple(_TESTS)

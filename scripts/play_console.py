@@ -18,7 +18,9 @@ from pathlib import Path
 
 from console_hands import CONSOLE_MONITOR, ROOM_MONITOR, Console, Live, after, live
 from desktop import Effort, Hands, desktop, missing_tools, until
-from scanner_desk import Clock, rendered, send
+from scanner_desk import rendered, send
+
+from scanner_sim.wire.push import Clock
 
 SCENARIO = "abdominal_wall_endometriosis"
 SPEED = 2.0

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from live_room import Room, anew, display, memory_mb, needs, rendered, room, scans_of
+from live_room import Room, anew, memory_mb, needs, rendered, room, scans_of
+from x_server import x_server
 
 from scanner_sim.wire.push import Target, deliver
 
@@ -75,7 +76,7 @@ def soak(scans: Path, folder: Path, hours: float, speed: float) -> Samples:
     case.write_text(_long_protocol((scans / "case.toml").read_text(), scans, hours))
     images = scans_of(scans)
     clock = ("--clock-speed", str(speed), "--clock-epoch", str(epoch))
-    with display() as x, room(case, folder / "record", x, *clock) as found:
+    with x_server() as x, room(case, folder / "record", x, *clock) as found:
 
         def now() -> float:
             return epoch + speed * (time.time() - epoch)

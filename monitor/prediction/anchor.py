@@ -17,7 +17,7 @@ from monitor.imaging.distance import signed_distance_mm
 from monitor.model import Float32Array
 
 # Beyond this a correction is no correction: the two disagree, and the caller says so.
-MAX_SHIFT_MM = 10.0
+_MAX_SHIFT_MM = 10.0
 # The shift fades with distance from the edge: far tissue has not heard of the ice.
 _FADE_MM = 15.0
 
@@ -28,27 +28,19 @@ def anchored_temperature_degc(
     measured_sdf_mm: Float32Array,
     grid: Grid,
     thawed_degc: float,
-) -> tuple[Float32Array, float]:
-    """One member's temperature with its edge moved onto the measured one, and the median shift
-    along the measured edge in mm (positive: the model had too little ice; NaN: nothing to compare).
+) -> Float32Array:
+    """One member's temperature with its edge moved onto the measured one.
 
     ``measured_sdf_mm`` is +inf without ice: then what the model froze is set to ``thawed_degc``.
     """
     if not np.isfinite(measured_sdf_mm).any():
-        return np.where(ice > 0.5, thawed_degc, temperature_degc).astype(np.float32), float("nan")
+        return np.where(ice > 0.5, thawed_degc, temperature_degc).astype(np.float32)
     model_sdf_mm = signed_distance_mm(0.5 - ice, grid)
     if not np.isfinite(model_sdf_mm).any():
-        return temperature_degc, float("nan")
-    shift_mm = _shift_mm(model_sdf_mm, measured_sdf_mm)
-    edge = np.abs(measured_sdf_mm) < max(grid.spacing_mm)
-    median_mm = -float(np.median(shift_mm[edge])) if edge.any() else float("nan")
+        return temperature_degc
     index = source_index(model_sdf_mm, measured_sdf_mm, grid)
     moved = ndimage.map_coordinates(temperature_degc, index, order=1, mode="nearest")
-    return np.asarray(moved, np.float32), median_mm
-
-
-def _shift_mm(model_sdf_mm: Float32Array, measured_sdf_mm: Float32Array) -> Float32Array:
-    return np.clip(measured_sdf_mm - model_sdf_mm, -MAX_SHIFT_MM, MAX_SHIFT_MM)
+    return np.asarray(moved, np.float32)
 
 
 def source_index(
@@ -56,7 +48,7 @@ def source_index(
 ) -> Float32Array:
     """Where (index, (3, z, y, x)) each voxel takes the model's value from. Both surfaces must exist."""
     fade = np.exp(-(np.maximum(np.abs(measured_sdf_mm) - _FADE_MM, 0.0) / _FADE_MM))
-    shift_mm = _shift_mm(model_sdf_mm, measured_sdf_mm) * fade
+    shift_mm = np.clip(measured_sdf_mm - model_sdf_mm, -_MAX_SHIFT_MM, _MAX_SHIFT_MM) * fade
     spacing_zyx = np.array(grid.spacing_mm[::-1])
     normal = np.array(np.gradient(model_sdf_mm, *spacing_zyx))
     normal /= np.maximum(np.sqrt((normal**2).sum(0)), 0.3)

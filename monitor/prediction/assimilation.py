@@ -119,11 +119,10 @@ def _anchored(
     temperature, ices = read(problem, e.free, engine)
     thawed_degc = problem.tissues[0].liquidus_degc + 0.1
     offsets_mm = _offsets_mm(len(temperature), ice.edge_error_mm, len(e.seen))
-    moved = [
+    degc = np.stack([
         anchored_temperature_degc(t, i, measured_mm + o, grid, thawed_degc)
         for t, i, o in zip(temperature, ices, offsets_mm, strict=True)
-    ]
-    degc = np.stack([m[0] for m in moved])
+    ])  # fmt: skip
     state = engine.initial(problem, degc, e.free.time_s, history=True)
     if e.free.perfused_from_s is not None and state.perfused_from_s is not None:
         # Where the model has thawed and the scan shows no ice, blood stays off.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -18,9 +17,9 @@ from pydicom.uid import generate_uid
 
 from scanner_sim.scenario import ScenarioError
 from scanner_sim.wire.steps import AbortIn, Absence, Release, Silence, Step, Store
+from scanner_sim.wire.times import shift_times
 
 DEFAULT_SCANS = frozenset({2})  # the second after the baseline: the ice is there and still grows
-_TIMES = ("Series", "Acquisition", "Content")
 
 
 @dataclass(frozen=True)
@@ -130,25 +129,7 @@ def _wrong_frame(steps: list[Step], rng: np.random.Generator, _: float) -> list[
 
 
 def _clock_jump(steps: list[Step], rng: np.random.Generator, seconds: float) -> list[Step]:
-    return [_changed(step, lambda d: _shift_times(d, seconds)) for step in steps]
-
-
-def _shift_times(d: Dataset, seconds: float) -> None:
-    for what in _TIMES:
-        day, clock = d.get(f"{what}Date"), d.get(f"{what}Time")
-        if day and clock:
-            moved = _moved(f"{day}{clock}", seconds)
-            setattr(d, f"{what}Date", moved[:8])
-            setattr(d, f"{what}Time", moved[8:])
-    if d.get("AcquisitionDateTime"):
-        d.AcquisitionDateTime = _moved(str(d.AcquisitionDateTime), seconds)
-
-
-def _moved(stamp: str, seconds: float) -> str:
-    """``YYYYMMDDhhmmss[.f]`` shifted, in as many decimals as it had."""
-    whole, dot, decimals = stamp.partition(".")
-    moved = datetime.strptime(whole, "%Y%m%d%H%M%S") + timedelta(seconds=round(seconds))
-    return moved.strftime("%Y%m%d%H%M%S") + dot + decimals
+    return [_changed(step, lambda d: shift_times(d, seconds)) for step in steps]
 
 
 def _truncated_pixels(steps: list[Step], rng: np.random.Generator, _: float) -> list[Step]:

@@ -9,49 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from monitor.decision.assessment import Plan, assess
-from monitor.decision.bodies import Body, body
+from monitor.decision.assessment import assess
+from monitor.decision.bodies import Body
 from monitor.forecast_values import Forecast
-from monitor.geometry import Grid
-from monitor.model import IceSegmentation, Reason, Role, Status, Structure, StructureDistance
+from monitor.model import Reason, Status, StructureDistance
 from tests.decision.facts import FAR
-
-GRID = Grid((-30.0, -30.0, -30.0), (1.0, 1.0, 1.0), (61, 61, 61))
-FINE = Grid((-12.0, -12.0, -12.0), (0.5, 0.5, 0.5), (49, 49, 49))
-
-
-def ball(grid: Grid, centre: tuple[float, float, float], radius_mm: float) -> np.ndarray:
-    distance = np.linalg.norm(grid.points_lps_mm() - np.array(centre), axis=-1) - radius_mm
-    return distance.astype(np.float32)
-
-
-def plan(margin_mm: float = 5.0, lesion_mm: float = 6.0) -> Plan:
-    lesion = Structure("lesion", Role.LESION, FINE, ball(FINE, (0, 0, 0), lesion_mm))
-    around = Structure("margin", Role.LESION, GRID, ball(GRID, (0, 0, 0), lesion_mm))
-    near = Grid((12.0, -8.0, -8.0), (0.5, 0.5, 0.5), (33, 33, 33))
-    far = Grid((40.0, -8.0, -8.0), (0.5, 0.5, 0.5), (33, 33, 33))
-    bowel = Structure("bowel", Role.CRITICAL, near, ball(near, (20, 0, 0), 4.0), 5.0)
-    nerve = Structure("nerve", Role.CRITICAL, far, ball(far, (48, 0, 0), 4.0), 5.0)
-    return Plan(
-        body(lesion), body(around, grow_mm=margin_mm), (body(bowel), body(nerve)), margin_mm
-    )
-
-
-PLAN = plan()
-
-
-def ice(centre: tuple[float, float, float], radius_mm: float, **changes: object) -> IceSegmentation:
-    made = IceSegmentation(
-        "v002",
-        100.0,
-        GRID,
-        ball(GRID, centre, radius_mm),
-        np.ones(GRID.shape_zyx, bool),
-        4 / 3 * np.pi * radius_mm**3 / 1000,
-        0.5,
-        0.9,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+from tests.decision.shapes import GRID, PLAN, ball, ice, pinned
 
 
 def test_concentric_balls() -> None:
@@ -344,142 +307,6 @@ def test_without_ice_the_error_and_the_intervals() -> None:
     assert a.ice_volume_ml == 0.0
 
 
-# --------------------------------------------------------------------------- the edge of the grid
-
-
-def pinned(name: str, *points: tuple[float, float, float], limit_mm: float = 5.0) -> Body:
-    return Body(name, np.array(points, float).reshape(-1, 3), np.ones(len(points)), limit_mm)
-
-
-def beside(structure: Body) -> Plan:
-    return replace(PLAN, structures=(structure,))
-
-
-def test_beyond_the_grid_the_distance_is_to_the_surface_in_it() -> None:
-    a = assess(
-        ice((0, 0, 0), 9.0), beside(pinned("aorta", (40.0, 0.0, 0.0), (0.0, 0.0, 45.0))), None
-    )
-    assert a.structures[0].distance_mm == pytest.approx(31.0, abs=0.51)
-    assert a.structures[0].at_least_mm == pytest.approx(31.0 - 0.5 * 1.645, abs=0.51)
-
-
-@pytest.mark.parametrize(
-    ("inside", "outside", "nearest_mm"),
-    [
-        ((20.0, 0.0, 0.0), (0.0, 0.0, 35.0), 11.0),
-        ((0.0, 0.0, -29.0), (31.0, 0.0, 0.0), 20.0),
-        ((0.0, -29.0, 0.0), (30.5, 0.0, 0.0), 20.0),
-        ((0.0, 0.0, 0.0), (31.0, 0.0, 0.0), -9.0),
-        ((29.0, 20.0, 0.0), (31.0, 0.0, 0.0), 22.0),
-    ],
-)
-def test_of_a_structure_on_the_grid_and_beyond_it_the_nearest_point_counts(
-    inside: tuple[float, float, float], outside: tuple[float, float, float], nearest_mm: float
-) -> None:
-    there = beside(pinned("bowel", outside, inside))
-    (found,) = assess(ice((0, 0, 0), 9.0), there, None).structures
-    assert found.distance_mm == pytest.approx(nearest_mm, abs=0.51)
-    assert found.at_least_mm == pytest.approx(nearest_mm - 0.5 * 1.645, abs=0.51)
-
-
-@pytest.mark.parametrize(
-    "point", [(31.0, 0.0, 0.0), (-31.0, 0.0, 0.0), (0.0, 0.0, 31.0), (0.0, -31.0, 0.0)]
-)
-def test_ice_that_leaves_the_grid_towards_a_structure_is_at_an_unknown_distance(
-    point: tuple[float, float, float],
-) -> None:
-    there = pinned("aorta", point)
-    leaving = ball(GRID, (0, 0, 0), 30.5)
-    (found,) = assess(ice((0, 0, 0), 9.0, sdf_mm=leaving), beside(there), None).structures
-    assert found == StructureDistance("aorta", None, 5.0)
-    assert found.room_mm == -np.inf
-    near_it = ball(GRID, (0, 0, 0), 29.5)
-    (known,) = assess(ice((0, 0, 0), 9.0, sdf_mm=near_it), beside(there), None).structures
-    assert known.distance_mm == pytest.approx(1.5, abs=0.51)
-    bounded = ice((0, 0, 0), 9.0, outer_sdf_mm=leaving)
-    assert assess(bounded, beside(there), None).structures == (
-        StructureDistance("aorta", None, 5.0),
-    )
-
-
-def test_ice_on_the_rim_of_the_grid_may_go_on() -> None:
-    there = pinned("aorta", (31.0, 0.0, 0.0))
-    touching = ball(GRID, (0, 0, 0), 30.0)
-    assert touching[30, 30, 60] == 0.0
-    (found,) = assess(ice((0, 0, 0), 9.0, sdf_mm=touching), beside(there), None).structures
-    assert found.distance_mm is None
-
-
-@pytest.mark.parametrize(("above_mm", "surface_mm"), [(1.49, 1.49), (1.5, 1.5), (1.51, -1.49)])
-def test_the_surface_is_where_voxels_are_within_half_the_longest_spacing(
-    above_mm: float, surface_mm: float
-) -> None:
-    """A flat sheet of ice in thick slices; its top lies below one slice by ``above_mm``."""
-    thick = Grid((-10.0, -10.0, -30.0), (1.0, 1.0, 3.0), (21, 21, 21))
-    top_mm = 3.0 - above_mm
-    sdf = (thick.points_lps_mm()[..., 2] - top_mm).astype(np.float32)
-    known = np.ones(thick.shape_zyx, bool)
-    made = ice((0, 0, 0), 9.0, grid=thick, sdf_mm=sdf, known=known)
-    (found,) = assess(made, beside(pinned("aorta", (0.0, 0.0, 40.0))), None).structures
-    assert found.distance_mm == pytest.approx(40.0 - top_mm - surface_mm, abs=1e-3)
-
-
-def test_a_lesion_at_the_rim_where_the_ice_goes_on_is_not_known_to_be_covered() -> None:
-    rim = pinned("lesion", (0.0, 0.0, 0.0), (30.4, 0.0, 0.0))
-    leaving = ice((0, 0, 0), 9.0, sdf_mm=ball(GRID, (0, 0, 0), 30.5))
-    a = assess(leaving, replace(PLAN, lesion=rim), None)
-    assert a.lesion_covered < 1.0
-    assert a.min_margin_mm is None
-
-
-@pytest.mark.parametrize("level", [-20.0, 20.0])
-def test_a_bound_without_a_surface_in_the_grid_is_at_an_unknown_distance(level: float) -> None:
-    flat = np.full(GRID.shape_zyx, level, np.float32)
-    (found,) = assess(
-        ice((0, 0, 0), 9.0, outer_sdf_mm=flat), beside(pinned("aorta", (40.0, 0.0, 0.0))), None
-    ).structures
-    assert found.distance_mm is None
-
-
-def test_a_structure_without_points_is_at_an_unknown_distance() -> None:
-    (found,) = assess(ice((0, 0, 0), 9.0), beside(pinned("aorta")), None).structures
-    assert found == StructureDistance("aorta", None, 5.0)
-
-
-def test_of_a_structure_the_nearest_point_counts() -> None:
-    (found,) = assess(
-        ice((0, 0, 0), 9.0), beside(pinned("aorta", (25.0, 0.0, 0.0), (0.0, 14.0, 0.0))), None
-    ).structures
-    assert found.distance_mm == pytest.approx(5.0, abs=1e-3)
-
-
-@pytest.mark.parametrize("axis", range(3))
-@pytest.mark.parametrize("at_mm", [-30.6, 30.6])
-def test_a_lesion_that_reaches_beyond_the_grid_was_not_scanned_whole(
-    axis: int, at_mm: float
-) -> None:
-    point = np.zeros(3)
-    point[axis] = at_mm
-    inside = pinned("lesion", (0.0, 0.0, 0.0), tuple(point / 1.01))
-    beyond = pinned("lesion", (0.0, 0.0, 0.0), tuple(point))
-    assert assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=inside), None).status is Status.OK
-    a = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=beyond), None)
-    assert [r.code for r in a.reasons] == ["lesion_outside_scan"]
-    around = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion_and_margin=beyond), None)
-    assert [r.code for r in around.reasons] == ["margin_outside_scan"]
-    assert around.margin_covered == pytest.approx(0.0)
-
-
-def test_where_the_bounds_cannot_be_read_the_measurements_own_error_is_said() -> None:
-    """A lesion point half a voxel beyond the outermost centres was scanned but has no bounds."""
-    sdf = ball(GRID, (0, 0, 0), 9.0)
-    made = ice((0, 0, 0), 9.0, inner_sdf_mm=sdf + 1, outer_sdf_mm=sdf - 1, edge_error_mm=0.7)
-    rim = pinned("lesion", (0.0, 0.0, 0.0), (30.4, 0.0, 0.0))
-    a = assess(made, replace(PLAN, lesion=rim), None)
-    assert a.margin_error_mm == 0.7
-    assert a.min_margin_mm == pytest.approx(-21.4, abs=0.6)
-
-
 # --------------------------------------------------------------------------- what a forecast lends
 
 
@@ -496,10 +323,3 @@ def test_only_a_forecast_from_this_scan_lends_its_times(
 def test_the_plan_itself_is_looked_at() -> None:
     nowhere = replace(PLAN, margin_goal_mm=np.nan)
     assert assess(ice((0, 0, 0), 9.0), nowhere, None).reasons[0].code == "not_proved"
-
-
-def test_a_structure_far_from_the_grid_is_known_to_be_far() -> None:
-    away = Grid((150.0, -8.0, -8.0), (0.5, 0.5, 0.5), (33, 33, 33))
-    cord = Structure("cord", Role.CRITICAL, away, ball(away, (158.0, 0, 0), 4.0), 5.0)
-    (found,) = assess(ice((0, 0, 0), 9.0), beside(body(cord, within=GRID)), None).structures
-    assert found.distance_mm == pytest.approx(145.0, abs=0.6)

@@ -10,7 +10,7 @@ import pytest
 from monitor.decision.bodies import Body, around, body, sdf_on
 from monitor.geometry import Grid
 from monitor.model import Role, Structure
-from tests.decision.test_assessment import GRID, ball
+from tests.decision.shapes import GRID, ball
 
 
 def structure(radius_mm: float, grid: Grid = GRID) -> Structure:

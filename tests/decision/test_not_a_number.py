@@ -19,7 +19,7 @@ from monitor.decision.safety import Facts, causes
 from monitor.forecast_values import Forecast
 from monitor.model import Assessment, IceSegmentation, Phase, PhaseKind, Status, StructureDistance
 from tests.decision.facts import FAR, FINE, NAN, NOW, PHASES
-from tests.decision.test_assessment import PLAN, ball, ice
+from tests.decision.shapes import PLAN, ball, ice
 
 Path = tuple[Any, ...]
 

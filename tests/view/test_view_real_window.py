@@ -6,11 +6,9 @@ Invariant: what the operator types in a real window arrives, and what is painted
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from desktop import until
 from PIL import Image
+from x_server import x_server
 
 from monitor.snapshot import Snapshot
 from monitor.view.process import ViewOptions, run_view
@@ -32,32 +32,10 @@ PATIENCE_S = 60.0
 
 @pytest.fixture
 def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An X server of 1920 × 1080; it picks its own number."""
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        [
-            "Xvfb",
-            "-displayfd",
-            str(write),
-            "-screen",
-            "0",
-            "1920x1080x24",
-            "-dpi",
-            "96",
-            "-nolisten",
-            "tcp",
-        ],
-        pass_fds=(write,),
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        name = f":{pipe.readline().strip()}"
-    monkeypatch.setenv("DISPLAY", name)
-    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
-    yield name
-    server.terminate()
-    server.wait(10)
+    with x_server() as server:
+        monkeypatch.setenv("DISPLAY", server.name)
+        monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+        yield server.name
 
 
 @pytest.fixture
@@ -75,17 +53,6 @@ def view(display: str) -> Iterator[Connection]:
         process.terminate()
 
 
-def until(ready: Callable[[], Any]) -> Any:
-    """Waits for something, as long as a busy machine may take."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        found = ready()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise TimeoutError
-
-
 def received(conn: Connection, kind: Any) -> Any:
     while True:
         assert conn.poll(PATIENCE_S)
@@ -101,7 +68,8 @@ def type_keys(*keys: str) -> None:
             capture_output=True,
             text=True,
             check=False,
-        ).stdout.split()
+        ).stdout.split(),
+        "window called iceball-monitor",
     )
     subprocess.run(["xdotool", "windowfocus", "--sync", found[0]], check=False, timeout=20)
     subprocess.run(["xdotool", "key", "--delay", "150", *keys], check=True, timeout=20)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,17 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from desktop import MONITORS, Hands, desktop, missing_tools, until
 
 from monitor.config import ListenerConfig
 from monitor.snapshot import Snapshot
 from monitor.view.console.process import ConsoleOptions, run_console
 from monitor.view.process import ViewOptions, run_view
-
-sys.path.insert(0, "scripts")
-
-from desktop import MONITORS, Hands, desktop, missing_tools, until
-
-sys.path.remove("scripts")
 
 pytestmark = [
     pytest.mark.long,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK
-from PIL import Image
-
-from monitor.cli import main
-
-sys.path.insert(0, "scripts")
-
 from desktop import missing_tools
+from PIL import Image
 from play_console import LESION_SEMI_MM, SCENARIO, Told, play
 from scanner_desk import rendered
 
-sys.path.remove("scripts")
+from monitor.cli import main
 
 SIMULATED = Path(__file__).parents[2] / "scanner_sim" / "scenarios" / f"{SCENARIO}.toml"
 # Where pictures and record are to stay, to be looked at; with scans/ in it that need not be made again.

@@ -60,6 +60,7 @@ class EditPane(QWidget):
         self.stack: Stack | None = None
         self.cross: Point = (0.0, 0.0, 0.0)
         self.centre: Point = (0.0, 0.0, 0.0)
+        self._given: Point | None = None
         self.field_mm = _FIELD_MM
         self.window_hu = (40.0, 400.0)
         self.outlines: Sequence[Outline] = ()
@@ -75,11 +76,14 @@ class EditPane(QWidget):
     # ------------------------------------------------------------------ what to show
 
     def show_stack(self, stack: Stack | None) -> None:
-        """Another scan; the cross stays where it is unless it lies outside."""
+        """Another scan, or the same with the slices that came late. The cross stays where a hand has put it;
+        until then it is in the middle of what has come."""
         first = self.stack is None
         self.stack = stack
-        if stack is not None and first:
-            self.go_to(_middle(stack))
+        if stack is not None and (first or self.cross == self._given):
+            self._given = middle = _middle(stack)
+            if self.cross != middle:
+                self.go_to(middle)
         self.update()
 
     def go_to(self, point: Point) -> None:
