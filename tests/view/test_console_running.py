@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from console_desk import ALARMS, Desk, click_mm, press
 from PyQt5.QtCore import Qt
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QApplication, QPushButton
 
+from monitor.geometry import SliceGeometry
 from monitor.model import Phase, PhaseKind
 from monitor.snapshot import Snapshot
+from monitor.view.images import Stack
 
 
 def test_acts_while_freezing(desk: Any, full: Snapshot) -> None:
@@ -175,3 +179,24 @@ def test_closing_the_window_asks_first(desk: Any, full: Snapshot) -> None:
     assert d.acts == []
     d.window.close()
     assert d.acts == [{"act": "quit"}]
+
+
+def test_the_cross_follows_a_volume_that_is_still_coming_until_a_hand_has_moved_it(
+    desk: Any, first: Snapshot
+) -> None:
+    pane = desk(first).window.pane
+    pane.show_stack(None)
+    for slices in (10, 40):
+        pane.show_stack(Stack(np.zeros((slices, 64, 64), np.int16), geometry(slices)))
+        assert pane.cross[2] == pytest.approx(2.5 * (slices - 1) / 2)
+    pane.change_slice(3)
+    there = pane.cross
+    pane.show_stack(Stack(np.zeros((60, 64, 64), np.int16), geometry(60)))
+    assert pane.cross == there
+
+
+def geometry(slices: int) -> SliceGeometry:
+    """Upright slices 2.5 mm apart from z = 0 on."""
+    offsets = tuple(2.5 * k for k in range(slices))
+    x, y, z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+    return SliceGeometry((0.0, 0.0, 0.0), x, y, z, 1.0, 1.0, offsets, 2.5, 64, 64)
