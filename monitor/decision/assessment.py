@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from monitor.decision.bodies import Body
 from monitor.decision.not_a_number import first_nan
 from monitor.forecast_values import Forecast
-from monitor.geometry import FloatArray, Grid
+from monitor.geometry import FloatArray
 from monitor.imaging.distance import sample
 from monitor.model import (
     SDS_90,
@@ -174,14 +174,12 @@ def _interval(ice: IceSegmentation, body: Body) -> tuple[float, float]:
     return _covered(-inner_mm, body.weights), _covered(-outer_mm, body.weights)
 
 
-def _bound_distance_mm(
-    ice: IceSegmentation, points_lps_mm: FloatArray, outer: bool, nearest: bool = False
-) -> FloatArray:
+def _bound_distance_mm(ice: IceSegmentation, points_lps_mm: FloatArray, outer: bool) -> FloatArray:
     """As ``_ice_distance_mm``, to the outer bound of the ice or to its inner one."""
     bound = ice.outer_sdf_mm if outer else ice.inner_sdf_mm
     if bound is not None:
-        return _ice_distance_mm(ice, bound, points_lps_mm, nearest)
-    to_edge_mm = _ice_distance_mm(ice, ice.sdf_mm, points_lps_mm, nearest)
+        return _ice_distance_mm(ice, bound, points_lps_mm)
+    to_edge_mm = _ice_distance_mm(ice, ice.sdf_mm, points_lps_mm)
     reach_mm = SDS_90 * ice.edge_error_mm
     return to_edge_mm - reach_mm if outer else to_edge_mm + reach_mm
 
@@ -205,29 +203,46 @@ def _margin_doubt(error_mm: float | None) -> tuple[Reason, ...]:
 
 
 def _ice_distance_mm(
-    ice: IceSegmentation,
-    sdf_mm: Float32Array | None,
-    points_lps_mm: FloatArray,
-    nearest: bool = False,
+    ice: IceSegmentation, sdf_mm: Float32Array | None, points_lps_mm: FloatArray
 ) -> FloatArray:
     """Signed distance of points to the ice, or to a bound of it; inf without ice. Beyond the grid, to
-    the nearest point of the surface; NaN where the ice itself goes on beyond the grid there. When only
-    the ``nearest`` matters, inf beyond the grid where one on it is nearer: searching all takes 0.1 s."""
-    assert sdf_mm is not None
-    if np.isposinf(sdf_mm).all():
-        return np.full(len(points_lps_mm), np.inf)
-    distance = np.asarray(sample(sdf_mm, ice.grid, points_lps_mm, outside=np.nan), float)
+    the nearest point of the surface; NaN where the ice itself goes on beyond the grid there."""
+    distance = _on_grid_mm(ice, sdf_mm, points_lps_mm)
     beyond = np.isnan(distance)
-    if beyond.any():
-        within_mm = distance.min(where=~beyond, initial=np.inf) if nearest else np.inf
-        distance[beyond] = _beyond_mm(sdf_mm, ice.grid, points_lps_mm[beyond], max(within_mm, 0.0))
+    distance[beyond] = _beyond_mm(ice, sdf_mm, points_lps_mm[beyond], np.inf)
     return distance
 
 
-def _beyond_mm(
-    sdf_mm: Float32Array, grid: Grid, points_lps_mm: FloatArray, within_mm: float
+def _nearest_mm(
+    ice: IceSegmentation, sdf_mm: Float32Array | None, points_lps_mm: FloatArray
+) -> float:
+    """The least of these distances. Beyond the grid only what may be nearer than on it is searched: to
+    search all takes 0.1 s a structure."""
+    distance = _on_grid_mm(ice, sdf_mm, points_lps_mm)
+    beyond = np.isnan(distance)
+    on_it_mm = float(distance[~beyond].min(initial=np.inf))
+    beyond_it = _beyond_mm(ice, sdf_mm, points_lps_mm[beyond], max(on_it_mm, 0.0))
+    return float(beyond_it.min(initial=on_it_mm))
+
+
+def _on_grid_mm(
+    ice: IceSegmentation, sdf_mm: Float32Array | None, points_lps_mm: FloatArray
 ) -> FloatArray:
-    """inf for what is not ``within_mm``."""
+    """NaN beyond the grid, unless there is no ice at all."""
+    assert sdf_mm is not None
+    if np.isposinf(sdf_mm).all():
+        return np.full(len(points_lps_mm), np.inf)
+    return np.asarray(sample(sdf_mm, ice.grid, points_lps_mm, outside=np.nan), float)
+
+
+def _beyond_mm(
+    ice: IceSegmentation, sdf_mm: Float32Array | None, points_lps_mm: FloatArray, within_mm: float
+) -> FloatArray:
+    """Of points beyond the grid; inf for what is not ``within_mm``."""
+    if not len(points_lps_mm):
+        return np.zeros(0)
+    assert sdf_mm is not None
+    grid = ice.grid
     # The ice surface as the voxels nearest to it (within half a voxel).
     surface = np.argwhere(np.abs(sdf_mm) <= 0.5 * max(grid.spacing_mm))
     if not len(surface):
@@ -241,11 +256,14 @@ def _beyond_mm(
 
 
 def _structure_distance(ice: IceSegmentation, structure: Body) -> StructureDistance:
-    if not len(structure.points_lps_mm):
-        return StructureDistance(structure.name, None, structure.limit_mm)
     points = structure.points_lps_mm
-    nearest_mm = float(_ice_distance_mm(ice, ice.sdf_mm, points, nearest=True).min())
-    outer_mm = float(_bound_distance_mm(ice, points, outer=True, nearest=True).min())
+    if not len(points):
+        return StructureDistance(structure.name, None, structure.limit_mm)
+    nearest_mm = _nearest_mm(ice, ice.sdf_mm, points)
+    if ice.outer_sdf_mm is None:
+        outer_mm = nearest_mm - SDS_90 * ice.edge_error_mm
+    else:
+        outer_mm = _nearest_mm(ice, ice.outer_sdf_mm, points)
     if np.isnan([nearest_mm, outer_mm]).any():
         return StructureDistance(structure.name, None, structure.limit_mm)
     return StructureDistance(

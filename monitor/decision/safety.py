@@ -31,7 +31,7 @@ _CLOCK_JUMP_S = 5.0
 _OLDER_S = 120.0
 # Ice that may reach a structure before the next scan has been looked at is said now.
 AHEAD_S = 300.0
-# From a freeze's beginning, or from a scan received, to its forecast: 7.5 s at worst on two free cores
+# From a freeze's beginning, or from a scan received, to its forecast: 4.1 s at worst on two free cores
 # (docs/forecast.md), and a machine may be several times busier. Later than this there is none.
 FORECAST_NEEDS_S = 60.0
 # Two times this close are the same one, reckoned differently.
@@ -280,15 +280,18 @@ def _foreseen(f: Facts, now: float) -> Iterator[Cause]:
 def _reaches(f: Facts, now: float) -> bool:
     """Whether the forecast is of the phase that runs and of the last scan, and holds now."""
     forecast, phase = f.forecast, f.phase
-    if forecast is None or forecast.kind is not phase.kind:
+    if forecast is None:
         return False
-    began, of = phase.started_utc_s, forecast.phase_started_utc_s
-    if began is None or of is None or not abs(began - of) <= _SAME_S:
-        return False
+    began_utc_s, of_utc_s = phase.started_utc_s, forecast.phase_started_utc_s
     scan_utc_s = -math.inf if f.assessment is None else f.assessment.as_of_utc_s
-    last_scan = forecast.start_utc_s >= scan_utc_s - _SAME_S
-    until_utc_s = forecast.times_utc_s[-1]
-    return last_scan and forecast.start_utc_s - _CLOCK_SLACK_S <= now <= until_utc_s
+    return (
+        forecast.kind is phase.kind
+        and began_utc_s is not None
+        and of_utc_s is not None
+        and abs(began_utc_s - of_utc_s) <= _SAME_S
+        and forecast.start_utc_s >= scan_utc_s - _SAME_S
+        and forecast.start_utc_s - _CLOCK_SLACK_S <= now <= forecast.times_utc_s[-1]
+    )
 
 
 def _reached_s(s: StructureForecast, forecast: Forecast) -> float:

@@ -246,6 +246,7 @@ ROWS: dict[str, Row] = {
             (ahead(None), ahead((-5.0, 1.0))),
             (case(forecast=None), ahead((10.0, 20.0))),
             (ahead(None, infringed=(0.0999, 0.0)), ahead(None, infringed=(0.1, 0.0))),
+            (ahead(None, infringed=(0.0999, 0.1)), ahead(None, infringed=(0.1, 0.1))),
             (ahead(None, infringed=(0.0, 1.0)), ahead(None, infringed=(0.0, NAN), last=1310.0)),
             (
                 ahead((400.0, 500.0), infringed=(0.0, 0.1), last=1310.001),
@@ -274,6 +275,7 @@ ROWS: dict[str, Row] = {
             (case(), case(phase=replace(PHASES[FREEZE], started_utc_s=NAN))),
             # Of another scan; of none that was measured there is no earlier one.
             (imaged(1000.009), imaged(1000.011)),
+            (imaged(1000.01), imaged(1000.0101)),
             (case(assessment=None), imaged(NAN)),
             (case(), imaged(INF)),
             # It reaches from its start to its end.

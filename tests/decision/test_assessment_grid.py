@@ -95,12 +95,15 @@ def test_a_lesion_at_the_rim_where_the_ice_goes_on_is_not_known_to_be_covered() 
     assert a.min_margin_mm is None
 
 
-@pytest.mark.parametrize("level", [-20.0, 20.0])
-def test_a_bound_without_a_surface_in_the_grid_is_at_an_unknown_distance(level: float) -> None:
+@pytest.mark.parametrize(
+    ("of", "level"), [("outer_sdf_mm", -20.0), ("outer_sdf_mm", 20.0), ("sdf_mm", 20.0)]
+)
+def test_without_a_surface_in_the_grid_what_lies_beyond_it_is_at_an_unknown_distance(
+    of: str, level: float
+) -> None:
     flat = np.full(GRID.shape_zyx, level, np.float32)
-    (found,) = assess(
-        ice((0, 0, 0), 9.0, outer_sdf_mm=flat), beside(pinned("aorta", (40.0, 0.0, 0.0))), None
-    ).structures
+    measured = ice((0, 0, 0), 9.0, **{of: flat})
+    (found,) = assess(measured, beside(pinned("aorta", (40.0, 0.0, 0.0))), None).structures
     assert found.distance_mm is None
 
 
