@@ -58,7 +58,7 @@ def assimilated(
     unlike = e.stopped != before.stopped or before.volume_id is None
     foreseen = _foreseen(before, free, problem, engine) if unlike else reached[1]
     missed = _missed(e, before, foreseen, problem, ice, kind, grid, engine)
-    return replace(e, missed=missed, reasons=disagreement.reasons(missed))
+    return replace(e, missed=missed, reasons=disagreement.reasons(missed, kind))
 
 
 def _foreseen(before: Estimate, free: State, problem: Problem, engine: Engine) -> State:

@@ -119,11 +119,17 @@ def test_a_band_that_is_wide_allows_much() -> None:
 
 def test_the_limits_are_where_they_are_said_to_be() -> None:
     limits = Limits()
-    for name in ("median_mm", "worst_mm", "gone_mm"):
-        limit = getattr(limits, name)
-        assert reasons(replace(FINE, **{name: limit - 1e-6})) == ()
+    freeze, thaw = PhaseKind.FREEZE, PhaseKind.THAW
+    for kind, name, limit in (
+        (freeze, "median_mm", limits.median_mm),
+        (freeze, "worst_mm", limits.worst_mm),
+        (thaw, "worst_mm", limits.worst_in_thaw_mm),
+        (freeze, "gone_mm", limits.gone_mm),
+    ):
+        assert reasons(replace(FINE, **{name: limit - 1e-6}), kind) == ()
         for bad in (limit, np.inf, np.nan):
-            assert [r.code for r in reasons(replace(FINE, **{name: bad}))] == ["forecast_disagrees"]
+            found = reasons(replace(FINE, **{name: bad}), kind)
+            assert [r.code for r in found] == ["forecast_disagrees"]
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -136,7 +142,7 @@ def test_volumes_apart(swap: bool) -> None:
         first, second = (high, low) if swap else (low, high)
         m = Miss(0.0, 0.0, 0.0, first, second)
         assert m.apart_ml == apart
-        assert bool(reasons(m)) == (apart >= 1.0)
+        assert bool(reasons(m, PhaseKind.FREEZE)) == (apart >= 1.0)
 
 
 def test_both_surfaces_are_read_alike() -> None:
