@@ -6,6 +6,7 @@ crashes come from widgets that outlive their application).
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
@@ -39,6 +40,15 @@ def app() -> QApplication:
 def normal(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     """A normal moment of a freeze, its arrays on disk."""
     return samples.snapshot(tmp_path_factory.mktemp("arrays"))
+
+
+@pytest.fixture
+def only_our_garbage() -> Iterator[None]:
+    """What hundreds of tests before have left is not looked through while the UI thread's turns are timed."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Screen:

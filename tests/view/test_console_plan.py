@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from console_desk import alt, drag, plan_by_mouse, press
 from PyQt5.QtCore import Qt
 from PyQt5.QtTest import QTest
@@ -114,6 +115,7 @@ def test_every_edit_is_undone_and_redone(desk: Any, first: Snapshot) -> None:
     assert d.window.editor.draft == made
 
 
+@pytest.mark.usefixtures("only_our_garbage")
 def test_growing_does_not_hold_up_the_window(desk: Any, first: Snapshot) -> None:
     """No turn of the event loop works for more than 50 ms; others' work is not counted."""
     d = desk(first)
