@@ -27,7 +27,7 @@ lint: $(TOOLS)
 	$(BIN)/lint-imports
 
 # All but those marked "long", so that it stays within a quarter of an hour; test-all has them too.
-test: PYTEST_ARGS += -m "not long"
+test: override PYTEST_ARGS += -m "not long"
 test test-all: lint
 	sh scripts/system_packages.sh test
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
