@@ -48,9 +48,12 @@ Key = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Change:
-    """An alarm ``RAISED`` or ``CLEARED``; ``line`` is that of the record, or of the input it follows from."""
+    """An alarm ``RAISED`` or ``CLEARED``; ``line`` is that of the record, or of the input it follows from.
+    ``since_utc_s``: from when on it may be on record, since the watch sees a step's state before all of its
+    results are on disk."""
 
     key: Key
+    since_utc_s: float
     at_utc_s: float
     line: int
 
@@ -81,7 +84,7 @@ class AlarmReplay:
         done = max([step.line.at_utc_s, *(x.at_utc_s for x in step.recorded[-1:])])
         self._go_on(done)
         self._state, self._line = (step.state, step.procedure), step.line.number
-        self._check()
+        self._check(step.line.at_utc_s)
 
     def compare(self, tell: Tell) -> None:
         """To the end of the record; what differs is told."""
@@ -104,10 +107,10 @@ class AlarmReplay:
     def _go_on(self, until_utc_s: float) -> None:
         while self._now + _CHECK_S * self._speed < until_utc_s:
             self._now += _CHECK_S * self._speed
-            self._check()
+            self._check(self._now)
         self._now = max(self._now, until_utc_s)
 
-    def _check(self) -> None:
+    def _check(self, since_utc_s: float) -> None:
         assert self._state is not None
         while self._pending and self._pending[0].at_utc_s <= self._now:
             self._heard(self._pending.pop(0))
@@ -117,7 +120,7 @@ class AlarmReplay:
         found = causes(facts_of(*self._state, self._now, machine), self._now)
         self._alarms, changes = checked(self._alarms, found, self._now)
         self._found += [
-            Change(_key(kind, alarm), self._now, self._line)
+            Change(_key(kind, alarm), since_utc_s, self._now, self._line)
             for kind, alarm in changes
             if alarm.code not in _MACHINE
         ]
@@ -137,7 +140,7 @@ class AlarmReplay:
     def _recorded(self) -> Iterator[Change]:
         for line in self._lines:
             if line.kind != ACKNOWLEDGED and line.fields.get("code") not in _MACHINE:
-                yield Change(_recorded_key(line), line.at_utc_s, line.number)
+                yield Change(_recorded_key(line), line.at_utc_s, line.at_utc_s, line.number)
 
 
 # ------------------------------------------------------------------ side by side
@@ -172,7 +175,7 @@ def _paired(
     pairs, alone = 0, []
     a, b = list(recorded), list(now)
     while a and b:
-        apart_s = a[0].at_utc_s - b[0].at_utc_s
+        apart_s = a[0].at_utc_s - min(max(a[0].at_utc_s, b[0].since_utc_s), b[0].at_utc_s)
         if abs(apart_s) <= tolerance_s:
             pairs += 1
             a.pop(0), b.pop(0)

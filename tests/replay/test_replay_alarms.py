@@ -14,6 +14,7 @@ import pytest
 from monitor.cli import main
 from monitor.record.comparing import ALARM_S
 from monitor.record.reading import read_journal
+from monitor.replay_alarms import Change, _paired
 from tests.replay.recorded import Room
 
 pytestmark = pytest.mark.timeout(600)
@@ -157,3 +158,15 @@ def test_that_nothing_was_compared_is_said(
     assert "NOTHING COMPARED" in out
     assert "The same" not in out
     assert lines[0].number == 1
+
+
+@pytest.mark.parametrize(
+    ("raised_s", "same"), [(0.0, True), (9.0, True), (-2.0, False), (11.5, False)]
+)
+def test_the_watch_may_see_a_step_before_its_results_are_on_disk(
+    raised_s: float, same: bool
+) -> None:
+    """A step whose results took ten seconds to be kept."""
+    key = ("alarm_raised", "structure_near", "skin", "high")
+    recorded, found = Change(key, raised_s, raised_s, 1), Change(key, 0.0, 10.0, 1)
+    assert _paired([recorded], [found], 1.0)[0] == same
