@@ -23,6 +23,7 @@ from monitor.clock import ProcedureClock
 from monitor.decision.safety import GRACE_S
 from monitor.intake.decode import decode
 from monitor.journal_fields import rejected_fields
+from monitor.memory import give_back
 from monitor.model import AssociationEnded, CtSlice, Instance, Rejected
 from monitor.pipeline import after_fault, due, in_force, step
 from monitor.procedure import Procedure
@@ -118,7 +119,7 @@ class Core:
     def handle(self, event: Event) -> None:
         """One event through the pipeline. A failure is journalled and alarmed; the state before it
         stands, and the next event is served."""
-        began = self._clock.mono_s()
+        began, shown = self._clock.mono_s(), self.state.assessment
         self.beat_mono_s = began + _WORK_GRACE_S
         if not isinstance(event, CtSlice | Rejected):  # their instance is in the journal already
             self.journal(*input_line(event))
@@ -129,6 +130,8 @@ class Core:
             if outputs or isinstance(event, OperatorAct):
                 self.shared = self._publisher.share(self.state, self.procedure)
                 self._on_news()
+            if self.state.assessment is not shown:
+                give_back()  # a scan was measured or a forecast finished, and that is out
             self._time(event, self._clock.mono_s() - began)
         except RecordError as error:
             self._record_failed(error)
