@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from monitor.view import (
     translations_alarms,
     translations_console,
+    translations_files,
     translations_refusals,
     translations_replay,
 )
@@ -330,11 +331,13 @@ TABLES: dict[str, dict[str, str]] = {
     | translations_alarms.ENGLISH
     | translations_console.ENGLISH
     | translations_refusals.ENGLISH
+    | translations_files.ENGLISH
     | translations_replay.ENGLISH,
     "fr": _FR
     | translations_alarms.FRENCH
     | translations_console.FRENCH
     | translations_refusals.FRENCH
+    | translations_files.FRENCH
     | translations_replay.FRENCH,
 }
 
