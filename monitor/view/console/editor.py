@@ -114,7 +114,7 @@ class Editor(QObject):
         self.changed.emit()
 
     def _brush_mm(self) -> float | None:
-        page = {"lesion": "lesion", "structure": "structures", "ice": "structures"}.get(
+        page = {"lesion": "lesion", "structure": "structures", "ice": "monitor"}.get(
             self.tool.partition(".")[0]
         )
         return None if page is None else float(self.pages[page].radius.value())
