@@ -164,9 +164,10 @@ def ask(state: State, event: OperatorAct, procedure: Procedure) -> tuple[State, 
         _answerable(state, procedure)
         asked = question(event.params or {}, _numbers(state))
     except ValueError as error:
-        return state, [Line("what_if_refused", {"reason": str(error)})]
+        said = replace(state, refused=f"{event.act}: {error}")
+        return said, [Line("what_if_refused", {"reason": str(error)})]
     state, outputs = outdated(state, "question")
-    return replace(state, asked=Asked(asked, event.now_utc_s)), outputs
+    return replace(state, asked=Asked(asked, event.now_utc_s), refused=None), outputs
 
 
 def _answerable(state: State, procedure: Procedure) -> None:

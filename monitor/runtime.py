@@ -41,6 +41,7 @@ from monitor.screen import Screen
 from monitor.state import OperatorAct
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
+from monitor.view.pedal import Pedal
 from monitor.view.process import ViewOptions
 from monitor.watching import Machine, facts_of
 from monitor.workstation import Workstation, load_workstation
@@ -57,7 +58,8 @@ _SPAWN = multiprocessing.get_context("spawn")
 class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
-    RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``)."""
+    RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
+    ``view.pedal``."""
 
     case: Path | None
     record: Path
@@ -70,6 +72,7 @@ class LiveOptions:
     viewing: Viewing = ROOM
     console: bool = False
     monitor: int | None = None
+    pedal: Pedal = ()
 
     @property
     def show(self) -> str:
@@ -223,6 +226,7 @@ class Live:
             viewing=self.options.viewing,
             show=self.options.show,
             monitor=self.options.monitor,
+            pedal=self.options.pedal,
         )
         self._screen = Screen(options, self.act)
 
@@ -235,6 +239,7 @@ class Live:
             clock_speed=self.clock.speed,
             show=self.options.show,
             monitor=self.options.monitor,
+            pedal=self.options.pedal,
         )
         self._console = Screen(options, self.act)
 
@@ -245,6 +250,10 @@ class Live:
         ``params`` are the act's own."""
         if act == "quit":
             self.request_stop("operator")
+            return
+        if act == "pedal":  # the room's screen's own business, whichever window has the keyboard
+            if self._screen is not None:
+                self._screen.pass_on(("pedal", str((params or {}).get("do"))))
             return
         if act == "acknowledge":  # not by way of the worker, which may hang: that is an alarm too
             self._seen.put(alarm)

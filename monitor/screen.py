@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import queue
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -33,6 +34,7 @@ class Screen:
     ) -> None:
         self._on_act = on_act
         self._latest: Snapshot | None = None
+        self._passed: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._news = threading.Event()
         self._over = False
         self._pipe, child = _SPAWN.Pipe()
@@ -57,6 +59,11 @@ class Screen:
         self._latest = snapshot
         self._news.set()
 
+    def pass_on(self, message: tuple[str, str]) -> None:
+        """What another window's operator did that is this one's business. Never waits."""
+        self._passed.put(message)
+        self._news.set()
+
     def quit(self) -> None:
         """Asks it to end, after what was shown last; then makes it."""
         self._over = True
@@ -74,6 +81,8 @@ class Screen:
                 self._news.wait()
                 self._news.clear()
                 over, latest = self._over, self._latest
+                while not self._passed.empty():
+                    self._pipe.send(self._passed.get())
                 if latest is not None and latest is not sent:
                     self._pipe.send(("snapshot", latest))
                     sent = latest

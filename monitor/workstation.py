@@ -15,6 +15,7 @@ from monitor.case import case_of, organ_names, read_toml
 from monitor.config import Config, ConfigError
 from monitor.fields import Table
 from monitor.toml_text import toml_text
+from monitor.view.pedal import PEDAL_ACTS, PEDAL_KEYS, Pedal
 
 # What a case takes over as it stands.
 _OF_A_CASE = ("language", "organ", "margin", "protocol", "listener", "display")
@@ -24,12 +25,13 @@ SCREENS = ("room", "console", "both")
 @dataclass(frozen=True)
 class ScreenOptions:
     """Which windows, and the in-room monitor: its number (from 0), diagonal and how far its viewer stands;
-    None where nothing is said."""
+    None where nothing is said. ``pedal``: keys with what they do."""
 
     show: str | None = None
     monitor: int | None = None
     diagonal_mm: float | None = None
     distance_mm: float | None = None
+    pedal: Pedal = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,13 @@ def load_workstation(path: Path | None = None) -> Workstation:
     return Workstation(found, draft, case_of(draft, found), screen)
 
 
+def _pedal(table: Table) -> Pedal:
+    keys = [key for key in PEDAL_KEYS if table.has(key)]
+    pedal = tuple((key, table.text(key, choices=PEDAL_ACTS)) for key in keys)
+    table.done()
+    return pedal
+
+
 def _screen(tables: dict[str, Any], path: Path) -> ScreenOptions:
     errors: list[str] = []
     root = Table(tables, "", errors)
@@ -73,6 +82,7 @@ def _screen(tables: dict[str, Any], path: Path) -> ScreenOptions:
         table.whole("monitor", 0, 15) if table.has("monitor") else None,
         table.number("diagonal_mm", 100.0, 5000.0, "mm") if table.has("diagonal_mm") else None,
         table.number("distance_mm", 300.0, 10000.0, "mm") if table.has("distance_mm") else None,
+        _pedal(root.table("pedal")),
     )
     table.done()
     root.done()

@@ -79,8 +79,10 @@ def of_kind(outputs: list[Output], kind: str) -> list[dict[str, Any]]:
 
 def refused(state: State, plan: Procedure, params: dict[str, Any]) -> str:
     after, outputs = ask(state, plan, params)
-    assert after is state
     (said,) = of_kind(outputs, "what_if_refused")
+    assert after.refused == f"what_if: {said['reason']}"
+    kept = {name: value for name, value in vars(after).items() if name != "refused"}
+    assert all(value is getattr(state, name) for name, value in kept.items())
     assert line("what_if_refused", said) == f"Refused: what if: {said['reason']}"
     return str(said["reason"])
 

@@ -51,6 +51,7 @@ def live(args: argparse.Namespace) -> int:
             workstation=args.workstation,
             viewing=windows.viewing,
             monitor=windows.monitor,
+            pedal=windows.pedal,
         ),
         Teller(),
     )

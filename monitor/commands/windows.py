@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from monitor.view.legibility import MM_PER_INCH, MM_PER_M, ROOM, Viewing
+from monitor.view.pedal import Pedal
 from monitor.view.remembered import Remembered, recall, remember
 from monitor.workstation import ScreenOptions
 
@@ -17,6 +18,7 @@ class Windows:
     show: str
     monitor: int | None
     viewing: Viewing
+    pedal: Pedal = ()
 
     @property
     def room(self) -> bool:
@@ -41,4 +43,4 @@ def windows_of(args: argparse.Namespace, given: ScreenOptions, headless: bool = 
         args.diagonal or diagonal_in or ROOM.diagonal_in,
         args.distance or distance_m or ROOM.distance_m,
     )
-    return Windows(show, monitor, viewing)
+    return Windows(show, monitor, viewing, given.pedal)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -53,14 +54,9 @@ def load_structure(config: StructureConfig) -> Loaded:
     if isinstance(config.shape, Ellipsoid):
         return Loaded(_ellipsoid(config, config.shape))
     path = config.shape.path
-    if path.name.lower().endswith(_VOLUME_SUFFIXES):
+    if _is_mask(path):
         return Loaded(_mask_volume(config, config.shape))
-    try:
-        dataset = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, EOFError, AttributeError, ValueError) as error:
-        raise StructureError(
-            f"{path}: neither DICOM nor {', '.join(_VOLUME_SUFFIXES)} ({error})"
-        ) from error
+    dataset = _dataset(path)
     try:
         structure = _from_dicom(config, config.shape, dataset)
     except StructureError:
@@ -71,15 +67,86 @@ def load_structure(config: StructureConfig) -> Loaded:
     return Loaded(structure, _frame(dataset), str(dataset.get("PatientID") or "") or None)
 
 
-def _from_dicom(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset) -> Structure:
+def _is_mask(path: Path) -> bool:
+    return path.name.lower().endswith(_VOLUME_SUFFIXES)
+
+
+def _dataset(path: Path) -> pydicom.Dataset:
+    try:
+        return pydicom.dcmread(path)
+    except (InvalidDicomError, OSError, EOFError, AttributeError, ValueError) as error:
+        raise StructureError(
+            f"{path}: neither DICOM nor {', '.join(_VOLUME_SUFFIXES)} ({error})"
+        ) from error
+
+
+# ------------------------------------------------------------------ what a file holds
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the bodies of a file: what a case calls it by (``ShapeFile.roi``; None: all that is not zero),
+    its number or label and its name."""
+
+    roi: str | None
+    number: int
+    name: str
+
+
+def parts(path: Path) -> tuple[Part, ...]:
+    """What a file holds, for somebody to choose from: at least one. Raises ``StructureError``."""
+    if _is_mask(path):
+        return _labels(path)
+    dataset = _dataset(path)
+    try:
+        known, what = _named(path, dataset)
+        found = tuple(Part(_roi(path, known, n, what), n, name) for n, name in known.items())
+    except StructureError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StructureError(f"{path}: damaged or incomplete: {error}") from error
+    if not found:
+        raise StructureError(f"{path}: it holds no ROI, no segment and no label other than 0")
+    return found
+
+
+def _roi(path: Path, known: dict[int, str], number: int, what: str) -> str:
+    """By its name where no other is called so, else by its number."""
+    try:
+        if known[number] and _pick(ShapeFile(path, known[number]), known, what)[0] == number:
+            return known[number]
+    except StructureError:
+        pass
+    return str(number)
+
+
+def _labels(path: Path) -> tuple[Part, ...]:
+    """The labels of a mask; one, or shares that are no labels, is all that is not zero."""
+    _, array = _mask_image(path)
+    labels = [v for v in np.unique(array) if v != 0]
+    if not labels:
+        raise StructureError(f"{path}: it holds no ROI, no segment and no label other than 0")
+    if len(labels) == 1 or any(v != int(v) for v in labels):
+        return (Part(None, 0, ""),)
+    return tuple(Part(str(int(v)), int(v), "") for v in labels)
+
+
+def _named(path: Path, dataset: pydicom.Dataset) -> tuple[dict[int, str], str]:
+    """The ROIs of an RTSTRUCT or the segments of a SEG, by number; and what they are."""
     sop_class = dataset.get("SOPClassUID")
     if sop_class == RTStructureSetStorage:
-        return _rtstruct(config, shape, dataset)
+        rois = dataset.get("StructureSetROISequence", [])
+        return {int(r.ROINumber): str(r.get("ROIName") or "") for r in rois}, "ROI"
     if sop_class in (SegmentationStorage, _LABEL_MAP_STORAGE):
-        return _segmentation(config, shape, dataset)
-    raise StructureError(
-        f"{shape.path}: SOP class {sop_class or 'missing'} is neither RTSTRUCT nor SEG"
-    )
+        segments = dataset.get("SegmentSequence", [])
+        return {int(s.SegmentNumber): str(s.get("SegmentLabel") or "") for s in segments}, "segment"
+    raise StructureError(f"{path}: SOP class {sop_class or 'missing'} is neither RTSTRUCT nor SEG")
+
+
+def _from_dicom(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset) -> Structure:
+    number, name = _pick(shape, *_named(shape.path, dataset))
+    made = _rtstruct if dataset.SOPClassUID == RTStructureSetStorage else _segmentation
+    return made(config, shape, dataset, number, name)
 
 
 # ------------------------------------------------------------------ plain bodies
@@ -115,15 +182,9 @@ def _structure(
 # ------------------------------------------------------------------ RTSTRUCT
 
 
-def _rtstruct(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset) -> Structure:
-    number, name = _pick(
-        shape,
-        {
-            int(r.ROINumber): str(r.get("ROIName") or "")
-            for r in dataset.get("StructureSetROISequence", [])
-        },
-        "ROI",
-    )
+def _rtstruct(
+    config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset, number: int, name: str
+) -> Structure:
     planes = _planes(shape.path, dataset, number, name)
     points = np.concatenate([line for lines in planes.values() for line in lines])
     heights = np.array(sorted(planes))
@@ -191,12 +252,9 @@ def _frame(dataset: pydicom.Dataset) -> str | None:
 # ------------------------------------------------------------------ masks
 
 
-def _segmentation(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset) -> Structure:
-    known = {
-        int(s.SegmentNumber): str(s.get("SegmentLabel") or "")
-        for s in dataset.get("SegmentSequence", [])
-    }
-    number, name = _pick(shape, known, "segment")
+def _segmentation(
+    config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset, number: int, name: str
+) -> Structure:
     try:
         volume = highdicom.seg.Segmentation.from_dataset(dataset).get_volume(
             segment_numbers=[number], allow_missing_positions=True
@@ -211,15 +269,7 @@ def _segmentation(config: StructureConfig, shape: ShapeFile, dataset: pydicom.Da
 
 def _mask_volume(config: StructureConfig, shape: ShapeFile) -> Structure:
     """NIfTI, NRRD or MetaImage: the voxels of the label ``roi``, or all that are not zero."""
-    try:
-        image = SimpleITK.ReadImage(str(shape.path))
-    except RuntimeError as error:
-        raise StructureError(
-            f"{shape.path}: cannot be read ({str(error).strip().splitlines()[-1]})"
-        ) from error
-    array = SimpleITK.GetArrayFromImage(image)
-    if array.ndim != 3:
-        raise StructureError(f"{shape.path}: {array.ndim} dimensions, expected 3")
+    image, array = _mask_image(shape.path)
     if shape.roi is not None and not shape.roi.lstrip("-").isdigit():
         raise StructureError(f"{shape.path}: roi {shape.roi!r}: a mask's roi is a label value")
     mask = array != 0 if shape.roi is None else array == int(shape.roi)
@@ -233,6 +283,19 @@ def _mask_volume(config: StructureConfig, shape: ShapeFile) -> Structure:
     affine[:3, :3] = directions[:, ::-1]  # columns for (z, y, x) indices
     affine[:3, 3] = image.GetOrigin()
     return _from_mask(config, str(shape.path), mask.astype(np.float32), affine)
+
+
+def _mask_image(path: Path) -> tuple[SimpleITK.Image, npt.NDArray[Any]]:
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    except RuntimeError as error:
+        raise StructureError(
+            f"{path}: cannot be read ({str(error).strip().splitlines()[-1]})"
+        ) from error
+    array = SimpleITK.GetArrayFromImage(image)
+    if array.ndim != 3:
+        raise StructureError(f"{path}: {array.ndim} dimensions, expected 3")
+    return image, array
 
 
 def _from_mask(

@@ -74,8 +74,17 @@ def sentence(alarm: Alarm, age_s: float | None, language: str) -> str:
     params["age"] = formats.clock(_age_s(alarm, age_s))
     if "reason" in params:
         params["reason"] = reason_text(language, params["reason"], params["reason"])
-    invalid = alarm.code == "segmentation_poor" and alarm.priority is not Priority.LOW
-    return alarm_text(language, "segmentation_invalid" if invalid else alarm.code, params)
+    return alarm_text(language, _worded(alarm), params)
+
+
+def _worded(alarm: Alarm) -> str:
+    """The code of the sentence: two alarms have another one for a part of their cases."""
+    if alarm.code == "segmentation_poor" and alarm.priority is not Priority.LOW:
+        return "segmentation_invalid"
+    unknown = [alarm.params.get(of) == "?" for of in ("distance_mm", "at_least_mm")]
+    if alarm.code == "structure_near" and all(unknown):
+        return "structure_unmeasured"
+    return alarm.code
 
 
 def _age_s(alarm: Alarm, age_s: float | None) -> float | None:

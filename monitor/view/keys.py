@@ -88,6 +88,25 @@ class Keys:
         if key in actions:
             actions[key]()
 
+    def pedal(self, act: str) -> None:
+        """What a pedal's key is for (``pedal.PEDAL_ACTS``), pressed in this window or in the other; nothing
+        for what is not."""
+        w = self._window
+        acts: dict[str, Callable[[], None]] = {
+            "acknowledge": w.acknowledge,
+            "next_view": lambda: w.show_views(Views.next_third),
+            "home": w.home,
+            "now": w.look_now,
+            "scroll_up": lambda: w.scroll_plane(1),
+            "scroll_down": lambda: w.scroll_plane(-1),
+            "look_back": lambda: w.look_on(-1),
+            "look_on": lambda: w.look_on(1),
+        }
+        if act == "acknowledge" and w.replaying:
+            w.say(text(w.language, "replay.refused"))
+        elif act in acts:
+            acts[act]()
+
     def _replayed(self, key: int) -> bool:
         """Whether the key was the player's, or is not to be used while a record is played."""
         if key in _REPLAY:

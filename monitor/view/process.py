@@ -1,8 +1,8 @@
 """The view's process: snapshots in, operator acts out, over one pipe. Times as in ``window``.
 
-In: ("snapshot", Snapshot), ("render", path), ("quit",). Out: {"act": NAME}, ("rendered", path).
-Of several waiting snapshots the last is shown. Qt is imported here inside ``run_view`` only, so
-that who starts the process does not load it.
+In: ("snapshot", Snapshot), ("render", path), ("pedal", what), ("quit",). Out: {"act": NAME},
+("rendered", path). Of several waiting snapshots the last is shown. Qt is imported here inside
+``run_view`` only, so that who starts the process does not load it.
 Invariant: when the pipe closes, a window says so and stays; a headless view ends.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitor.snapshot import Snapshot
 from monitor.view.legibility import ROOM, Viewing
+from monitor.view.pedal import Pedal, listen
 
 if TYPE_CHECKING:
     from monitor.view.window import RoomWindow
@@ -45,6 +46,7 @@ class ViewOptions:
     viewing: Viewing = ROOM
     show: str = "room"
     monitor: int | None = None
+    pedal: Pedal = ()
 
 
 def run_view(conn: Connection, options: ViewOptions) -> None:
@@ -66,6 +68,7 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     link = Link(conn)
     window = RoomWindow(link.send, options.language, options.clock_speed, viewing=options.viewing)
     install_excepthook(window)
+    listen(app, options.pedal, window.keys.pedal)
     if timings:
         app.window = window
     window.resize(*(options.size or DESIGN))
@@ -199,6 +202,8 @@ class Loop:
             self._window.refresh()
             save_png(self._window, Path(message[1]))
             self._link.send(("rendered", message[1]))
+        elif kind == "pedal":
+            self._window.keys.pedal(message[1])
         elif kind == "quit":
             self._app.quit()
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from monitor.view import (
     translations_alarms,
     translations_console,
+    translations_files,
     translations_refusals,
     translations_replay,
 )
@@ -160,13 +161,16 @@ _EN: dict[str, str] = {
     "help.S": "subtract the baseline",
     "help.T": "thickness of the slab",
     "help.V": "sagittal plane, margin map or 3-D (↑ ↓ turn it)",
+    "help.turn": "3-D: turn it over and under",
     "help.M": "simple or full screen layout",
+    "help.F11": "full-screen window, or not",
     "solid": "3-D: as measured",
     "solid.least": "3-D: least ice likely",
     "solid.no_ice": "3-D: no ice measured",
     "help.L": "français",
     "key.pages": "PgUp PgDn, wheel",
     "key.home": "Home",
+    "key.turn": "Shift ↑ ↓",
     "key.end": "End",
     # operator
     "ask.clear_block": "Press C again to clear the block: patient and plan have been checked",
@@ -309,13 +313,16 @@ _FR: dict[str, str] = {
     "help.S": "soustraire la référence",
     "help.T": "épaisseur de coupe",
     "help.V": "plan sagittal, carte des marges ou 3D (↑ ↓)",
+    "help.turn": "3D : basculer en avant, en arrière",
     "help.M": "affichage simple ou complet",
+    "help.F11": "fenêtre en plein écran, ou non",
     "solid": "3D : mesures",
     "solid.least": "3D : glace, borne basse",
     "solid.no_ice": "3D : pas de mesure",
     "help.L": "English",
     "key.pages": "Pg préc. / suiv., molette",
     "key.home": "Début",
+    "key.turn": "Maj ↑ ↓",
     "key.end": "Fin",
     "ask.clear_block": "Appuyer encore sur C pour débloquer : patient et plan ont été vérifiés",
     "ask.quit": "Appuyer encore sur Q pour terminer la procédure et fermer",
@@ -330,11 +337,13 @@ TABLES: dict[str, dict[str, str]] = {
     | translations_alarms.ENGLISH
     | translations_console.ENGLISH
     | translations_refusals.ENGLISH
+    | translations_files.ENGLISH
     | translations_replay.ENGLISH,
     "fr": _FR
     | translations_alarms.FRENCH
     | translations_console.FRENCH
     | translations_refusals.FRENCH
+    | translations_files.FRENCH
     | translations_replay.FRENCH,
 }
 

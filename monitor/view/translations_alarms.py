@@ -14,6 +14,7 @@ ENGLISH: dict[str, str] = {
     "alarm.frame_of_reference_mismatch": "FRAME OF REFERENCE CHANGED: "
     "{expected} ≠ {received} — display blocked",
     "alarm.blocked": "WRONG PATIENT OR FRAME OF REFERENCE — display blocked",
+    "alarm.structure_unmeasured": "{name}: DISTANCE TO THE ICE NOT MEASURED (limit {limit_mm} mm)",
     "alarm.structure_near": "ICE NEAR {name}: {distance_mm} mm, "
     "perhaps {at_least_mm} (limit {limit_mm} mm)",
     "alarm.structure_ahead": "FORECAST: ice may reach {name} in {minutes} min",
@@ -88,6 +89,7 @@ FRENCH: dict[str, str] = {
     "alarm.frame_of_reference_mismatch": "REPÈRE SPATIAL CHANGÉ : {expected} ≠ {received} "
     "— affichage bloqué",
     "alarm.blocked": "PATIENT OU REPÈRE SPATIAL DIFFÉRENT — affichage bloqué",
+    "alarm.structure_unmeasured": "{name} : DISTANCE À LA GLACE NON MESURÉE (limite {limit_mm} mm)",
     "alarm.structure_near": "GLACE PROCHE — {name} : {distance_mm} mm, "
     "peut-être {at_least_mm} (limite {limit_mm} mm)",
     "alarm.structure_ahead": "PRÉVISION : la glace peut atteindre {name} dans {minutes} min",

@@ -1,4 +1,5 @@
-"""Why an act was not done, in English and French. No units but placeholders.
+"""Why an act was not done, in English and French, but for what is wrong with files (``translations_files``).
+No units but placeholders.
 
 The core says it in English, as its journal has it; the English sentences here are those, word for word,
 with placeholders where the core fills in, and find the French one. Invariant: as in ``translations``; a test
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+
+from monitor.view import translations_files
 
 ENGLISH: dict[str, str] = {
     "refused.needle_unknown": "needle {number} is not one of this case ({known})",
@@ -31,7 +34,9 @@ ENGLISH: dict[str, str] = {
     "refused.none_received": "no volume has been received yet",
     "refused.freeze_begun": "the first freeze has begun: the baseline stays",
     "refused.after_freeze": "{id} was acquired after the first freeze began",
-    "refused.of_scan": "{id}: {why}",
+    # what is said of a scan, a file, a field of one; what has no sentence of its own here
+    "refused.of": "{of}: {why}",
+    "refused.technical": "{why}",
     "refused.other_patient": "it is of another patient than the case",
     "refused.other_frame": "it is of another frame of reference than the case",
     "refused.too_little": "it shows too little of the lesion",
@@ -48,6 +53,7 @@ ENGLISH: dict[str, str] = {
     "act.reject_ice": "rejecting the scan",
     "act.correct_ice": "correcting the scan",
     "act.undo": "taking back",
+    "act.what_if": "what if",
 }
 
 FRENCH: dict[str, str] = {
@@ -71,7 +77,8 @@ FRENCH: dict[str, str] = {
     "refused.none_received": "aucun CT n’a encore été reçu",
     "refused.freeze_begun": "la première congélation a commencé : la référence reste",
     "refused.after_freeze": "{id} a été acquis après le début de la première congélation",
-    "refused.of_scan": "{id} : {why}",
+    "refused.of": "{of} : {why}",
+    "refused.technical": "message technique, en anglais : {why}",
     "refused.other_patient": "il est d’un autre patient que le cas",
     "refused.other_frame": "il est d’un autre repère spatial que le cas",
     "refused.too_little": "il montre trop peu de la lésion",
@@ -86,23 +93,43 @@ FRENCH: dict[str, str] = {
     "act.reject_ice": "rejet du CT",
     "act.correct_ice": "correction du CT",
     "act.undo": "reprise",
+    "act.what_if": "et si",
 }
 
 _HOLE = re.compile(r"\\\{(\w+)\\\}")
+# Said of anything, by anything: found by no pattern.
+_FRAMES = ("refused.of", "refused.technical")
 
 
 @lru_cache
 def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """Those with the fewest holes first: what a hole takes may be anything."""
-    keys = [key for key in ENGLISH if key.startswith("refused.")]
-    keys.sort(key=lambda key: (ENGLISH[key].count("{"), -len(ENGLISH[key])))
-    return tuple((k, re.compile(_HOLE.sub(r"(?P<\1>.+)", re.escape(ENGLISH[k])))) for k in keys)
+    """Those with the most words of their own first: what a hole takes may be anything."""
+    known = {**ENGLISH, **translations_files.ENGLISH}
+    keys = [key for key in known if key.startswith("refused.") and key not in _FRAMES]
+    keys.sort(key=lambda key: -len(re.sub(r"\{\w+\}", "", known[key])))
+    return tuple((key, _pattern(known[key])) for key in keys)
 
 
-def parsed(reason: str) -> tuple[str, dict[str, str]] | None:
-    """The key of an English reason and what stands in its placeholders; None where it is not known."""
+def _pattern(sentence: str) -> re.Pattern[str]:
+    """What a sentence begins with does not reach beyond a colon: that would be a file's or a field's name."""
+    holes = _HOLE.sub(r"(?P<\1>.+?)", re.escape(sentence))
+    return re.compile(re.sub(r"^(\(\?P<\w+>)\.\+\?", r"\1(?:(?!: ).)+?", holes), re.DOTALL)
+
+
+def _direct(reason: str) -> tuple[str, dict[str, str]] | None:
     for key, pattern in _patterns():
         found = pattern.fullmatch(reason)
         if found is not None:
             return key, found.groupdict()
     return None
+
+
+def parsed(reason: str) -> tuple[str, dict[str, str]] | None:
+    """The key of an English reason and what stands in its placeholders; None where it is not known."""
+    found = _direct(reason)
+    at = reason.find(": ")
+    while found is None and at >= 0:
+        if _direct(reason[at + 2 :]) is not None:
+            found = "refused.of", {"of": reason[:at], "why": reason[at + 2 :]}
+        at = reason.find(": ", at + 1)
+    return found

@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from monitor.config import Ellipsoid, ShapeFile, StructureConfig
 from monitor.imaging.distance import volume_ml
-from monitor.intake.structures import StructureError, load_structure
+from monitor.intake.structures import Part, StructureError, load_structure, parts
 from monitor.model import Role, Structure
 
 CENTRE, RADIUS_MM = np.array([12.0, -35.0, 80.0]), 11.0
@@ -185,3 +185,34 @@ def test_label_map_seg_on_real_ct(ct_data: Path, name: str) -> None:
     assert volume_ml(s.sdf_mm, s.grid) == pytest.approx(
         float((d.pixel_array == 1).sum()) * voxel_ml, rel=0.1
     )
+
+
+def test_what_a_file_holds(tmp_path: Path) -> None:
+    """Each can be asked for as it is called here, also where two have one name."""
+    path = rtstruct(tmp_path / "a.dcm", 2.0)
+    assert parts(path) == (Part("GTV 1", 1, "GTV 1"), Part("Ring", 7, "Ring"))
+    path = rtstruct(tmp_path / "b.dcm", 2.0, "ring")
+    assert parts(path) == (Part("ring", 1, "ring"), Part("Ring", 7, "Ring"))
+    path = rtstruct(tmp_path / "c.dcm", 2.0, "Ring")
+    assert [p.roi for p in parts(path)] == ["1", "7"]
+    check(load(path, "1"), 0.02, 0.2)
+    holed = load(path, "7")
+    assert volume_ml(holed.sdf_mm, holed.grid) < 0.97 * TRUE_ML  # without its hole of 5 %
+
+
+def test_the_labels_of_a_mask(tmp_path: Path) -> None:
+    array = np.zeros((12, 12, 12), np.uint8)
+    path = tmp_path / "mask.nii.gz"
+
+    def written() -> Path:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path))
+        return path
+
+    with pytest.raises(StructureError, match="no label other than 0"):
+        parts(written())
+    array[2:5, 2:5, 2:5] = 4
+    assert parts(written()) == (Part(None, 0, ""),)
+    array[7:9, 7:9, 7:9] = 9
+    assert parts(written()) == (Part("4", 4, ""), Part("9", 9, ""))
+    with pytest.raises(StructureError, match="neither DICOM nor"):
+        parts(Path(__file__))

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK
 from console_desk import alt, drag, plan_by_mouse, press
 from PyQt5.QtCore import Qt
 from PyQt5.QtTest import QTest
@@ -135,12 +137,66 @@ def test_growing_does_not_hold_up_the_window(desk: Any, first: Snapshot) -> None
     assert "%" in w.missing.text() or "ellipsoid" in w.missing.text()
 
 
-def test_a_file_is_imported(desk: Any, first: Snapshot) -> None:
+def mask(path: Path, *labels: int) -> Path:
+    """A box for each label."""
+    array = np.zeros((10, 10, 12), np.uint8)
+    for i, label in enumerate(labels):
+        array[3:7, 3:7, 4 * i + 1 : 4 * i + 3] = label
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path))
+    return path
+
+
+def test_a_file_that_holds_one_is_taken_without_a_question(
+    desk: Any, first: Snapshot, tmp_path: Path
+) -> None:
     d = desk(first)
-    d.window.editor.take_file("lesion", Path("/x/rtstruct.dcm"))
-    assert d.window.editor.draft.lesion == ShapeFile(Path("/x/rtstruct.dcm"), "Lesion")
-    d.window.editor.take_file("structure", Path("/x/bowel.nii.gz"))
-    assert d.window.editor.draft.structures[0].shape == ShapeFile(Path("/x/bowel.nii.gz"), None)
+    path = mask(tmp_path / "bowel.nii.gz", 3)
+    d.window.editor.take_file("lesion", path)
+    d.finish_work()
+    assert d.window.editor.draft.lesion == ShapeFile(path, None)
+    assert not d.window.pages["lesion"].parts.isVisible()
+    d.window.editor.take_file("structure", path)
+    d.finish_work()
+    assert d.window.editor.draft.structures[0].shape == ShapeFile(path, None)
+
+
+@pytest.mark.parametrize("how", ["mouse", "keys"])
+@pytest.mark.parametrize("step", ["lesion", "structures"])
+def test_of_several_in_a_file_one_is_chosen(
+    desk: Any, first: Snapshot, tmp_path: Path, how: str, step: str
+) -> None:
+    d = desk(first)
+    page, path = d.window.pages[step], mask(tmp_path / "three.nrrd", 2, 5, 6)
+    press(d.window.steps[step])
+    d.window.editor.take_file(page.target, path)
+    d.finish_work()
+    assert d.window.editor.draft.lesion is None
+    assert "three.nrrd" in page.which.text()
+    assert [page.parts.item(i).text() for i in range(3)] == ["Number 2", "Number 5", "Number 6"]
+    if how == "keys":
+        assert page.parts.hasFocus()
+        QTest.keyClick(page.parts, Qt.Key_Down)
+        QTest.keyClick(page.parts, Qt.Key_Return)
+    else:
+        row = page.parts.visualItemRect(page.parts.item(1)).center()
+        QTest.mouseClick(page.parts.viewport(), Qt.LeftButton, Qt.NoModifier, row)
+        press(page.take_part)
+    d.finish_work()
+    draft = d.window.editor.draft
+    shape = draft.lesion if step == "lesion" else draft.structures[0].shape
+    assert shape == ShapeFile(path, "5")
+    assert not page.parts.isVisible()
+
+
+def test_a_file_that_cannot_be_read_is_said_at_once(
+    desk: Any, first: Snapshot, tmp_path: Path
+) -> None:
+    d = desk(first, "fr")
+    (tmp_path / "bad.nii").write_bytes(b"no image")
+    d.window.editor.take_file("lesion", tmp_path / "bad.nii")
+    d.finish_work()
+    assert d.window.editor.draft.lesion is None
+    assert "bad.nii : ne peut être lu" in d.window.missing.text()
 
 
 def test_no_lesion_of_a_slip_of_the_hand(desk: Any, first: Snapshot) -> None:

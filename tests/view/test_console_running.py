@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from console_desk import ALARMS, Desk, click_mm, press
+from console_desk import ALARMS, SIZES, Desk, click_mm, press
 from PyQt5.QtCore import Qt
 from PyQt5.QtTest import QTest
-from PyQt5.QtWidgets import QApplication, QPushButton
+from PyQt5.QtWidgets import QApplication, QLabel, QPushButton
 
+from monitor.forecast_values import Change, Outcome, WhatIf, WhatIfAnswer
 from monitor.geometry import SliceGeometry
-from monitor.model import Phase, PhaseKind
+from monitor.model import Alarm, Phase, PhaseKind, Priority
 from monitor.snapshot import Snapshot
 from monitor.view.images import Stack
 
@@ -55,6 +56,69 @@ def test_a_question_that_was_dropped_is_said_in_both_languages(desk: Any, full: 
         assert note.text() == d.window.words.say(f"console.whatif.dropped.{key}")
     d.window.show_snapshot(full)
     assert note.text() == ""
+
+
+ANSWER = WhatIfAnswer(
+    WhatIf({1: 0.0, 2: 1.0}, 300.0),
+    0.0,
+    "v003",
+    True,
+    24,
+    Outcome(300.0, (150.0, 260.0), None, (0.97, 1.0), (0.81, 0.9), (-0.6, 1.2)),
+    Outcome(198.0, (60.0, 140.0), (170.0, 290.0), (1.0, 1.0), (0.93, 1.0), (2.1, 3.8)),
+    Change(None, None, (-3.1, -2.2), ()),
+    "cpu",
+)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_who_asks_sees_the_answer_without_scrolling(
+    desk: Any, full: Snapshot, language: str, size: tuple[int, int]
+) -> None:
+    d = desk(full, language, size)
+    press(d.window.steps["monitor"])
+    QApplication.processEvents()
+    page = d.window.pages["monitor"]
+    area = d.window.stack.parentWidget()
+    last = page.what_if.cells[4, 2]
+
+    def bottom(widget: Any) -> int:
+        return int(widget.mapTo(area, widget.rect().bottomLeft()).y())
+
+    assert bottom(last) > area.height(), "else there is nothing to show here"
+    page.what_if.ask.click()
+    QApplication.processEvents()
+    d.window.show_snapshot(replace(full, what_if=replace(ANSWER, refined=False)))
+    QApplication.processEvents()
+    d.window.show_snapshot(replace(full, what_if=ANSWER))
+    QApplication.processEvents()
+    assert "%" in page.what_if.cells[2, 1].text()
+    assert 0 < bottom(page.what_if.ask) < bottom(last) <= area.height()
+    assert bottom(page.what_if.duties[0].slider) > 0, "the question beside its answer"
+
+
+def test_the_correction_has_a_brush_of_its_own_size(desk: Any, full: Snapshot) -> None:
+    d = desk(full)
+    press(d.window.steps["monitor"])
+    press(d.window.pages["monitor"].correct)
+    assert d.window.pane.brush_mm == 5.0
+    d.window.pages["monitor"].radius.setValue(3.0)
+    d.window.pages["structures"].radius.setValue(9.0)
+    d.window.refresh()
+    assert d.window.pane.brush_mm == 3.0
+
+
+def test_a_structure_never_measured_is_not_called_near(desk: Any, full: Snapshot) -> None:
+    unknown = {"name": "colon", "distance_mm": "?", "at_least_mm": "?", "limit_mm": "5.0"}
+    near = Alarm("structure_near", Priority.HIGH, 0.0, unknown, about="colon")
+    for language, says in (
+        ("en", "colon: DISTANCE TO THE ICE NOT MEASURED (limit 5.0 mm)"),
+        ("fr", "côlon : DISTANCE À LA GLACE NON MESURÉE (limite 5,0 mm)"),
+    ):
+        d = desk(replace(full, alarms=(near,)), language)
+        said = [w.text() for w in d.window.findChildren(QLabel)]
+        assert any(says in text for text in said), said
 
 
 def test_the_ice_is_corrected_by_brush(desk: Any, full: Snapshot) -> None:

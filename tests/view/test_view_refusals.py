@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from monitor import acts, baselines, review, scans
-from monitor.planning import drawn
+from monitor import acts, ahead, baselines, case, fields, opening, procedure, review, scans
+from monitor.intake import structures
+from monitor.planning import draft, drawn
+from monitor.prediction import what_if
+from monitor.record import cases, drawings, journal
 from monitor.view.console import editor
 from monitor.view.refusals import failure_text, refusal_text
 from monitor.view.translations import TABLES, text
@@ -32,7 +36,7 @@ SAYING = {
     scans: ("misfit",),
     review: ("corrected",),
 }
-CALLS = ("Refusal", "ValueError")
+CALLS = ("Refusal", "ValueError", "OSError")
 
 
 def spelled(node: ast.AST) -> str | None:
@@ -65,6 +69,46 @@ def reasons(module: ModuleType, names: tuple[str, ...]) -> Iterator[str]:
                 yield said
 
 
+# Whatever reading a case, a delineation or a question finds wrong: every sentence of these modules is known.
+READING = (
+    case,
+    fields,
+    structures,
+    opening,
+    procedure,
+    draft,
+    cases,
+    drawings,
+    journal,
+    what_if,
+    ahead,
+)
+# What says it there: an exception, or a list of what is wrong with a file.
+WRONG = ("ValueError", "ConfigError", "StructureError", "RecordError", "OSError")
+
+
+def wrongs(module: ModuleType) -> Iterator[str]:
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        owner = ast.unparse(node.func)
+        if name in WRONG or owner in ("errors.append", "self.errors.append"):
+            said = spelled(node.args[0])
+        elif name == "error" and len(node.args) == 2:
+            said = spelled(node.args[1])
+        else:
+            continue
+        if said is None:
+            whole = ast.unparse(node.args[0])
+            assert "join(" in whole or whole in ("text", "str(error)"), whole
+        elif said != "X: X":  # a file and what the system says of it
+            yield {"unknownX": "unknown (did you mean X?)"}.get(said, said)
+
+
+FILES = sorted(
+    {said for module in READING for said in wrongs(module)} | set(reasons(drawn, ("write_mask",)))
+)
 ALL = sorted(
     {r for module, names in SAYING.items() for r in reasons(module, names)}
     | {baselines._TOO_LITTLE, "X has not been received (X)", "no volume has been received yet"}
@@ -90,9 +134,30 @@ def test_a_refusal_is_known_and_is_french_in_french(reason: str) -> None:
     assert refusal_text("en", f"undo: {whole}") == f"taking back: {whole}"
 
 
+@pytest.mark.parametrize("wrong", FILES)
+def test_what_is_wrong_with_a_file_is_known_and_is_french_in_french(wrong: str) -> None:
+    assert parsed(wrong) is not None, wrong
+    assert failure_text("fr", wrong) != wrong
+    assert failure_text("en", wrong) == wrong
+    at = f"/a b/case.toml: lesion.file: {wrong}"
+    assert failure_text("fr", at).startswith("/a b/case.toml: lesion.file"), at
+    assert wrong.removeprefix("X: ") not in failure_text("fr", at)
+
+
+def test_what_is_wrong_with_files_is_found() -> None:
+    assert len(FILES) > 50
+    assert "X: ROI X has no closed planar contour" in FILES
+    assert "X: cannot be written (X)" in FILES
+
+
 def test_a_new_refusal_would_be_missed() -> None:
     assert parsed("the moon is in the way") is None
-    assert refusal_text("fr", "undo: the moon is in the way").endswith("the moon is in the way")
+    assert (
+        refusal_text("en", "undo: the moon is in the way") == "taking back: the moon is in the way"
+    )
+    assert refusal_text("fr", "undo: the moon is in the way") == (
+        "reprise\u00a0: message technique, en anglais : the moon is in the way"
+    )
 
 
 def test_reasons_within_reasons_and_their_words() -> None:
@@ -104,13 +169,35 @@ def test_reasons_within_reasons_and_their_words() -> None:
     )
     said = refusal_text("fr", "accept_ice: v003 has been corrected already; undo that first")
     assert "v003 est déjà corrigé" in said
-    assert refusal_text("fr", "open_case: /a/case.toml: lesion: expected a file").endswith(
-        "/a/case.toml: lesion: expected a file"
+
+
+def test_errors_as_they_are_raised(tmp_path: Path) -> None:
+    """Of a real case: every line of it, whatever is filled in."""
+    path = tmp_path / "case.toml"
+    path.write_text(
+        'organ = {preset = "livr"}\n[lesion]\nfile = "gone.dcm"\n[[needle]]\nnumbr = 1\n'
+    )
+    with pytest.raises(ValueError, match="problem") as raised:
+        case.load_case(path)
+    said = refusal_text("fr", f"open_case: {raised.value}")
+    for piece in (
+        "erreur(s)",
+        "(liver peut-être ?)",
+        "gone.dcm n’est pas un fichier",
+        "numbr : inconnu (number",
+    ):
+        assert piece in said
+    assert "expected" not in said
+    assert "anglais" not in said
+    with pytest.raises(ValueError, match="read") as raised:
+        case.load_case(tmp_path / "none.toml")
+    assert failure_text("fr", str(raised.value)) == (
+        f"{tmp_path}/none.toml : ne peut être lu : fichier ou dossier introuvable"
     )
 
 
 def test_every_act_that_can_be_refused_has_a_name() -> None:
-    for act in (*acts._ACTS, "pick_baseline", "reload", "open_case"):
+    for act in (*acts._ACTS, "pick_baseline", "reload", "open_case", "what_if"):
         assert f"act.{act}" in TABLES["fr"]
 
 
@@ -124,4 +211,4 @@ def test_every_drawing_error_has_a_sentence(language: str) -> None:
     assert {"empty", "long_axis_length", "short_axis_length"} <= codes
     for code in codes:
         assert failure_text(language, str(code)) == text(language, f"drawing.{code}")
-    assert failure_text(language, "disk full") == "disk full"
+    assert failure_text(language, "disk full").endswith("disk full")

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from desktop import MONITORS, Hands, desktop, missing_tools, until
 
 from monitor.config import ListenerConfig
+from monitor.model import Alarm, Priority
 from monitor.snapshot import Snapshot
 from monitor.view.console.process import ConsoleOptions, run_console
 from monitor.view.process import ViewOptions, run_view
@@ -26,6 +28,7 @@ pytestmark = [
 ]
 _SPAWN = multiprocessing.get_context("spawn")
 ROOM, CONSOLE = "^iceball-monitor$", "^(Iceball console|Console Iceball)$"
+PEDAL = (("F8", "acknowledge"),)
 LISTENER = ListenerConfig("ICEBALL", "127.0.0.1", 0, ())
 
 
@@ -51,11 +54,11 @@ class Windows:
         self.running.append((process, ours))
 
     def room(self, monitor: int | None = None, show: str = "room") -> None:
-        self.start(run_view, ViewOptions(show=show, monitor=monitor))
+        self.start(run_view, ViewOptions(show=show, monitor=monitor, pedal=PEDAL))
         until(lambda: self.hands.shown(ROOM), "room's window")
 
     def console(self, monitor: int | None = None, show: str = "console") -> None:
-        options = ConsoleOptions(str(self.home), LISTENER, show=show, monitor=monitor)
+        options = ConsoleOptions(str(self.home), LISTENER, show=show, monitor=monitor, pedal=PEDAL)
         self.start(run_console, options)
         until(lambda: self.hands.shown(CONSOLE), "console")
 
@@ -135,3 +138,25 @@ def test_a_full_screen_is_one_again(windows: Windows) -> None:
     until(lambda: windows.lit() == [False, True], "the window on the second monitor")
     title = np.asarray(windows.hands.picture(1).convert("RGB"))[2:12, 400:500]
     assert title.max() < 120, "no title bar"
+
+
+def test_a_pedals_key_works_in_whichever_window_has_the_keyboard(windows: Windows) -> None:
+    stale = Alarm("image_stale", Priority.MEDIUM, 0.0, {"age_s": "300"})
+    windows.normal = replace(windows.normal, alarms=(stale,))
+    windows.room(0, "both")
+    windows.console(1, "both")
+    (_, room), (_, console) = windows.running
+    windows.hands.focus(CONSOLE)
+    windows.hands.key("F8")
+    assert console.poll(20)
+    asked = console.recv()
+    assert asked == {"act": "pedal", "params": {"do": "acknowledge"}}
+    assert not room.poll(0.5)
+    room.send(("pedal", asked["params"]["do"]))  # as the runtime does
+    assert room.poll(20)
+    assert room.recv()["act"] == "acknowledge"  # of its own row: by now, that nothing new comes
+    windows.hands.focus(ROOM)
+    windows.hands.key("F8")
+    assert room.poll(20)
+    assert room.recv()["act"] == "acknowledge"
+    assert not console.poll(0.5)

@@ -89,6 +89,21 @@ def test_acknowledgement_outlives_the_screen(room: Room) -> None:
     assert len(room.lines("alarm_raised", "no_baseline")) == 1
 
 
+def test_a_pedal_typed_at_the_console_acts_on_the_rooms_screen(room: Room) -> None:
+    """The alarm that is in the room's row is acknowledged from there; what is not for a pedal is not done."""
+
+    def pedalled() -> list[dict[str, Any]]:
+        for do in ("phase_next", "quit", "acknowledge"):  # as the console sends it
+            room.live.act("pedal", params={"do": do})
+        time.sleep(0.5)
+        return room.lines("alarm_acknowledged", "no_baseline")
+
+    room.wait(lambda: "no_baseline" in room.shown())
+    room.wait(pedalled)
+    assert not room.live.stopping.is_set()
+    assert {x["act"] for x in room.lines("operator")} == {"acknowledge"}
+
+
 def test_a_death_of_reception_does_not_pass_unseen(room: Room) -> None:
     intake = room.live._intake
     assert intake is not None

@@ -7,9 +7,9 @@ Invariant: an edit is one step of the history, and nothing here reaches the moni
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PyQt5.QtCore import QObject, pyqtSignal
@@ -34,11 +34,23 @@ from monitor.planning.growth import Grown, grow
 from monitor.planning.history import History
 from monitor.snapshot import NeedleLine, Snapshot
 from monitor.view.console.pane import EditPane, Outline
+from monitor.view.console.plan_files import parts_of, readable
 from monitor.view.console.work import Worker
 from monitor.view.scene import Arrays
 
-_MASKS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+if TYPE_CHECKING:
+    from monitor.intake.structures import Part
+
 Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A file that holds several bodies, of which one is to be chosen. ``target``: "lesion" or "structure"."""
+
+    target: str
+    path: Path
+    parts: tuple[Part, ...]
 
 
 class Editor(QObject):
@@ -53,6 +65,7 @@ class Editor(QObject):
         self.history: History[Draft] = History.of(Draft())
         self.tool = ""
         self.correction: DrawnBody | None = None
+        self.offered: Offered | None = None
         self.said: tuple[str, Mapping[str, str]] | None = None
         self._arrays = arrays
         self._strokes: list[Stroke] = []
@@ -101,7 +114,7 @@ class Editor(QObject):
         self.changed.emit()
 
     def _brush_mm(self) -> float | None:
-        page = {"lesion": "lesion", "structure": "structures", "ice": "structures"}.get(
+        page = {"lesion": "lesion", "structure": "structures", "ice": "monitor"}.get(
             self.tool.partition(".")[0]
         )
         return None if page is None else float(self.pages[page].radius.value())
@@ -245,13 +258,32 @@ class Editor(QObject):
             self.tell("console.lesion.not_grown")
 
     def take_file(self, target: str, path: Path) -> None:
-        """An RTSTRUCT or SEG, in which what is meant is called as the structure; or a mask, all of it."""
-        mask = path.name.lower().endswith(_MASKS)
-        if target == "lesion":
-            self.edit("import", lesion=ShapeFile(path, None if mask else "Lesion"))
+        """A file that was chosen: of several bodies in it, one is to be chosen then (``offered``)."""
+        self.offered = None
+        self.work(lambda: parts_of(path), lambda parts: self._offer(Offered(target, path, parts)))
+
+    def _offer(self, offered: Offered) -> None:
+        self.offered = offered
+        if len(offered.parts) == 1:
+            self.choose(0)
+        else:
+            self.changed.emit()
+
+    def choose(self, row: int) -> None:
+        """Of what was offered. What cannot be read is said now, not when the plan is sent."""
+        offered = self.offered
+        if offered is None or self.worker.busy or not 0 <= row < len(offered.parts):
             return
-        name = self.pages["structures"].chosen_name()
-        self._add_structure("import", ShapeFile(path, None if mask else name))
+        shape = ShapeFile(offered.path, offered.parts[row].roi)
+        self.offered = None
+        self.work(lambda: readable(shape), lambda _: self._take(offered.target, shape))
+
+    def _take(self, target: str, shape: ShapeFile) -> None:
+        if target == "lesion":
+            self._ellipsoid = None  # what was drawn is not to grow over what was imported
+            self.edit("import", lesion=shape)
+        else:
+            self._add_structure("import", shape)
 
     # ------------------------------------------------------------------ what is drawn of it
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from PyQt5.QtWidgets import QGridLayout, QLabel, QPushButton, QSlider
+from PyQt5.QtWidgets import QGridLayout, QLabel, QPushButton, QScrollArea, QSlider
 
 from monitor.forecast_values import Outcome
 from monitor.model import PhaseKind
@@ -43,6 +43,7 @@ class MonitorPage(Page):
             self.column.removeWidget(button)
             grid.addWidget(button, i // 2, i % 2)
         self.column.addLayout(grid)
+        self.radius = self.number("console.brush.size", 1.0, 30.0, 5.0, "mm")
         self.undo = self.button("console.monitor.undo_none", lambda: desk.act("undo"))
         self.what_if = _WhatIf(self, desk)
         self.column.addStretch(1)
@@ -140,7 +141,8 @@ class _WhatIf:
     """A question by sliders, its answer beside going on as now."""
 
     def __init__(self, page: MonitorPage, desk: Desk) -> None:
-        self._desk = desk
+        self._desk, self._page = desk, page
+        self._awaited = False
         title = page.label("console.whatif.title")
         title.setProperty("role", "title")
         self.duties = [
@@ -176,6 +178,9 @@ class _WhatIf:
         ):
             for row, said in enumerate(_said(outcome, self._desk.words.language), 1):
                 self.cells[row, column].setText(said)
+        if self._awaited and answer is not None:
+            self._awaited = not answer.refined
+            self._reveal()
         dropped = s.what_if_dropped if s is not None else None
         if dropped is not None:
             self._desk.words.put(
@@ -188,7 +193,21 @@ class _WhatIf:
         duty = {
             str(s.number): s.slider.value() / 100.0 for s in self.duties if s.number is not None
         }
+        self._awaited = True
         self._desk.act("what_if", duty=duty, remaining_s=60.0 * self.minutes.slider.value())
+        self._reveal()
+
+    def _reveal(self) -> None:
+        """Whoever asks sees the answer without scrolling: the page moves when Ask is pressed, and by no more
+        than a line when the answer comes, so that nothing slips under the hand."""
+        area: Any = self._page.parent()
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parent()
+        if area is not None and self._page.isVisible():
+            layout: Any = self._page.layout()
+            layout.activate()
+            self._page.adjustSize()
+            area.ensureWidgetVisible(self.note, 0, 0)
 
 
 class _Slid:

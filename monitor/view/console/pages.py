@@ -6,7 +6,7 @@ being typed. Invariant: a page can be left and come back to at any time.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PyQt5.QtWidgets import QCheckBox, QHBoxLayout, QLabel
 
@@ -21,6 +21,9 @@ from monitor.view.console.parts import Page, enabled, filled, spin
 from monitor.view.console.words import Words
 from monitor.view.translations import TABLES, body_name
 from monitor.view.viewmodel import ScreenModel
+
+if TYPE_CHECKING:
+    from monitor.intake.structures import Part
 
 BODIES = tuple(key.removeprefix("body.") for key in TABLES["en"] if key.startswith("body."))
 
@@ -90,6 +93,36 @@ class BodyPage(Page):
 
     def add_import(self) -> None:
         self.from_file = self.button("console.import", lambda: self.desk.import_file(self.target))
+        self.which = self.label("")
+        self.parts = self.listing(4)
+        self.parts.itemActivated.connect(lambda *_: self._choose())
+        self.take_part = self.button("console.import.take", self._choose)
+
+    def _choose(self) -> None:
+        self.desk.editor.choose(self.parts.currentRow())
+
+    def show_offered(self) -> None:
+        """The bodies of a file that holds several, while one is to be chosen."""
+        editor, words = self.desk.editor, self.desk.words
+        offered = editor.offered if not editor.worker.busy else None
+        mine = offered is not None and offered.target == self.target
+        appears = mine and self.parts.isHidden()
+        for widget in (self.which, self.parts, self.take_part):
+            widget.setVisible(mine)
+        enabled({self.take_part: mine, self.from_file: not editor.worker.busy})
+        if not mine or offered is None:
+            return
+        words.put(self.which.setText, "console.import.which", file=offered.path.name)
+        filled(self.parts, [_part(words, part) for part in offered.parts])
+        if appears:
+            self.parts.setCurrentRow(0)
+            self.parts.setFocus()
+
+
+def _part(words: Words, part: Part) -> str:
+    if part.name:
+        return f"{part.number}: {body_name(words.language, part.name)}"
+    return words.say("console.import.part", number=str(part.number))
 
 
 class LesionPage(BodyPage):
@@ -106,6 +139,7 @@ class LesionPage(BodyPage):
         self.column.addStretch(1)
 
     def show_state(self, desk: Desk, may: bool, tool: str, can_grow: bool, image: bool) -> None:
+        self.show_offered()
         lesion = desk.editor.draft.lesion
         self.strokes.setChecked(tool == "strokes")
         self.add.setChecked(tool == "lesion.add")
@@ -151,6 +185,7 @@ class StructuresPage(BodyPage):
         return known.get(typed, typed)
 
     def show_state(self, desk: Desk, tool: str, image: bool) -> None:
+        self.show_offered()
         if self._spoken != desk.words.language:
             self._spoken = desk.words.language
             at = max(self.name.currentIndex(), 0)

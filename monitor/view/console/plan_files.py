@@ -1,4 +1,4 @@
-"""Where the console writes what it sends: a plan with all that it names, a drawn correction. LPS mm.
+"""The console's files: plans with all they name and corrections, written; delineations, read. LPS mm.
 
 Invariant: nothing that was written before is written over.
 """
@@ -6,11 +6,31 @@ Invariant: nothing that was written before is written over.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from monitor.config import ListenerConfig
+from monitor.config import ListenerConfig, ShapeFile, StructureConfig
+from monitor.model import Role
 from monitor.planning.case_text import write_case
 from monitor.planning.draft import Draft, config_of, drawn_bodies
 from monitor.planning.drawn import DrawnBody, write_mask
+
+if TYPE_CHECKING:
+    from monitor.intake.structures import Part
+
+
+def parts_of(path: Path) -> tuple[Part, ...]:
+    """The bodies in a file. Raises ``StructureError``. What reads DICOM is loaded with the first file: the
+    window opens a second sooner."""
+    from monitor.intake.structures import parts
+
+    return parts(path)
+
+
+def readable(shape: ShapeFile) -> None:
+    """Raises ``StructureError`` where it cannot be."""
+    from monitor.intake.structures import load_structure
+
+    load_structure(StructureConfig("lesion", Role.LESION, shape, None))
 
 
 def write_plan(

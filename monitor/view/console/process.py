@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.config import ListenerConfig
+from monitor.view.pedal import Pedal, listen
 from monitor.view.process import Link, Loop, ViewOptions, has_display, install_excepthook
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ConsoleOptions:
     size: tuple[int, int] | None = None
     show: str = "console"
     monitor: int | None = None
+    pedal: Pedal = ()
 
 
 def run_console(conn: Connection, options: ConsoleOptions) -> None:
@@ -60,6 +62,7 @@ def run_console(conn: Connection, options: ConsoleOptions) -> None:
         options.clock_speed,
     )
     install_excepthook(window)
+    listen(app, options.pedal, lambda do: link.send({"act": "pedal", "params": {"do": do}}))
     window.resize(*(options.size or (1280, 800)))
     window.start_clock()
     if options.size or headless:

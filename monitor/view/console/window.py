@@ -313,7 +313,7 @@ class ConsoleWindow(QWidget):
 
     def go(self, step: str) -> None:
         self.step = step
-        self.editor.said = None
+        self.editor.said = self.editor.offered = None
         self.stack.setCurrentWidget(self.pages[step])
         self.editor.use("")
         self.refresh()
