@@ -74,6 +74,7 @@ def taken(
         done=acts.still(state.done, "needle", "pick_baseline"),
         relearning=None,
         forecast=None,
+        unannounced_utc_s=None,
     )
     if procedure.draft:
         state, lines = _unprepared(state, volume, procedure)

@@ -13,6 +13,7 @@ from gpu_kernels.engine import Engine
 from monitor import acts, ahead, baselines, scans
 from monitor.decision import protocol
 from monitor.decision.safety import CLOCK_OFFSET_LIMIT_S, Block
+from monitor.imaging.measurement import Measurement
 from monitor.intake import assembly
 from monitor.journal_fields import phase_fields, volume_fields
 from monitor.model import (
@@ -42,6 +43,7 @@ from monitor.state import (
 # So long a phase begun by mistake can be taken back. The needles answer within seconds; later the ice
 # would have felt it.
 UNDO_PHASE_S = 30.0
+_LEAST_LEFT_S = 60.0
 
 
 def step(
@@ -138,6 +140,9 @@ def _volume(
     state = replace(state, clock_offset_s=offset_s, kept=scans.keep(state.kept, volume))
     volume = scans.doubted(volume, procedure)
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
+    if found := _ice_before_freeze(state, volume, procedure):
+        state, more = scans.measured(_unannounced(state, volume), procedure, found)
+        return state, outputs + more
     if not procedure.draft and (state.reference is None or _replaces_baseline(state, volume)):
         if not baselines.shows_lesion(volume, procedure):
             fields = {"volume_id": volume.volume_id, "reason": "lesion_not_shown"}
@@ -148,6 +153,21 @@ def _volume(
         return state, [*outputs, Line("volume_not_measured", fields)]
     state, more = baselines.shown(replace(state, volume=volume), procedure)
     return state, outputs + more
+
+
+def _ice_before_freeze(state: State, volume: CtVolume, procedure: Procedure) -> Measurement | None:
+    """Ice where no freeze was begun. Such a scan is no baseline: what it shows frozen would never count."""
+    late = state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s
+    if procedure.draft or late or not baselines.before_freeze(state, volume):
+        return None
+    return scans.with_ice(state, volume, procedure)
+
+
+def _unannounced(state: State, volume: CtVolume) -> State:
+    began_utc_s = state.unannounced_utc_s
+    if began_utc_s is None and state.volume is not None:
+        began_utc_s = 0.5 * (state.volume.acquired_utc_s + volume.acquired_utc_s)
+    return replace(state, volume=volume, unannounced_utc_s=began_utc_s)
 
 
 def _why_not_measured(state: State, volume: CtVolume) -> str | None:
@@ -238,12 +258,25 @@ def _operator(
 
 def _next_phase(state: State, now_utc_s: float, procedure: Procedure) -> tuple[State, list[Output]]:
     before, was = state.progress, protocol.phase(state.progress, procedure.config.protocol).kind
-    progress = protocol.next_phase(before, procedure.config.protocol, now_utc_s)
+    began_utc_s = now_utc_s if before.started_utc_s else _began_utc_s(state, procedure, now_utc_s)
+    progress = protocol.next_phase(before, procedure.config.protocol, began_utc_s)
     state, outputs = _moved_on(replace(state, refused=None), progress, procedure, now_utc_s)
     if progress == before:
         return state, outputs
+    if began_utc_s < now_utc_s:
+        state = scans.learned_anew(state)
     done = Done("phase_next", was.value, before, now_utc_s + UNDO_PHASE_S)
     return replace(state, done=(*state.done, done)), outputs
+
+
+def _began_utc_s(state: State, procedure: Procedure, now_utc_s: float) -> float:
+    """Of the first freeze: now, unless scans have shown ice before. Of its planned length a minute is
+    left at least: a phase that is over at once helps nobody."""
+    if state.unannounced_utc_s is None:
+        return now_utc_s
+    planned_s = procedure.config.protocol.phases[0].duration_s
+    longest_s = max(planned_s - _LEAST_LEFT_S, 0.0)
+    return min(max(state.unannounced_utc_s, now_utc_s - longest_s), now_utc_s)
 
 
 def _not_next_phase(

@@ -17,7 +17,7 @@ from monitor import acts, ahead
 from monitor.config import Config
 from monitor.decision.assessment import assess
 from monitor.decision.safety import last_known
-from monitor.imaging.measurement import Measurement, Reference, measure
+from monitor.imaging.measurement import Measurement, Reference, measure, shows_ice
 from monitor.imaging.registration import Registration
 from monitor.intake.assembly import Expectation
 from monitor.journal_fields import assessment_fields, registration_fields, segmentation_fields
@@ -91,11 +91,22 @@ def misfit(volume: CtVolume, wanted: Expectation) -> str:
 # ------------------------------------------------------------------ measured
 
 
-def measured(state: State, procedure: Procedure) -> tuple[State, list[Output]]:
-    """Segments the latest volume and assesses it; the forecast follows when nothing more urgent waits."""
+def with_ice(state: State, volume: CtVolume, procedure: Procedure) -> Measurement | None:
+    """A scan from before the first freeze in which there is ice all the same: the freeze was not told."""
+    if state.reference is None:
+        return None
+    found = _measurement(volume, state.reference, state.registration, procedure)
+    return found if shows_ice(found) else None
+
+
+def measured(
+    state: State, procedure: Procedure, found: Measurement | None = None
+) -> tuple[State, list[Output]]:
+    """Segments the latest volume, unless it was (``found``), and assesses it; the forecast follows when
+    nothing more urgent waits."""
     assert state.volume is not None
     assert state.reference is not None
-    found = _measurement(state.volume, state.reference, state.registration, procedure)
+    found = found or _measurement(state.volume, state.reference, state.registration, procedure)
     verdict = state.verdicts.get(found.ice.volume_id)
     ice = standing(found.ice, found.registration, verdict)
     before = Before(state.reference, state.estimate, state.structures)

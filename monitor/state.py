@@ -172,6 +172,9 @@ class State:
     block: Block | None = None
     kept: tuple[CtVolume, ...] = ()
     picked: bool = False
+    # When a freeze that nobody has told of must have begun: midway between the last scan without ice and the
+    # first with it.
+    unannounced_utc_s: float | None = None
     relearning: Relearning | None = None
     needle_sets: tuple[NeedleSet, ...] = ()
     review: Review | None = None

@@ -5,16 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from monitor.decision.safety import causes
 from monitor.model import CtVolume
 from monitor.opening import open_case
 from monitor.pipeline import in_force, step
 from monitor.procedure import Procedure
 from monitor.state import OperatorAct, State, initial_state
+from monitor.watching import Machine, facts_of
 from tests.test_pipeline import CASE, volume
-from tests.test_pipeline_what_if import ENGINE, FREEZE_UTC_S, NEEDLE, freezing, of_kind, plan
-from tests.test_review import taken
+from tests.test_pipeline_what_if import (
+    ENGINE,
+    FREEZE_UTC_S,
+    NEEDLE,
+    freezing,
+    of_kind,
+    plan,
+    worked_off,
+)
+from tests.test_review import plan as room
+from tests.test_review import scan, taken
 
-__all__ = ["freezing", "plan"]  # fixtures
+__all__ = ["freezing", "plan", "room"]  # fixtures
 
 
 def first_slices(whole: CtVolume, count: int) -> CtVolume:
@@ -70,3 +81,48 @@ def test_a_forecast_of_the_case_before_is_forgotten_and_made_anew(
     state, _ = step(freezing, OperatorAct("reload", FREEZE_UTC_S + 30.0, plan), plan, ENGINE)
     assert state.forecast is None
     assert state.forecast_wanted
+
+
+def test_ice_that_nobody_has_announced_is_measured_and_no_baseline(room: Procedure) -> None:
+    """The freeze was begun at the console of the needles, and not told here."""
+    state, _ = taken(initial_state(room), scan("v001", 0.0, 0.0), room)
+    state, outputs = taken(state, scan("v002", 100.0, 0.0), room)
+    assert state.baseline_volume is not None
+    assert state.baseline_volume.volume_id == "v002"  # without ice the newer one is the better
+    state, outputs = taken(state, scan("v003", 300.0, 9.0), room)
+    assert state.baseline_volume.volume_id == "v002"
+    assert state.ice is not None
+    assert 8.0 < state.ice.volume_ml < 9.0
+    found = causes(facts_of(state, room, 310.0, Machine()), 310.0)
+    assert "ice_unannounced" in {c.code for c in found}
+    # Told late, the freeze is reckoned from midway between the two scans.
+    state, outputs = step(state, OperatorAct("phase_next", 340.0), room, ENGINE)
+    assert state.progress.started_utc_s == (200.0,)
+    found = causes(facts_of(state, room, 341.0, Machine()), 341.0)
+    assert "ice_unannounced" not in {c.code for c in found}
+    state, outputs = worked_off(state, room)
+    (said,) = of_kind(outputs, "forecast")
+    assert said["from_volume_id"] == "v003"
+    assert state.estimate is not None
+    assert state.estimate.volume_id == "v003"
+
+
+def test_a_freeze_told_very_late_is_not_over_at_once(room: Procedure) -> None:
+    state, _ = taken(initial_state(room), scan("v001", 0.0, 0.0), room)
+    state, _ = taken(state, scan("v002", 100.0, 9.0), room)
+    length_s = room.config.protocol.phases[0].duration_s
+    state, _ = step(state, OperatorAct("phase_next", 5000.0), room, ENGINE)
+    assert state.progress.started_utc_s == (5000.0 - length_s + 60.0,)
+    state, _ = step(state, OperatorAct("undo", 5010.0), room, ENGINE)
+    assert state.progress.started_utc_s == ()
+
+
+def test_a_picked_baseline_does_not_hide_ice(room: Procedure) -> None:
+    state, _ = taken(initial_state(room), scan("v001", 0.0, 0.0), room)
+    pick = OperatorAct("pick_baseline", 10.0, params={"volume_id": "v001"})
+    state, _ = step(state, pick, room, ENGINE)
+    state, outputs = taken(state, scan("v002", 100.0, 0.0), room)
+    assert of_kind(outputs, "volume_not_measured")[0]["reason"] == "baseline_picked"
+    state, _ = taken(state, scan("v003", 300.0, 9.0), room)
+    assert state.ice is not None
+    assert state.ice.volume_ml > 2.0

@@ -55,6 +55,8 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "intake_dead": (_HIGH,),
     "record_failing": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
+    "baseline_frozen": (_MEDIUM,),
+    "ice_unannounced": (_MEDIUM,),
     "no_plan": (_LOW, _MEDIUM),
     "needles_unknown": (_LOW, _MEDIUM),
     "clock_offset": (_LOW,),
@@ -79,6 +81,8 @@ _CLEARED_BY_HAND = frozenset({"patient_mismatch", "frame_of_reference_mismatch"}
 _REGISTRATION = frozenset(
     {"registration_failed", "registration_doubtful", "scan_elsewhere", "baseline_mismatch"}
 )
+# Of the baseline, and with an alarm of its own.
+_FROZEN_BEFORE = "baseline_frozen"
 _FORECAST = ("needle_failing", "will_not_be_covered", "forecast_disagrees")
 
 
@@ -193,6 +197,18 @@ def _set_up(f: Facts, now: float) -> Iterator[Cause]:
         yield _cause("needles_unknown", grave=_active(f))
 
 
+def _begun(f: Facts, now: float) -> Iterator[Cause]:
+    """What was frozen before the freeze was told of: in the baseline it is never counted, and in a scan
+    nothing is forecast of it."""
+    codes = () if f.assessment is None else tuple(r.code for r in f.assessment.reasons)
+    if _FROZEN_BEFORE in codes:
+        yield _cause(_FROZEN_BEFORE)
+    a = _measured(f)
+    waiting = f.phase.kind is PhaseKind.WAITING and f.planned
+    if waiting and a is not None and a.ice_volume_ml != 0.0:
+        yield _cause("ice_unannounced")
+
+
 def _clocks(f: Facts, now: float) -> Iterator[Cause]:
     offset_s = f.clock_offset_s
     if offset_s is None and f.baseline_id is not None:
@@ -226,7 +242,7 @@ def _measurement(f: Facts, now: float) -> Iterator[Cause]:
     codes = [r.code for r in a.reasons] or ["unknown"]
     for alarm, said in (
         ("registration_poor", [c for c in codes if c in _REGISTRATION]),
-        ("segmentation_poor", [c for c in codes if c not in _REGISTRATION]),
+        ("segmentation_poor", [c for c in codes if c not in _REGISTRATION and c != _FROZEN_BEFORE]),
     ):
         if said:
             yield _cause(alarm, said[-1], grave=invalid, reason=said[-1])
@@ -365,6 +381,7 @@ _RESTS_ON: tuple[_Rule, ...] = (
     _core,
     _numbers,
     _set_up,
+    _begun,
     _clocks,
     _image,
     _measurement,

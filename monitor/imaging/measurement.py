@@ -39,6 +39,8 @@ _LOOKED_SHARE, _BESIDE_MM = 0.6, 6.0
 _NEAR_MM, _AROUND_MM, _CLEAR_OF_METAL_MM = 7.0, (14.0, 24.0), 3.0
 _ICE_HU, _DARKER_HU = 25.0, 37.0
 _FAT_HU, _BONE_HU, _ENOUGH = -75.0, 150.0, 300
+# Where nothing was frozen, none is found (scripts/no_ice.py: 0.00 ml; wanted: below 0.3).
+_SEEN_ML = 0.5
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,14 @@ def measure(
     if gone and ice.status is not Status.INVALID:
         ice = invalid(volume, ice.grid, ice.known, (*ice.reasons, gone))
     return Measurement(ice, registration, needles, reference)
+
+
+def shows_ice(found: Measurement) -> bool:
+    """Whether there is surely ice in the scan that its baseline did not have: what needles it shows the
+    baseline shows at the same places, so that what has darkened is no streak of metal from in between."""
+    r, ice = found.reference, found.ice
+    same = r.placed == r.needles and {n.number for n in found.needles if n.found} <= r.shown
+    return same and ice.status is not Status.INVALID and ice.volume_ml >= _SEEN_ML
 
 
 def _frozen_already(baseline: Baseline, needles: tuple[NeedleConfig, ...]) -> tuple[Reason, ...]:

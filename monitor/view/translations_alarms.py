@@ -8,6 +8,8 @@ from __future__ import annotations
 ENGLISH: dict[str, str] = {
     # alarms
     "alarm.no_baseline": "NO BASELINE — scan before freezing",
+    "alarm.baseline_frozen": "BASELINE MAY HOLD ICE — it is not counted",
+    "alarm.ice_unannounced": "ICE SEEN, NO FREEZE STARTED — start it here",
     "alarm.image_stale": "OLD CT ({age}) — figures frozen, take a new scan",
     "alarm.image_time_wrong": "CT TIME IMPOSSIBLE — image age unknown, check the clocks",
     "alarm.patient_mismatch": "WRONG PATIENT: plan {expected} ≠ CT {received} — display blocked",
@@ -82,6 +84,8 @@ ENGLISH: dict[str, str] = {
 FRENCH: dict[str, str] = {
     # alarms
     "alarm.no_baseline": "PAS DE CT DE RÉFÉRENCE — acquérir avant de congeler",
+    "alarm.baseline_frozen": "GLACE DÉJÀ SUR LA RÉFÉRENCE ? — elle n’est pas comptée",
+    "alarm.ice_unannounced": "GLACE VISIBLE, AUCUNE CONGÉLATION LANCÉE — la lancer ici",
     "alarm.image_stale": "CT ANCIEN ({age}) — chiffres figés, refaire une acquisition",
     "alarm.image_time_wrong": "HEURE DU CT IMPOSSIBLE — âge inconnu, vérifier les horloges",
     "alarm.patient_mismatch": "PATIENT DIFFÉRENT : plan {expected} ≠ CT {received} "

@@ -75,6 +75,11 @@ def frozen_ml(volume: float) -> Case:
     return case(assessment=replace(GOOD, ice_volume_ml=volume))
 
 
+def frozen_before(volume_ml: float | None) -> Case:
+    found = replace(GOOD, ice_volume_ml=volume_ml)
+    return case(phase=PHASES[WAITING], forecast=None, assessment=found)
+
+
 def near(at_least: float | None, limit: float | None = 5.0) -> Case:
     return case(structures=(StructureDistance("bowel", 6.0, limit, at_least),))
 
@@ -156,6 +161,15 @@ ROWS: dict[str, Row] = {
     ),
     "no_plan": Row(
         case(planned=False), FLAG, case(planned=None), ONE_WAY, graver_while_active()
+    ),
+    "baseline_frozen": Row(
+        measured(Status.DEGRADED, "baseline_frozen"), "a word", "nothing was measured yet",
+        [(measured(Status.DEGRADED, "baseline"), measured(Status.DEGRADED, "baseline", "baseline_frozen"))],
+        always(MEDIUM),
+    ),
+    "ice_unannounced": Row(
+        case(), frozen_before(NAN), frozen_before(None),
+        [(frozen_before(0.0), frozen_before(0.01))], always(MEDIUM, (WAITING,)),
     ),
     "needles_unknown": Row(
         case(needles_known=False), FLAG, case(needles_known=None), ONE_WAY, graver_while_active()
@@ -338,7 +352,7 @@ ROWS: dict[str, Row] = {
             ),
             (covered_but(clock_jump_s=NAN), covered_but(clock_offset_s=31.0)),  # told, and corrected
         ],
-        always(LOW), {"margin_mm": "5"},
+        always(LOW, (FREEZE, THAW, ENDED)), {"margin_mm": "5"},
     ),
 }  # fmt: skip
 
@@ -366,7 +380,10 @@ def test_every_alarm_has_a_row_and_every_fact_a_case() -> None:
 
 @pytest.mark.parametrize("phase", PhaseKind)
 def test_silent_when_all_is_fine(phase: PhaseKind) -> None:
-    assert causes(replace(FINE, phase=PHASES[phase]), NOW) == ()
+    fine = replace(FINE, phase=PHASES[phase])
+    if phase is WAITING:  # then ice is no good news
+        fine = replace(fine, assessment=replace(GOOD, ice_volume_ml=0.0))
+    assert causes(fine, NOW) == ()
 
 
 @pytest.mark.parametrize("code", ROWS)
