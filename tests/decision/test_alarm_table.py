@@ -75,9 +75,9 @@ def frozen_ml(volume: float) -> Case:
     return case(assessment=replace(GOOD, ice_volume_ml=volume))
 
 
-def frozen_before(volume_ml: float | None) -> Case:
+def frozen_before(volume_ml: float | None, **changes: Any) -> Case:
     found = replace(GOOD, ice_volume_ml=volume_ml)
-    return case(phase=PHASES[WAITING], forecast=None, assessment=found)
+    return case(phase=PHASES[WAITING], forecast=None, assessment=found, **changes)
 
 
 def near(at_least: float | None, limit: float | None = 5.0) -> Case:
@@ -169,7 +169,8 @@ ROWS: dict[str, Row] = {
     ),
     "ice_unannounced": Row(
         case(), frozen_before(NAN), frozen_before(None),
-        [(frozen_before(0.0), frozen_before(0.01))], always(MEDIUM, (WAITING,)),
+        [(frozen_before(0.0), frozen_before(0.01)),
+            (frozen_before(5.0, planned=False), frozen_before(5.0)),  # a draft: nothing is measured], always(MEDIUM, (WAITING,)),
     ),
     "needles_unknown": Row(
         case(needles_known=False), FLAG, case(needles_known=None), ONE_WAY, graver_while_active()
@@ -437,6 +438,10 @@ def test_a_graver_measurement_has_the_graver_priority() -> None:
         for status, priority in ((Status.DEGRADED, LOW), (Status.INVALID, MEDIUM), (None, MEDIUM)):
             (found,) = causes_of(measured(status, reason))
             assert (found.code, found.priority) == (code, priority)
+
+
+def test_a_baseline_that_looks_frozen_has_one_alarm() -> None:
+    assert codes(measured(Status.DEGRADED, "baseline_frozen")) == {"baseline_frozen"}
 
 
 def test_the_page_on_alarms_says_what_the_code_does() -> None:
