@@ -169,8 +169,11 @@ ROWS: dict[str, Row] = {
     ),
     "ice_unannounced": Row(
         case(), frozen_before(NAN), frozen_before(None),
-        [(frozen_before(0.0), frozen_before(0.01)),
-            (frozen_before(5.0, planned=False), frozen_before(5.0)),  # a draft: nothing is measured], always(MEDIUM, (WAITING,)),
+        [
+            (frozen_before(0.0), frozen_before(0.01)),
+            (frozen_before(5.0, planned=False), frozen_before(5.0)),  # a draft: nothing is measured
+        ],
+        always(MEDIUM, (WAITING,)),
     ),
     "needles_unknown": Row(
         case(needles_known=False), FLAG, case(needles_known=None), ONE_WAY, graver_while_active()
