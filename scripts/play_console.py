@@ -188,6 +188,7 @@ class Play:
         console.press_enabled("console.whatif.ask", 8)
         self.live.wait("what_if")
         self.picture("what_if")
+        console.step(6)  # whoever asked is at the page's end
         self._scan(2)
         console.press_enabled("console.monitor.reject", 4)
         self.live.wait("ice_reviewed", verdict="rejected")

@@ -96,6 +96,9 @@ def test_who_asks_sees_the_answer_without_scrolling(
     assert "%" in page.what_if.cells[2, 1].text()
     assert 0 < bottom(page.what_if.ask) < bottom(last) <= area.height()
     assert bottom(page.what_if.duties[0].slider) > 0, "the question beside its answer"
+    assert page.width() <= area.width(), "nothing is cut off at the side"
+    press(d.window.steps["monitor"])
+    assert page.next.mapTo(area, page.next.rect().topLeft()).y() >= 0, "its step leads to its top"
 
 
 def test_the_correction_has_a_brush_of_its_own_size(desk: Any, full: Snapshot) -> None:

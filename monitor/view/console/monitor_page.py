@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from PyQt5.QtWidgets import QGridLayout, QLabel, QPushButton, QScrollArea, QSlider
+from PyQt5.QtCore import QEvent
+from PyQt5.QtWidgets import QApplication, QGridLayout, QLabel, QPushButton, QScrollArea, QSlider
 
 from monitor.forecast_values import Outcome
 from monitor.model import PhaseKind
@@ -204,9 +205,8 @@ class _WhatIf:
         while area is not None and not isinstance(area, QScrollArea):
             area = area.parent()
         if area is not None and self._page.isVisible():
-            layout: Any = self._page.layout()
-            layout.activate()
-            self._page.adjustSize()
+            # As the answer has made it, not by adjustSize: that would make it as wide as it likes to be.
+            QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
             area.ensureWidgetVisible(self.note, 0, 0)
 
 

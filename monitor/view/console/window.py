@@ -121,10 +121,10 @@ class ConsoleWindow(QWidget):
             step: layout.step_button(words, step, self.go) for step in STEPS
         }
         self.alarms = AlarmList(words, lambda key: self._send({"act": "acknowledge", "alarm": key}))
-        self.stack, area = layout.stacked(self.pages)
+        self.stack, self._area = layout.stacked(self.pages)
         layout.put_together(
-            self, (self.patient, self.phase), orders, self.steps.values(), (self.pane, self.slice), area,
-            (self.missing, self.alarms, notice),
+            self, (self.patient, self.phase), orders, self.steps.values(), (self.pane, self.slice),
+            self._area, (self.missing, self.alarms, notice),
         )  # fmt: skip
         for keys, do in (
             ("Ctrl+Z", editor.take_back),
@@ -312,7 +312,9 @@ class ConsoleWindow(QWidget):
     # ------------------------------------------------------------------ acts
 
     def go(self, step: str) -> None:
+        """To that step's page, and to its top."""
         self.step = step
+        self._area.ensureVisible(0, 0)
         self.editor.said = self.editor.offered = None
         self.stack.setCurrentWidget(self.pages[step])
         self.editor.use("")
