@@ -32,7 +32,8 @@ from monitor.intake.attributes import (
     texts,
     whole,
 )
-from monitor.intake.pixels import TRANSFER_SYNTAXES, hounsfield
+from monitor.intake.pixels import hounsfield
+from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.model import CtSlice, FloatArray, Instance, Reason, Rejected
 
 _LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}

@@ -15,18 +15,11 @@ import SimpleITK
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.uid import (
-    JPEG2000,
     UID,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -46,22 +39,6 @@ MAX_EDGE_PIXELS = 4096
 
 # pydicom's decoders here read no JPEG of more than 8 bits; the GDCM in SimpleITK does.
 _BY_GDCM = frozenset({JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit, JPEGBaseline8Bit})
-# What can be read, best first. Deflated is not: a small file may unpack to gigabytes.
-TRANSFER_SYNTAXES: tuple[UID, ...] = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    JPEGLosslessSV1,
-    JPEGLossless,
-    JPEGLSLossless,
-    JPEG2000Lossless,
-    RLELossless,
-    JPEGLSNearLossless,
-    JPEG2000,
-    JPEGExtended12Bit,
-    JPEGBaseline8Bit,
-)
-
 # Ice is some 50 HU darker than tissue: a coarser grey scale cannot show its edge.
 _COARSEST_STEP_HU = 8.0
 _AIR_HU, _DENSEST_HU = -1024, 3071

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from monitor.clock import ProcedureClock
-from monitor.config import ListenerConfig, Peer
+from monitor.config import ListenerConfig, Peer, TlsConfig
 from monitor.intake.decode import decode
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import ListenerFailed, Listening
@@ -70,15 +70,16 @@ def listening(
     size: int = 2000,
     port: int = 0,
     limits: Limits | None = None,
+    tls: TlsConfig | None = None,
 ) -> Iterator[Running]:
     """A listener in a process of its own on loopback."""
     blobs = record / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
     inbox, stop = _SPAWN.Queue(size), _SPAWN.Event()
-    config = ListenerConfig("ICEBALL", "127.0.0.1", port, peers)
+    config = ListenerConfig("ICEBALL", "127.0.0.1", port, peers, tls, limits or Limits())
     process = _SPAWN.Process(
         target=run_listener,
-        args=(config, blobs, ProcedureClock.start(), inbox, stop, limits or Limits()),
+        args=(config, blobs, ProcedureClock.start(), inbox, stop),
     )
     process.start()
     try:
