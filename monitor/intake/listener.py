@@ -26,6 +26,7 @@ from typing import Any
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
     RTStructureSetStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -56,6 +57,7 @@ from monitor.model import AssociationEnded, Instance
 SOP_CLASSES = (
     CTImageStorage,
     EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
     SecondaryCaptureImageStorage,
     RTStructureSetStorage,
     SegmentationStorage,

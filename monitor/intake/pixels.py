@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import SimpleITK
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.uid import (
@@ -54,6 +55,17 @@ def hounsfield(d: Dataset, path: Path) -> Int16Array:
     if _padding_hu(d, slope, intercept) > _DENSEST_HU:
         hu[_padded(d, stored)] = _AIR_HU
     return np.asarray(np.clip(hu, -32768, 32767).astype(np.int16))
+
+
+def frame_hounsfield(frame: Dataset, path: Path) -> Int16Array:
+    """Of a frame that stands as an image of its own; ``path`` is where it may be written for a decoder that
+    reads only files."""
+    if frame.file_meta.TransferSyntaxUID in _BY_GDCM:
+        frame.file_meta.MediaStorageSOPClassUID = frame.SOPClassUID
+        frame.SOPInstanceUID = frame.file_meta.MediaStorageSOPInstanceUID
+        frame["PixelData"].is_undefined_length = True
+        dcmwrite(path, frame, enforce_file_format=True)
+    return hounsfield(frame, path)
 
 
 def _shape(d: Dataset) -> tuple[int, int]:

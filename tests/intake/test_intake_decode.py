@@ -13,7 +13,6 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     RTStructureSetStorage,
     SecondaryCaptureImageStorage,
@@ -159,7 +158,6 @@ _REFUSED = [
     (_set(ImageType=["DERIVED", "SECONDARY", "DOSE_INFO"]), "secondary_image"),
     (_set(ImageType=["DERIVED", "PRIMARY", "MIP"]), "projection"),
     (_set(SOPClassUID=SecondaryCaptureImageStorage), "secondary_capture"),
-    (_set(SOPClassUID=EnhancedCTImageStorage), "enhanced_ct_unsupported"),
     (_set(SOPClassUID=RTStructureSetStorage), "not_ct_image: RT Structure"),
     (_set(Modality="MR"), "not_ct_image"),
     (_without("Modality"), "missing_attribute: Modality"),
