@@ -7,6 +7,7 @@ reason given here holds patient data.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from dataclasses import replace
@@ -38,6 +39,9 @@ from monitor.intake.enhanced import frames_of
 from monitor.intake.pixels import frame_hounsfield, hounsfield
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.model import CtFrames, CtSlice, FloatArray, Instance, Int16Array, Reason, Rejected
+
+# pydicom warns by quoting values, in a log that may be shown: and those may name a patient.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}
 # Projections through a volume: their values are not those of the tissue at that place.

@@ -102,8 +102,9 @@ def _same_host(host: str, name: str) -> bool:
 
 def _check_key(config: TlsConfig, certificate: x509.Certificate) -> None:
     where = f"listener.tls.key: {config.key}"
+    data = _bytes(config.key, "key")
     try:
-        key = load_pem_private_key(_bytes(config.key, "key"), password=None)
+        key = load_pem_private_key(data, password=None)
     except TypeError:
         raise TlsError(f"{where}: is encrypted; a key without a passphrase is needed") from None
     except (ValueError, UnsupportedAlgorithm):
