@@ -106,7 +106,7 @@ def send(port: int, folder: Path, senders: int = 1) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """Of a process so far, all its threads: what other programs do to the clock on the wall does not count."""
+    """Of all threads of a process so far: other programs at work count little here."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

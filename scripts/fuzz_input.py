@@ -247,8 +247,13 @@ def main() -> int:
     if args.work:
         return _work(args)
     counts, findings, slowest, rss_kib = Counter[str](), [], 0.0, 0
-    for first in range(0, args.count, args.batch):
-        said, finding = _batch(args, first, min(first + args.batch, args.count))
+    first = 0
+    while first < args.count:
+        last = min(first + args.batch, args.count)
+        said, finding = _batch(args, first, last)
+        first = (
+            last if finding is None else int(said.get("at", first)) + 100
+        )  # behind what it died of
         counts.update(said.get("counts", {}))  # type: ignore[arg-type]
         slowest = max(slowest, float(said.get("slowest_s", 0.0)))  # type: ignore[arg-type]
         rss_kib = max(rss_kib, int(said.get("rss_kib", 0)))  # type: ignore[call-overload]

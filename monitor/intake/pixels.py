@@ -141,6 +141,9 @@ def _stored(
         if syntax in _BY_GDCM:
             stored = (_read_by_gdcm(path) - intercept) / slope
         else:
+            # pylibjpeg-rle answers damage with a Rust panic, which is no Exception and would end the core.
+            if syntax == RLELossless:
+                d.pixel_array_options(decoding_plugin="pydicom")
             stored = d.pixel_array
     except Refusal:
         raise
