@@ -23,6 +23,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -214,7 +215,7 @@ def _work(args: argparse.Namespace) -> int:
     return 0
 
 
-def _batch(args: argparse.Namespace, first: int, last: int) -> tuple[dict[str, object], str | None]:
+def _batch(args: argparse.Namespace, first: int, last: int) -> tuple[dict[str, Any], str | None]:
     """What a worker said last, and what it died of."""
     command = [sys.executable, __file__, "--seed", str(args.seed), "--work", str(first), str(last)]
     if args.data is not None:
@@ -254,9 +255,9 @@ def main() -> int:
         first = (
             last if finding is None else int(said.get("at", first)) + 100
         )  # behind what it died of
-        counts.update(said.get("counts", {}))  # type: ignore[arg-type]
-        slowest = max(slowest, float(said.get("slowest_s", 0.0)))  # type: ignore[arg-type]
-        rss_kib = max(rss_kib, int(said.get("rss_kib", 0)))  # type: ignore[call-overload]
+        counts.update(said.get("counts", {}))
+        slowest = max(slowest, float(said.get("slowest_s", 0.0)))
+        rss_kib = max(rss_kib, int(said.get("rss_kib", 0)))
         if finding:
             findings.append(finding)
             print("FINDING", finding, flush=True)

@@ -92,8 +92,8 @@ def _frames(instance: Instance, d: FileDataset) -> CtFrames:
             except Refusal as refusal:
                 code, said = refusal.reason.code, refusal.reason.text
                 raise Refusal(code, f"Frame {frame.number}: {said}") from None
-            at = {"frame": frame.number, "stack": frame.stack}
-            slices.append(replace(one, **at, images_in_acquisition=frame.expected))
+            one = replace(one, frame=frame.number, stack=frame.stack)
+            slices.append(replace(one, images_in_acquisition=frame.expected))
     return CtFrames(instance, tuple(slices))
 
 
