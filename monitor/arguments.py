@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
-from monitor.commands import NOTICE, engines, measuring, procedure, replay
+from monitor.commands import NOTICE, certificates, engines, measuring, procedure, replay
 from monitor.demo import SCENARIO, SPEED
 
 _VERSION = metadata.version("iceball-monitor")
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     _add_bench(commands)
     _add_selftest(commands)
+    _add_certificates(commands)
     return top
 
 
@@ -302,6 +303,31 @@ def _add_selftest(commands: Any) -> None:
     )
     _add_engine(p)
     p.set_defaults(run=engines.selftest)
+
+
+def _add_certificates(commands: Any) -> None:
+    p = commands.add_parser(
+        "certificates",
+        help="make certificates to try TLS with",
+        epilog=NOTICE,
+        description="Writes ca.pem, listener.pem, listener.key, scanner.pem and scanner.key, and prints what "
+        "to put into a case and how to send with them. For tests: a hospital has its own authority.",
+    )
+    p.add_argument("folder", type=Path, metavar="DIR")
+    p.add_argument(
+        "--host",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="name or address that the listener is called by; may be repeated",
+    )
+    p.add_argument(
+        "--days",
+        type=_bounded(0.01, 3650.0),
+        default=30.0,
+        help="until they expire; default %(default)g",
+    )
+    p.set_defaults(run=certificates.run)
 
 
 def _add_screens(p: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from monitor.config import (
     ShapeFile,
     StructureConfig,
     TissueConfig,
+    TlsConfig,
 )
 from monitor.fields import Table
+from monitor.intake.limits import SETTABLE, WHOLE, Limits
 from monitor.model import PhaseKind, Role
 
 _DEFAULT_LIMIT_MM = 5.0
@@ -68,7 +71,7 @@ def _config(root: Table, path: Path, errors: list[str]) -> Config:
     organ = _organ(root)
     patient = root.table("patient")
     patient_id = _patient_id(patient, draft=not root.has("lesion"))
-    listener = _listener(root.table("listener"))
+    listener = _listener(root.table("listener"), path.parent)
     config = Config(
         path=path,
         patient_id=patient_id,
@@ -221,7 +224,7 @@ def _phases(t: Table) -> tuple[PhaseConfig, ...]:
     return tuple(phases)
 
 
-def _listener(t: Table) -> ListenerConfig:
+def _listener(t: Table, folder: Path) -> ListenerConfig:
     ae_title = t.text("ae_title", "ICEBALL")
     if (
         len(ae_title) > 16
@@ -239,9 +242,61 @@ def _listener(t: Table) -> ListenerConfig:
         t.error("allowed_peers", f"required when listening on {address}, which others can reach")
     if address and not _is_address(address):
         t.error("address", f"expected an IP address, got {address!r}")
-    listener = ListenerConfig(ae_title, address, t.whole("port", 0, 65535, 11112), peers)
+    listener = ListenerConfig(
+        ae_title,
+        address,
+        t.whole("port", 0, 65535, 11112),
+        peers,
+        _tls(t.table("tls"), folder) if t.has("tls") else None,
+        _limits(t.table("limits")),
+    )
     t.done()
     return listener
+
+
+def _tls(t: Table, folder: Path) -> TlsConfig:
+    """The files are looked at when it listens: a record is to be opened where they are not."""
+    required = t.truth("require_client_certificate", True)
+    if required and not t.has("ca"):
+        t.error("ca", "missing: whose client certificates are to be accepted")
+    tls = TlsConfig(
+        folder / t.text("certificate"),
+        folder / t.text("key"),
+        folder / t.text("ca") if t.has("ca") else None,
+        required,
+        t.text("host") if t.has("host") else None,
+    )
+    t.done()
+    return tls
+
+
+def _limits(t: Table) -> Limits:
+    usual = Limits()
+    given: dict[str, Any] = {}
+    for name, (low, high) in SETTABLE.items():
+        default = getattr(usual, name)
+        whole = name in WHOLE
+        given[name] = (
+            t.whole(name, int(low), int(high), default)
+            if whole
+            else t.number(name, low, high, "s", default)
+        )
+    t.done()
+    return replace(usual, **given)
+
+
+def anchored(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The tables with the files of [listener.tls] named absolutely: they are copied nowhere, since a key is
+    to stay where it is, and a copy of the case has to find them. Raises nothing; what is wrong stays so."""
+    listener = tables.get("listener")
+    tls = listener.get("tls") if isinstance(listener, dict) else None
+    if not isinstance(listener, dict) or not isinstance(tls, dict):
+        return tables
+    files = ("certificate", "key", "ca")
+    named = {
+        k: str((folder / v).resolve()) for k, v in tls.items() if k in files and isinstance(v, str)
+    }
+    return {**tables, "listener": {**listener, "tls": {**tls, **named}}}
 
 
 def _list(t: Table, key: str) -> list[Any]:

@@ -11,6 +11,7 @@ import sys
 from gpu_kernels.engine import EngineUnavailable
 from monitor.arguments import parser
 from monitor.benchmark.truth import BenchmarkError
+from monitor.certificates import CertificatesError
 from monitor.config import ConfigError
 from monitor.demo import DemoError
 from monitor.intake.folder import FolderError
@@ -31,6 +32,7 @@ _MENDABLE = (
     BenchmarkError,
     EngineUnavailable,
     DemoError,
+    CertificatesError,
 )
 
 

@@ -7,9 +7,10 @@ the file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from monitor.intake.limits import Limits
 from monitor.model import PhaseKind, Role
 
 
@@ -136,13 +137,28 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class TlsConfig:
+    """PEM files. ``ca``: whose client certificates are taken, required unless none are asked for. ``host``:
+    a name or address that the certificate has to be for; None: not looked at."""
+
+    certificate: Path
+    key: Path
+    ca: Path | None
+    require_client_certificate: bool = True
+    host: str | None = None
+
+
+@dataclass(frozen=True)
 class ListenerConfig:
-    """Where CT comes in. ``port`` 0 takes a free one. No peers: anyone, on loopback only."""
+    """Where CT comes in. ``port`` 0 takes a free one. No peers: anyone, on loopback only. ``tls`` None:
+    plain TCP."""
 
     ae_title: str
     address: str
     port: int
     allowed_peers: tuple[Peer, ...]
+    tls: TlsConfig | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 # The label of a case that says of nobody whom it is about; a screen says so in its own language.

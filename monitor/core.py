@@ -24,7 +24,7 @@ from monitor.decision.safety import GRACE_S
 from monitor.intake.decode import decode
 from monitor.journal_fields import rejected_fields
 from monitor.memory import give_back
-from monitor.model import AssociationEnded, CtSlice, Instance, Rejected
+from monitor.model import AssociationEnded, CtFrames, CtSlice, Instance, Rejected
 from monitor.pipeline import after_fault, due, in_force, step
 from monitor.procedure import Procedure
 from monitor.publish import Publisher, Shared
@@ -121,7 +121,9 @@ class Core:
         stands, and the next event is served."""
         began, shown = self._clock.mono_s(), self.state.assessment
         self.beat_mono_s = began + _WORK_GRACE_S
-        if not isinstance(event, CtSlice | Rejected):  # their instance is in the journal already
+        if not isinstance(
+            event, CtSlice | CtFrames | Rejected
+        ):  # their instance is in the journal already
             self.journal(*input_line(event))
         try:
             self.state, outputs = step(self.state, event, self.procedure, self._engine)

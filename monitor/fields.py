@@ -87,6 +87,13 @@ class Table:
             return low
         return value
 
+    def truth(self, key: str, default: bool) -> bool:
+        value = self.raw(key, default)
+        if not isinstance(value, bool):
+            self.error(key, f"expected true or false, got {_shown(value)}")
+            return default
+        return value
+
     def triple(
         self, key: str, low: float = -5000.0, high: float = 5000.0
     ) -> tuple[float, float, float]:

@@ -45,7 +45,7 @@ def volume_fields(volume: CtVolume) -> dict[str, Any]:
         "series_instance_uid": volume.series_uid,
         "frame_of_reference_uid": volume.frame_of_reference_uid,
         "completed_by": volume.completed_by,
-        "sop_instance_uids": [i.sop_instance_uid for i in volume.instances],
+        "sop_instance_uids": list(dict.fromkeys(i.sop_instance_uid for i in volume.instances)),
         "pixels": f"volumes/{volume.volume_id}.npy",
         **_trust(volume),
     }

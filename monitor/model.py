@@ -90,6 +90,7 @@ class CtSlice:
     row index (DICOM PS3.3 C.7.6.2.1.1); ``pixel_spacing_mm`` is (between rows, between columns).
     ``acquired_utc_s`` is None when the image does not say when it was acquired.
     ``images_in_acquisition`` is None when the image does not say (it nearly never does).
+    ``frame`` (from 1) and ``stack``: of an Enhanced CT image; two stacks are never one sweep.
     """
 
     instance: Instance
@@ -111,6 +112,16 @@ class CtSlice:
     hu: Int16Array
     patient_name: str = ""
     series_description: str = ""
+    frame: int | None = None
+    stack: str = ""
+
+
+@dataclass(frozen=True)
+class CtFrames:
+    """The slices of one Enhanced CT instance, all of them."""
+
+    instance: Instance
+    slices: tuple[CtSlice, ...]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from monitor.intake import assembly
 from monitor.journal_fields import phase_fields, volume_fields
 from monitor.model import (
     AssociationEnded,
+    CtFrames,
     CtSlice,
     CtVolume,
     PhaseKind,
@@ -52,6 +53,8 @@ def step(
     """What follows from one event."""
     if isinstance(event, CtSlice):
         return _take_in(state, *assembly.add_slice(state.assembly, event), procedure, engine)
+    if isinstance(event, CtFrames):
+        return _take_in(state, *assembly.add_frames(state.assembly, event), procedure, engine)
     if isinstance(event, Rejected):
         return _reject(state, event)
     if isinstance(event, AssociationEnded):

@@ -27,7 +27,7 @@ from monitor.clock import ProcedureClock
 from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
-from monitor.intake.listener import check_port, run_listener
+from monitor.intake.listener import check_port, check_tls, run_listener
 from monitor.journal_fields import alarm_fields
 from monitor.opening import open_case, open_drawing
 from monitor.prediction.ensemble import MOST_LATENT
@@ -109,6 +109,7 @@ class Live:
         self.config = draft.config if draft else open_case(options.case)[0]  # type: ignore[arg-type]
         self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
+        check_tls(self.config.listener)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
         # Made last: what cannot begin leaves no folder behind.
         _make(options.record)

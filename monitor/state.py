@@ -24,6 +24,7 @@ from monitor.intake import assembly
 from monitor.model import (
     Assessment,
     AssociationEnded,
+    CtFrames,
     CtSlice,
     CtVolume,
     IceSegmentation,
@@ -78,7 +79,7 @@ class Ending:
     now_utc_s: float
 
 
-Event = CtSlice | Rejected | AssociationEnded | Tick | OperatorAct | ForecastDue | Ending
+Event = CtSlice | CtFrames | Rejected | AssociationEnded | Tick | OperatorAct | ForecastDue | Ending
 
 # --------------------------------------------------------------------------- outputs
 

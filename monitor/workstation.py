@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monitor.case import case_of, organ_names, read_toml
+from monitor.case import anchored, case_of, organ_names, read_toml
 from monitor.config import Config, ConfigError
 from monitor.fields import Table
 from monitor.toml_text import toml_text
@@ -60,6 +60,7 @@ def load_workstation(path: Path | None = None) -> Workstation:
     tables = {} if path is None and not found.exists() else read_toml(found)
     screen = _screen(tables, found)
     draft = {key: tables[key] for key in _OF_A_CASE if key in tables}
+    draft = anchored(draft, found.parent)
     draft.setdefault("organ", {"preset": organ_names()[0]})
     return Workstation(found, draft, case_of(draft, found), screen)
 

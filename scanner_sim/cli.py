@@ -145,6 +145,13 @@ def _push_options(p: Any) -> None:
         "--tls-cert", type=Path, metavar="PEM", help="the scanner's own certificate; with --tls-ca"
     )
     p.add_argument("--tls-key", type=Path, metavar="PEM", help="its key; with --tls-cert")
+    p.add_argument(
+        "--tls",
+        type=Path,
+        nargs=3,
+        metavar=("CERT", "KEY", "CA"),
+        help="all three of these at once",
+    )
     p.add_argument("--truth", type=Path, metavar="DIR", help="write truth.json there at the end")
 
 
@@ -321,6 +328,12 @@ def _push(args: argparse.Namespace) -> None:
 
 def _tls(args: argparse.Namespace) -> Tls | None:
     """Half of what TLS needs is no reason to send in plain text."""
+    if args.tls is not None:
+        if args.tls_ca or args.tls_cert or args.tls_key:
+            raise scenarios.ScenarioError(
+                "--tls: it says all that --tls-ca, --tls-cert and --tls-key do"
+            )
+        args.tls_cert, args.tls_key, args.tls_ca = args.tls
     if args.tls_ca is None and (args.tls_cert or args.tls_key):
         raise scenarios.ScenarioError("--tls-cert and --tls-key: they need --tls-ca")
     if args.tls_key and not args.tls_cert:

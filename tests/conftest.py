@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,14 @@ def ct_data() -> Path:
 def dcmtk() -> dict[str, str]:
     """Paths of DCMTK's tools, and an environment in which they do not wait for Nagle."""
     os.environ["TCP_NODELAY"] = "1"
-    found = {name: shutil.which(name) for name in ("storescu", "dcmsend", "echoscu", "storescp")}
+    # pynetdicom installs programs of the same names beside Python.
+    beside = Path(sys.executable).parent
+    folders = [f for f in os.get_exec_path() if Path(f) != beside]
+    path = os.pathsep.join(folders)
+    found = {
+        name: shutil.which(name, path=path)
+        for name in ("storescu", "dcmsend", "echoscu", "storescp")
+    }
     missing = [name for name, path in found.items() if path is None]
     if missing:
         pytest.skip(f"DCMTK is not installed ({', '.join(missing)}): apt-get install dcmtk")

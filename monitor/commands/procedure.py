@@ -68,14 +68,16 @@ def live(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
+    from monitor.intake.listener import check_tls
     from monitor.opening import open_case
 
     config, procedure = open_case(args.case)
+    check_tls(config.listener)
     state = "fine" if not procedure.draft else "a draft, without a lesion: nothing is measured"
     print(
         f"{args.case}: {state}. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
         f"{len(config.needles)} needle(s), listener {config.listener.ae_title}@"
-        f"{config.listener.address}:{config.listener.port}"
+        f"{config.listener.address}:{config.listener.port}{' with TLS' if config.listener.tls else ''}"
     )
     for s in procedure.structures:
         print(f"  {s.role.value} {s.name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")

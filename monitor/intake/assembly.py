@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, replace
 from monitor.intake import passes
 from monitor.intake.passes import Pass
 from monitor.intake.stacking import stack
-from monitor.model import AssociationEnded, CtSlice, CtVolume, FloatArray, Reason, Rejected
+from monitor.model import (
+    AssociationEnded,
+    CtFrames,
+    CtSlice,
+    CtVolume,
+    FloatArray,
+    Reason,
+    Rejected,
+)
 
 Outcome = CtVolume | Rejected
 
@@ -84,6 +92,24 @@ def add_slice(state: AssemblyState, new: CtSlice) -> tuple[AssemblyState, list[O
     return state, outcomes
 
 
+def add_frames(state: AssemblyState, frames: CtFrames) -> tuple[AssemblyState, list[Outcome]]:
+    """All slices of one instance. What rejects several of its frames is told once."""
+    outcomes: list[Outcome] = []
+    for new in frames.slices:
+        state, more = add_slice(state, new)
+        outcomes += more
+    return state, _once(outcomes)
+
+
+def _once(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """An instance is rejected once, however many of its frames are."""
+    told: dict[object, Outcome] = {}
+    for outcome in outcomes:
+        multi = isinstance(outcome, Rejected) and outcome.instance.sha256
+        told.setdefault(multi or id(outcome), outcome)
+    return list(told.values())
+
+
 def association_ended(
     state: AssemblyState, ended: AssociationEnded
 ) -> tuple[AssemblyState, list[Outcome]]:
@@ -131,7 +157,7 @@ def _mismatch(s: CtSlice, code: str, what: str, expected: str, received: str) ->
 
 
 def _known(state: AssemblyState, new: CtSlice) -> Rejected | None:
-    uid = new.instance.sop_instance_uid
+    uid = _name(new)
     known = state.seen.get(uid[-2:], {}).get(uid)
     if known is None:
         return None
@@ -142,8 +168,14 @@ def _known(state: AssemblyState, new: CtSlice) -> Rejected | None:
     return Rejected(new.instance, reason)
 
 
+def _name(s: CtSlice) -> str:
+    """Of an image, or of a frame of one."""
+    uid = s.instance.sop_instance_uid
+    return uid if s.frame is None else f"{uid}#{s.frame}"
+
+
 def _remember(state: AssemblyState, new: CtSlice) -> AssemblyState:
-    uid = new.instance.sop_instance_uid
+    uid = _name(new)
     bucket = {**state.seen.get(uid[-2:], {}), uid: new.instance.sha256}
     return replace(state, seen={**state.seen, uid[-2:]: bucket})
 
@@ -151,7 +183,7 @@ def _remember(state: AssemblyState, new: CtSlice) -> AssemblyState:
 def _forget(state: AssemblyState, rejected: Iterable[CtSlice]) -> AssemblyState:
     """What was rejected may be sent again, in better company."""
     seen = dict(state.seen)
-    for uid in (s.instance.sop_instance_uid for s in rejected):
+    for uid in (_name(s) for s in rejected):
         seen[uid[-2:]] = {u: sha for u, sha in seen[uid[-2:]].items() if u != uid}
     return replace(state, seen=seen)
 
@@ -180,7 +212,7 @@ def _complete_all(
     outcomes: list[Outcome] = []
     for p in over:
         state, more = _complete(state, p, by)
-        outcomes += more
+        outcomes += _once(more)
     return state, outcomes
 
 

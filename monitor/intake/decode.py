@@ -7,12 +7,15 @@ reason given here holds patient data.
 
 from __future__ import annotations
 
+import logging
+import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     UID,
@@ -32,17 +35,23 @@ from monitor.intake.attributes import (
     texts,
     whole,
 )
-from monitor.intake.pixels import TRANSFER_SYNTAXES, hounsfield
-from monitor.model import CtSlice, FloatArray, Instance, Reason, Rejected
+from monitor.intake.enhanced import frames_of
+from monitor.intake.pixels import frame_hounsfield, hounsfield
+from monitor.intake.syntaxes import TRANSFER_SYNTAXES
+from monitor.model import CtFrames, CtSlice, FloatArray, Instance, Int16Array, Reason, Rejected
+
+# pydicom warns by quoting values, in a log that may be shown: and those may name a patient.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}
 # Projections through a volume: their values are not those of the tissue at that place.
 _PROJECTIONS = {"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDER"}
+_ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _WIDEST_PIXEL_MM = 10.0
 
 
-def decode(instance: Instance, record: Path) -> CtSlice | Rejected:
-    """The slice in ``record/instance.path``, or why it is none."""
+def decode(instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
+    """The slice, or slices, in ``record/instance.path``, or why it is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's quote values, and those may name a patient
@@ -60,17 +69,35 @@ def _file(instance: Instance, record: Path) -> Path:
     return path if path.exists() else record / "quarantine" / path.name
 
 
-def _read(instance: Instance, path: Path) -> CtSlice:
+def _read(instance: Instance, path: Path) -> CtSlice | CtFrames:
     syntax = UID(str(read_file_meta_info(path).get("TransferSyntaxUID", "")))
     if syntax not in TRANSFER_SYNTAXES:  # before dcmread, which would inflate a deflated file
         raise Refusal("transfer_syntax_unsupported", f"Transfer syntax {syntax.name} is not read.")
     dataset = dcmread(path)
-    _check_kind(instance, dataset)
-    return _slice(instance, dataset, path)
+    if _checked_class(instance, dataset) in _ENHANCED:
+        return _frames(instance, dataset)
+    _check_kind(dataset)
+    return _slice(instance, dataset, hounsfield(dataset, path))
 
 
-def _check_kind(instance: Instance, d: FileDataset) -> None:
-    _check_class(instance, d)
+def _frames(instance: Instance, d: FileDataset) -> CtFrames:
+    """Every frame, or none: half an instance is no ground to stand on."""
+    slices = []
+    with tempfile.TemporaryDirectory(prefix="iceball-") as folder:
+        for frame in frames_of(d):
+            try:
+                _check_kind(frame.dataset)
+                hu = frame_hounsfield(frame.dataset, Path(folder) / "frame.dcm")
+                one = _slice(instance, frame.dataset, hu)
+            except Refusal as refusal:
+                code, said = refusal.reason.code, refusal.reason.text
+                raise Refusal(code, f"Frame {frame.number}: {said}") from None
+            one = replace(one, frame=frame.number, stack=frame.stack)
+            slices.append(replace(one, images_in_acquisition=frame.expected))
+    return CtFrames(instance, tuple(slices))
+
+
+def _check_kind(d: Dataset) -> None:
     if required_text(d, "Modality") != "CT":
         raise Refusal("not_ct_image", "Modality is not CT.")
     image_type = [v.upper() for v in texts(d, "ImageType")]
@@ -82,30 +109,28 @@ def _check_kind(instance: Instance, d: FileDataset) -> None:
         raise Refusal("secondary_image", "A secondary image (dose page, capture) is no CT slice.")
 
 
-def _check_class(instance: Instance, d: FileDataset) -> None:
+def _checked_class(instance: Instance, d: FileDataset) -> UID:
     """Some de-identifiers empty SOPClassUID; then the class of the C-STORE command, for which the
     transfer was negotiated, holds. One that contradicts the command is refused."""
     sop_class = UID(text(d, "SOPClassUID") or instance.sop_class_uid)
     if instance.sop_class_uid and sop_class != instance.sop_class_uid:
         raise Refusal("sop_class_mismatch", "The image is of another class than it was sent as.")
-    if sop_class in (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage):
-        raise Refusal("enhanced_ct_unsupported", "Enhanced CT is not read yet.")
     if sop_class == SecondaryCaptureImageStorage:
         raise Refusal("secondary_capture", "A secondary capture (dose page) is no CT slice.")
-    if sop_class != CTImageStorage:
+    if sop_class != CTImageStorage and sop_class not in _ENHANCED:
         raise Refusal(
             "not_ct_image", f"{sop_class.name or 'No SOP class'} is not CT Image Storage."
         )
+    return sop_class
 
 
-def _slice(instance: Instance, d: FileDataset, path: Path) -> CtSlice:
+def _slice(instance: Instance, d: Dataset, hu: Int16Array) -> CtSlice:
     row, column = _orientation(d)
     position = numbers(d, "ImagePositionPatient", 3)
     spacing = _pixel_spacing(d)
     # De-identified files may lack it; the slices then group by all else they share.
     series = text(d, "SeriesInstanceUID")
     frame = required_text(d, "FrameOfReferenceUID")
-    hu = hounsfield(d, path)
     for array in (hu, position, row, column):
         array.setflags(write=False)
     return CtSlice(
@@ -131,7 +156,7 @@ def _slice(instance: Instance, d: FileDataset, path: Path) -> CtSlice:
     )
 
 
-def _orientation(d: FileDataset) -> tuple[FloatArray, FloatArray]:
+def _orientation(d: Dataset) -> tuple[FloatArray, FloatArray]:
     """Row and column direction: perpendicular unit vectors (PS3.3 C.7.6.2.1.1)."""
     both = numbers(d, "ImageOrientationPatient", 6).reshape(2, 3)
     lengths = np.linalg.norm(both, axis=1)
@@ -143,7 +168,7 @@ def _orientation(d: FileDataset) -> tuple[FloatArray, FloatArray]:
     return both[0].copy(), both[1].copy()
 
 
-def _pixel_spacing(d: FileDataset) -> tuple[float, float]:
+def _pixel_spacing(d: Dataset) -> tuple[float, float]:
     between_rows, between_columns = numbers(d, "PixelSpacing", 2)
     if not (0.0 < between_rows <= _WIDEST_PIXEL_MM and 0.0 < between_columns <= _WIDEST_PIXEL_MM):
         raise Refusal("missing_attribute", "PixelSpacing is not two plausible lengths.")

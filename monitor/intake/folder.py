@@ -17,7 +17,7 @@ from pydicom.filereader import read_file_meta_info
 
 from monitor.intake import assembly
 from monitor.intake.decode import decode
-from monitor.model import CtSlice, CtVolume, Instance, Rejected
+from monitor.model import CtFrames, CtSlice, CtVolume, Instance, Rejected
 
 # CT numbers of tissue, in which noise is judged: neither air nor bone nor metal.
 _TISSUE_HU = (-150, 150)
@@ -37,7 +37,7 @@ def volumes_in(
     there is none."""
     decoded = [decode(instance, folder) for instance in _instances(folder)]
     rejected = [d for d in decoded if isinstance(d, Rejected)]
-    slices = sorted((d for d in decoded if isinstance(d, CtSlice)), key=_made)
+    slices = sorted((s for d in decoded for s in _slices(d)), key=_made)
     state = assembly.initial(assembly.Expectation(patient_id, frame_of_reference_uid))
     outcomes: list[assembly.Outcome] = []
     for s in slices:
@@ -103,6 +103,12 @@ def _instance(path: Path) -> Instance:
         received_utc_s=path.stat().st_mtime,
         received_mono_s=0.0,
     )
+
+
+def _slices(decoded: CtSlice | CtFrames | Rejected) -> tuple[CtSlice, ...]:
+    if isinstance(decoded, CtFrames):
+        return decoded.slices
+    return (decoded,) if isinstance(decoded, CtSlice) else ()
 
 
 def _made(s: CtSlice) -> tuple[float, str, int, str]:

@@ -1,49 +1,55 @@
 """The DICOM listener, in a process of its own: takes bytes, keeps them, queues their name, answers.
 
-Nothing is decoded here: a busy Python thread beside pynetdicom costs it a factor of eight.
-Invariant: an instance is answered with success only when it is on disk and on the queue; what a
-sender chose (UIDs, AE titles) is never part of a path.
+Nothing is decoded here. A thread for each connection, which its address has to be allowed; TLS, the
+A-ASSOCIATE and all that follows happen on that thread, within limits, so that no peer waits for another.
+Invariant: an instance is answered with success only when it is on disk and on the queue; what a sender
+chose (UIDs, AE titles) is never part of a path.
 """
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
+import contextlib
 import itertools
-import logging
 import os
 import queue
 import signal
 import socket
+import ssl
 import sys
 import threading
-from dataclasses import dataclass
+import time
 from multiprocessing.queues import Queue as ProcessQueue
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pynetdicom import AE, evt
-from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
     RTStructureSetStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
-    Verification,
     XRayRadiationDoseSRStorage,
 )
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig
+from monitor.intake.admission import Admission, Refusals
+from monitor.intake.association import (
+    CANNOT_UNDERSTAND,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    Association,
+    Incoming,
+    Rejection,
+)
+from monitor.intake.keeping import Part, free_bytes, part10_head
+from monitor.intake.limits import Limits
 from monitor.intake.messages import ListenerFailed, Listening, Refused
-from monitor.intake.pixels import TRANSFER_SYNTAXES
-from monitor.intake.wire import Limits, guard
+from monitor.intake.syntaxes import TRANSFER_SYNTAXES
+from monitor.intake.tls import TlsError, failure, server_context
+from monitor.intake.wire import IMPLEMENTATION_CLASS_UID, Closed, Connection, Hello
 from monitor.model import AssociationEnded, Instance
 
 # Scanners push the others along with the CT. They are taken and rejected with a reason, so that
@@ -51,34 +57,58 @@ from monitor.model import AssociationEnded, Instance
 SOP_CLASSES = (
     CTImageStorage,
     EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
     SecondaryCaptureImageStorage,
     RTStructureSetStorage,
     SegmentationStorage,
     XRayRadiationDoseSRStorage,
 )
+VERIFICATION = "1.2.840.10008.1.1"
+OFFERED: dict[str, tuple[str, ...]] = {
+    VERIFICATION: (*map(str, TRANSFER_SYNTAXES[:3]),),
+    **{str(c): tuple(map(str, TRANSFER_SYNTAXES)) for c in SOP_CLASSES},
+}
 
-_PDU_BYTES = 131072
-_LIMITS = Limits()
-# PS3.4 B.2.3: out of resources, cannot understand. PS3.8 9.3.4: the reasons for a rejection.
-_OUT_OF_RESOURCES, _CANNOT_UNDERSTAND, _SUCCESS = 0xA700, 0xC000, 0x0000
+_BACKLOG = 128
+# PS3.8 9.3.4: the reasons for a rejection.
 _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = (0x01, 0x01, 0x03), (0x01, 0x01, 0x07)
+_TOO_MANY = (0x02, 0x03, 0x02)
 
 
 class ListenError(OSError):
-    """The port cannot be had; the message names it and why."""
+    """The port or TLS cannot be had; the message names what and why."""
 
 
 def check_port(config: ListenerConfig) -> None:
     """Raises ``ListenError`` when another program has the port: told before a record is begun. The
     listener binds it anew, and tells it again should the port be lost in between."""
-    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
     try:
-        with socket.socket(family) as probe:
-            # As the listener's: a port that a connection lingers on can be had again.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((config.address, config.port))
+        with _bound(config):
+            pass
     except OSError as error:
         raise ListenError(_cannot_listen(config, error)) from None
+
+
+def check_tls(config: ListenerConfig) -> None:
+    """Raises ``ListenError`` naming the file that is wrong."""
+    if config.tls is not None:
+        try:
+            server_context(config.tls)
+        except TlsError as error:
+            raise ListenError(str(error)) from None
+
+
+def _bound(config: ListenerConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+    found = socket.socket(family)
+    try:
+        # A port that a connection lingers on can be had again.
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((config.address, config.port))
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 def _cannot_listen(config: ListenerConfig, error: OSError) -> str:
@@ -94,16 +124,15 @@ def run_listener(
     clock: ProcedureClock,
     out: ProcessQueue[Any],
     stop: ProcessEvent,
-    limits: Limits = _LIMITS,
 ) -> None:
     """The process: listens until ``stop`` is set. Exit status 2 when it cannot listen."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the core decides when to stop
-    logging.getLogger("pynetdicom").addHandler(logging.NullHandler())
-    server = Listener(config, blobs, clock, out, limits)
+    server = Listener(config, blobs, clock, out)
     try:
         server.start()
-    except OSError as error:
-        out.put(ListenerFailed(_cannot_listen(config, error)))
+    except (OSError, TlsError) as error:
+        text = str(error) if isinstance(error, TlsError) else _cannot_listen(config, error)
+        out.put(ListenerFailed(text))
         out.close()
         out.join_thread()
         sys.exit(2)
@@ -116,227 +145,289 @@ def run_listener(
     out.join_thread()
 
 
-@dataclass
-class _Talk:
-    """What we know of one association. ``message_bytes``: of the message being received."""
-
-    number: int
-    stored: int = 0
-    message_bytes: int = 0
-    ended: bool = False
-
-
 class Listener:
-    """Answers on the threads of pynetdicom; ``run_listener`` is its process."""
+    """Accepts on a thread of its own; ``run_listener`` is its process."""
 
     def __init__(
-        self,
-        config: ListenerConfig,
-        blobs: Path,
-        clock: ProcedureClock,
-        out: ProcessQueue[Any],
-        limits: Limits,
+        self, config: ListenerConfig, blobs: Path, clock: ProcedureClock, out: ProcessQueue[Any]
     ) -> None:
-        self._config = config
-        self._blobs = blobs
-        self._clock = clock
+        self.config, self.blobs, self.clock = config, blobs, clock
+        self.limits: Limits = config.limits
+        self.lock = threading.Lock()
+        self.admission = Admission(config.allowed_peers, config.limits)
+        self.numbers = itertools.count(1)
+        self._refusals = Refusals()
         self._out = out
-        self._limits = limits
-        self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
-        self._talks: WeakKeyDictionary[Any, _Talk] = WeakKeyDictionary()
-        self._ae = AE(ae_title=config.ae_title)
+        self._tls = server_context(config.tls) if config.tls else None
+        self._talks: set[Talk] = set()
+        self._over = False
 
     def start(self) -> None:
         """Raises ``OSError`` when the port cannot be had."""
-        self._configure()
-        server: Any = self._ae.start_server(
-            (self._config.address, self._config.port), block=False, evt_handlers=self._handlers()
-        )
-        host, port = server.socket.getsockname()[:2]
-        self._out.put(Listening(self._config.ae_title, host, port))
+        self._socket = _bound(self.config)
+        self._socket.listen(_BACKLOG)
+        host, port = self._socket.getsockname()[:2]
+        self._acceptor = threading.Thread(target=self._accept, name="accept", daemon=True)
+        self._acceptor.start()
+        self.put(Listening(self.config.ae_title, host, port))
 
-    def shutdown(self) -> None:
+    def shutdown(self, patience_s: float = 2.0) -> None:
         """Takes nothing more; what is being received is broken off and not answered."""
-        self._ae.shutdown()
+        self._over = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        with self.lock:
+            talks = list(self._talks)
+        for talk in talks:
+            talk.cut()
+        end_s = time.monotonic() + patience_s
+        for talk in talks:
+            talk.join(max(end_s - time.monotonic(), 0.01))
 
-    def _configure(self) -> None:
-        ae, limits = self._ae, self._limits
-        ae.maximum_pdu_size = _PDU_BYTES
-        ae.maximum_associations = limits.associations
-        ae.network_timeout = ae.dimse_timeout = limits.idle_s
-        ae.acse_timeout = limits.hello_s
-        ae.add_supported_context(Verification)
-        for sop_class in SOP_CLASSES:
-            ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+    def put(self, message: Any) -> None:
+        """Raises ``queue.Full`` when the core does not keep up."""
+        self._out.put(message, timeout=self.limits.queue_s)
 
-    def _handlers(self) -> list[Any]:
-        return [
-            (evt.EVT_CONN_OPEN, self._on_connection),
-            (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_PDU_RECV, self._on_pdu),
-            (evt.EVT_C_STORE, self._on_store),
-            (evt.EVT_RELEASED, self._on_end, [False]),
-            (evt.EVT_ABORTED, self._on_end, [True]),
-            (evt.EVT_CONN_CLOSE, self._on_end, [True]),
-        ]
+    def refused(self, peer: str, address: str, reason: str) -> None:
+        """Told, if the journal is not full of that peer already, and there is room on the queue: strangers
+        must not fill either."""
+        with self.lock:
+            told = self._refusals.worth(address, reason, time.monotonic())
+        if told is not None:
+            with contextlib.suppress(queue.Full):
+                self._out.put_nowait(Refused(peer, told))
 
-    # ------------------------------------------------------------------ who may talk
+    def ended(self, talk: Talk) -> None:
+        with self.lock:
+            self.admission.gone(talk.address, talk)
+            self._talks.discard(talk)
 
-    def _on_connection(self, event: Any) -> None:
-        """Strangers are cut off before they can say anything; half-open talk times out."""
-        address = event.address[0]
-        crowd = sum(a.requestor.address == address for a in self._ae.active_associations)
-        if not self._address_allowed(address):
-            self._cut(event, Refused(address, "address not in listener.allowed_peers"))
-        elif crowd >= self._limits.connections:  # this one is not active yet
-            self._cut(event, Refused(address, f"more than {self._limits.connections} connections"))
+    # ------------------------------------------------------------------ connections
+
+    def _accept(self) -> None:
+        while not self._over:
+            try:
+                sock, address = self._socket.accept()
+            except OSError:
+                time.sleep(0.05)  # no file descriptor left, or a peer that left while it waited
+                continue
+            try:
+                self._welcome(sock, str(address[0]))
+            except Exception as error:  # whatever it is, the next peer is served
+                sock.close()
+                self.refused(str(address[0]), str(address[0]), f"cannot serve: {error}")
+
+    def _welcome(self, sock: socket.socket, address: str) -> None:
+        """Strangers are cut off before they can say anything."""
+        if not self.admission.address_allowed(address):
+            sock.close()
+            self.refused(address, address, "address not in listener.allowed_peers")
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        talk = Talk(self, sock, address, self._tls)
+        with self.lock:
+            self._talks.add(talk)
+            silent = self.admission.connected(address, talk)
+        if isinstance(silent, Talk):
+            silent.cut(f"more than {self.limits.hellos} connections that say nothing")
+        talk.start()
+
+
+class Talk(threading.Thread):
+    """A connection's thread, and the service its association gets."""
+
+    def __init__(
+        self, listener: Listener, sock: socket.socket, address: str, tls: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(name="talk", daemon=True)
+        self.address = address
+        self._listener, self._raw, self._tls = listener, sock, tls
+        self.peer = address
+        self.title = ""
+        self.number = 0
+        self.stored = 0
+        self._cut_for: str | None = None
+
+    def run(self) -> None:
+        sock, released = self._raw, False
+        limits = self._listener.limits
+        try:
+            if self._tls is not None:
+                sock = self._shaken()
+            outcome = Association(Connection(sock, limits), limits, OFFERED, self).serve()
+            if isinstance(outcome, Rejection):
+                self._refused(outcome.text)
+            released = outcome is True
+        except Exception as error:  # a bug met by one peer must not end the others
+            self._broken(error)
+        finally:
+            _closed(sock)
+            if self.stored:
+                self._tell_end(not released)
+            self._listener.ended(self)
+
+    def cut(self, reason: str = "the listener ends") -> None:
+        """From another thread, whatever this one waits for. The connection is closed by its own thread."""
+        self._cut_for = reason
+        with contextlib.suppress(OSError):
+            self._raw.shutdown(socket.SHUT_RDWR)
+
+    def _shaken(self) -> ssl.SSLSocket:
+        """On this thread and within a time: who does not finish a handshake keeps nobody waiting."""
+        assert self._tls is not None
+        sock = self._tls.wrap_socket(self._raw, server_side=True, do_handshake_on_connect=False)
+        self._raw = sock
+        sock.settimeout(self._listener.limits.handshake_s)
+        sock.do_handshake()
+        return sock
+
+    def _broken(self, error: Exception) -> None:
+        if self._cut_for is not None:
+            self._refused(self._cut_for)
+        elif isinstance(error, TimeoutError):
+            self._refused("it said nothing in time")
+        elif isinstance(error, ssl.SSLError):
+            self._refused(failure(error))
+        elif isinstance(error, Closed) and not error.inside:
+            return  # a knock at the door, as of who looks whether somebody is in
         else:
-            guard(event.assoc, self._limits)
+            self._refused(str(error) or type(error).__name__)
 
-    def _cut(self, event: Any, message: Refused) -> None:
-        """Ends the conversation under the association, whose threads then find it closed."""
-        self._tell(message)
-        event.assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+    def _refused(self, reason: str) -> None:
+        self._listener.refused(self.peer, self.address, reason)
 
-    def _on_requested(self, event: Any) -> None:
-        requestor = event.assoc.requestor
-        title = _harmless(requestor.primitive.calling_ae_title)
-        called = _harmless(requestor.primitive.called_ae_title)
-        peer = f"{title}@{requestor.address}"
-        if called != self._config.ae_title.strip():
-            self._reject(event, Refused(peer, f"called {called!r}"), _CALLED_TITLE_UNKNOWN)
-        elif not self._peer_allowed(title, requestor.address):
-            message = Refused(peer, "peer not in listener.allowed_peers")
-            self._reject(event, message, _CALLING_TITLE_UNKNOWN)
+    def _tell_end(self, aborted: bool) -> None:
+        ended = AssociationEnded(self.number, aborted, self.stored, self._listener.clock.mono_s())
+        with contextlib.suppress(queue.Full):  # silence will complete the pass instead
+            self._listener.put(ended)
 
-    def _reject(self, event: Any, message: Refused, why: tuple[int, int, int]) -> None:
-        self._tell(message)
-        event.assoc.acse.send_reject(*why)
-        event.assoc.kill()
+    # ------------------------------------------------------------------ what an association asks for
 
-    def _address_allowed(self, address: str) -> bool:
-        peers = self._config.allowed_peers
-        if not peers:
-            return ipaddress.ip_address(address).is_loopback
-        return any(p.address in ("*", address) for p in peers)
+    def admit(self, hello: Hello) -> Rejection | None:
+        listener = self._listener
+        self.title, called = _harmless(hello.calling), _harmless(hello.called)
+        self.peer = f"{self.title}@{self.address}"
+        if called != listener.config.ae_title.strip():
+            return Rejection(f"called {called!r}", _CALLED_TITLE_UNKNOWN)
+        if not listener.admission.peer_allowed(self.title, self.address):
+            return Rejection("peer not in listener.allowed_peers", _CALLING_TITLE_UNKNOWN)
+        with listener.lock:
+            if not listener.admission.associated(self.address, self):
+                return Rejection(
+                    f"more than {listener.limits.associations} associations", _TOO_MANY
+                )
+            self.number = next(listener.numbers)
+        return None
 
-    def _peer_allowed(self, title: str, address: str) -> bool:
-        peers = self._config.allowed_peers
-        return not peers or any(
-            p.ae_title in ("*", title) and p.address in ("*", address) for p in peers
+    def pace(self) -> float:
+        with self._listener.lock:
+            return self._listener.admission.wait_s(self.address, time.monotonic())
+
+    def begin(self, sop_class: str, sop_instance: str, syntax: str) -> Incoming:
+        return _Incoming(
+            self, self._listener, _harmless(sop_class), _harmless(sop_instance), syntax
         )
 
-    # ------------------------------------------------------------------ instances
+    def keep_failed(self, reason: str) -> None:
+        self._refused(reason)
 
-    def _on_pdu(self, event: Any) -> None:
-        """pynetdicom gathers a message in memory before anyone may refuse it."""
-        if not isinstance(event.pdu, P_DATA_TF):
-            return
-        talk = self._talk(event.assoc)
-        talk.message_bytes += len(event.pdu)
-        if talk.message_bytes > self._limits.message_bytes:
-            size = f"message of over {self._limits.message_bytes} bytes"
-            self._tell(Refused(event.assoc.requestor.address, size))
-            event.assoc.abort()
 
-    def _on_store(self, event: Any) -> int:
-        data = event.request.DataSet.getbuffer()
-        talk = self._talk(event.assoc)
-        talk.message_bytes = 0
-        peer = event.assoc.requestor.address
-        if len(data) > self._limits.instance_bytes:
-            self._tell(Refused(peer, f"instance of {len(data)} bytes"))
-            return _CANNOT_UNDERSTAND
+class _Incoming:
+    """One instance on its way: written as it comes, then queued and answered."""
+
+    def __init__(
+        self, talk: Talk, listener: Listener, sop_class: str, sop_instance: str, syntax: str
+    ) -> None:
+        self._talk, self._listener = talk, listener
+        self._class, self._instance, self._syntax = sop_class, sop_instance, syntax
+        self._status: int | None = None
+        self._part: Part | None = None
         try:
-            instance = self._keep(event, data, talk.number)
-            self._out.put(instance, timeout=self._limits.queue_s)
-        except queue.Full:
-            return _OUT_OF_RESOURCES  # the sender still has it, and is told to send again
+            free = free_bytes(listener.blobs)
+            if free < listener.limits.disk_free_bytes:
+                self._fail(OUT_OF_RESOURCES, f"the disk is full: {free // 2**20} MiB are free")
+                return
+            head = part10_head(sop_class, sop_instance, syntax, IMPLEMENTATION_CLASS_UID)
+            self._part = Part(listener.blobs, head)
         except OSError as error:
-            self._tell(Refused(peer, f"cannot keep an instance: {error.strerror or error}"))
-            return _OUT_OF_RESOURCES
-        talk.stored += 1
-        return _SUCCESS
+            self._fail(OUT_OF_RESOURCES, f"cannot keep an instance: {error.strerror or error}")
 
-    def _keep(self, event: Any, data: memoryview, number: int) -> Instance:
-        """The bytes as a Part 10 file, its preamble zero (CVE-2019-11687), under its own hash."""
-        sop_class = _harmless(event.request.AffectedSOPClassUID)
-        sop_instance = _harmless(event.request.AffectedSOPInstanceUID)
-        syntax = str(event.context.transfer_syntax)
-        head = _head(sop_class, sop_instance, syntax)
-        digest = hashlib.sha256(head)
-        digest.update(data)
-        name = f"{digest.hexdigest()}.dcm"
-        _write(self._blobs / name, head, data, self._limits.durable)
+    def write(self, fragment: memoryview) -> None:
+        if self._part is None:
+            return
+        if self._part.size + len(fragment) > self._listener.limits.instance_bytes:
+            most = self._listener.limits.instance_bytes
+            self._fail(CANNOT_UNDERSTAND, f"instance of over {most} bytes")
+            return
+        try:
+            self._part.write(fragment)
+        except OSError as error:
+            self._fail(OUT_OF_RESOURCES, f"cannot keep an instance: {error.strerror or error}")
+
+    def end(self) -> int:
+        part, listener = self._part, self._listener
+        if part is None:
+            return CANNOT_UNDERSTAND if self._status is None else self._status
+        with listener.lock:
+            fits = listener.admission.room_for(self._talk.address, part.size)
+        if not fits:
+            most = listener.limits.stored_bytes
+            self._fail(OUT_OF_RESOURCES, f"more than {most} bytes of this address")
+            return OUT_OF_RESOURCES
+        try:
+            listener.put(self._named(part.keep(listener.limits.durable)))
+        except queue.Full:
+            return OUT_OF_RESOURCES  # the sender still has it, and is told to send again
+        except OSError as error:
+            self._fail(OUT_OF_RESOURCES, f"cannot keep an instance: {error.strerror or error}")
+            return OUT_OF_RESOURCES
+        self._talk.stored += 1
+        with listener.lock:
+            listener.admission.kept(self._talk.address, part.size)
+        return SUCCESS
+
+    def discard(self) -> None:
+        if self._part is not None:
+            self._part.discard()
+            self._part = None
+
+    def _fail(self, status: int, reason: str) -> None:
+        """The rest of the message is read and thrown away: the peer gets an answer, not a cut."""
+        self._status = status
+        self.discard()
+        self._talk.keep_failed(reason)
+
+    def _named(self, sha256: str) -> Instance:
+        listener, talk = self._listener, self._talk
         return Instance(
-            sha256=digest.hexdigest(),
-            path=f"{self._blobs.name}/{name}",
-            sop_class_uid=sop_class,
-            sop_instance_uid=sop_instance,
-            transfer_syntax_uid=syntax,
-            association_id=number,
-            calling_ae_title=_harmless(event.assoc.requestor.ae_title),
-            received_utc_s=self._clock.now_utc_s(),
-            received_mono_s=self._clock.mono_s(),
+            sha256=sha256,
+            path=f"{listener.blobs.name}/{sha256}.dcm",
+            sop_class_uid=self._class,
+            sop_instance_uid=self._instance,
+            transfer_syntax_uid=self._syntax,
+            association_id=talk.number,
+            calling_ae_title=talk.title,
+            received_utc_s=listener.clock.now_utc_s(),
+            received_mono_s=listener.clock.mono_s(),
         )
 
-    # ------------------------------------------------------------------ associations
 
-    def _talk(self, association: Any) -> _Talk:
-        """Called from the association's two threads."""
-        with self._lock:
-            if association not in self._talks:
-                self._talks[association] = _Talk(next(self._numbers))
-            return self._talks[association]
-
-    def _on_end(self, event: Any, aborted: bool) -> None:
-        """Released, aborted or cut: whichever comes first tells; nothing stored, nothing to tell."""
-        talk = self._talk(event.assoc)
-        if talk.ended or not talk.stored:
-            return
-        talk.ended = True
-        ended = AssociationEnded(talk.number, aborted, talk.stored, self._clock.mono_s())
-        try:
-            self._out.put(ended, timeout=self._limits.queue_s)
-        except queue.Full:
-            return  # silence will complete the pass instead
-
-    def _tell(self, message: Refused) -> None:
-        """Not worth blocking a peer for: strangers must not fill the queue."""
-        try:
-            self._out.put_nowait(message)
-        except queue.Full:
-            return
-
-
-def _head(sop_class: str, sop_instance: str, syntax: str) -> bytes:
-    meta = FileMetaDataset()
-    meta.add_new(0x00020002, "UI", sop_class)
-    meta.add_new(0x00020003, "UI", sop_instance)
-    meta.add_new(0x00020010, "UI", syntax)
-    buffer = DicomBytesIO()
-    write_file_meta_info(buffer, meta, enforce_standard=True)
-    return b"\x00" * 128 + b"DICM" + buffer.getvalue()
-
-
-def _write(path: Path, head: bytes, data: memoryview, durable: bool) -> None:
-    """Whole and on the disk, or not at all."""
-    part = path.with_suffix(f".{threading.get_ident()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(head)
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fdatasync(file.fileno())
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+def _closed(sock: socket.socket) -> None:
+    """Read out first, for a moment: a close with unread bytes resets the connection, and the peer may lose
+    the answer that it is about to read."""
+    with contextlib.suppress(OSError, ValueError):
+        sock.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(OSError, ValueError):
+        sock.settimeout(0.2)
+        for _ in range(16):
+            if not sock.recv(65536):
+                break
+    sock.close()
 
 
 def _harmless(chosen: object) -> str:
     """What a sender chose, fit for a log: printable ASCII, at most 64 characters."""
-    text = "".join(c for c in str(chosen or "") if c.isascii() and c.isprintable())
-    return text.strip()[:64]
+    text = chosen.decode("latin-1") if isinstance(chosen, bytes) else str(chosen or "")
+    return "".join(c for c in text if c.isascii() and c.isprintable()).strip()[:64]

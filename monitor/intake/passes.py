@@ -57,6 +57,7 @@ def alike(a: CtSlice, b: CtSlice) -> bool:
         and a.hu.shape == b.hu.shape
         and a.kernel == b.kernel
         and a.image_type == b.image_type
+        and a.stack == b.stack
         and bool(np.allclose(a.pixel_spacing_mm, b.pixel_spacing_mm, rtol=0.0, atol=1e-4))
         and bool(np.allclose(a.row_direction, b.row_direction, rtol=0.0, atol=1e-3))
         and bool(np.allclose(a.column_direction, b.column_direction, rtol=0.0, atol=1e-3))

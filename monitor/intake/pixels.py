@@ -12,21 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import SimpleITK
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.uid import (
-    JPEG2000,
     UID,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -46,22 +40,6 @@ MAX_EDGE_PIXELS = 4096
 
 # pydicom's decoders here read no JPEG of more than 8 bits; the GDCM in SimpleITK does.
 _BY_GDCM = frozenset({JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit, JPEGBaseline8Bit})
-# What can be read, best first. Deflated is not: a small file may unpack to gigabytes.
-TRANSFER_SYNTAXES: tuple[UID, ...] = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    JPEGLosslessSV1,
-    JPEGLossless,
-    JPEGLSLossless,
-    JPEG2000Lossless,
-    RLELossless,
-    JPEGLSNearLossless,
-    JPEG2000,
-    JPEGExtended12Bit,
-    JPEGBaseline8Bit,
-)
-
 # Ice is some 50 HU darker than tissue: a coarser grey scale cannot show its edge.
 _COARSEST_STEP_HU = 8.0
 _AIR_HU, _DENSEST_HU = -1024, 3071
@@ -77,6 +55,17 @@ def hounsfield(d: Dataset, path: Path) -> Int16Array:
     if _padding_hu(d, slope, intercept) > _DENSEST_HU:
         hu[_padded(d, stored)] = _AIR_HU
     return np.asarray(np.clip(hu, -32768, 32767).astype(np.int16))
+
+
+def frame_hounsfield(frame: Dataset, path: Path) -> Int16Array:
+    """Of a frame that stands as an image of its own; ``path`` is where it may be written for a decoder that
+    reads only files."""
+    if frame.file_meta.TransferSyntaxUID in _BY_GDCM:
+        frame.file_meta.MediaStorageSOPClassUID = frame.SOPClassUID
+        frame.SOPInstanceUID = frame.file_meta.MediaStorageSOPInstanceUID
+        frame["PixelData"].is_undefined_length = True
+        dcmwrite(path, frame, enforce_file_format=True)
+    return hounsfield(frame, path)
 
 
 def _shape(d: Dataset) -> tuple[int, int]:
@@ -152,6 +141,9 @@ def _stored(
         if syntax in _BY_GDCM:
             stored = (_read_by_gdcm(path) - intercept) / slope
         else:
+            # pylibjpeg-rle answers damage with a Rust panic, which is no Exception and would end the core.
+            if syntax == RLELossless:
+                d.pixel_array_options(decoding_plugin="pydicom")
             stored = d.pixel_array
     except Refusal:
         raise

@@ -1,59 +1,279 @@
-"""Bounds on what a peer may do to a connection before it is known who it is. Bytes, seconds.
+"""The DICOM upper layer (PS3.8) as the listener needs it: PDUs and command sets, read with bounds.
 
-pynetdicom reads a PDU as long as its header says and waits as long as the peer likes; a peer that
-says half an A-ASSOCIATE would hold its association for ever, one that announces 4 GiB all memory.
-Invariant: a guarded connection that stops talking inside a PDU is closed within ``pdu_s``.
+Written out instead of taken from a library: pynetdicom reads a PDU as long as its header says, waits as
+long as the peer likes and polls every millisecond (docs/decisions/0014). Bytes, seconds. Invariant: no
+more is read or kept than ``Limits`` allow; whatever is not as PS3.8 has it is a ``WireError``.
 """
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-_CHUNK = 1 << 18
+from monitor.intake.limits import Limits
+
+__all__ = ["Limits"]
+
+PDU_BYTES = 131072  # what we take in one P-DATA-TF, told to the peer
+ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
+IMPLEMENTATION_CLASS_UID = "2.25.332218948740660342026664556134076519819"
+IMPLEMENTATION_VERSION = "ICEBALL"
+_APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
+_HELLO_BYTES = 2**17
+_MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers from 1 to 255
+_TLS_HANDSHAKE = 0x16
+
+
+class WireError(OSError):
+    """A peer broke the protocol or a bound; the message says which. ``reason``: of an A-ABORT by the
+    service provider (PS3.8 9.3.8)."""
+
+    def __init__(self, text: str, reason: int = 0) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Closed(WireError):
+    """The peer is gone; ``inside`` a PDU or between two."""
+
+    def __init__(self, inside: bool = False) -> None:
+        super().__init__("the connection was closed inside a PDU" if inside else "closed")
+        self.inside = inside
+
+
+class Connection:
+    """A connected socket, plain or TLS, read whole PDUs at a time."""
+
+    def __init__(self, sock: socket.socket, limits: Limits) -> None:
+        self._socket, self._limits = sock, limits
+        self._buffer = bytearray(PDU_BYTES + 6)
+
+    def pdu(self, patience_s: float, most_bytes: int) -> tuple[int, memoryview]:
+        """(type, what follows its length) of the next PDU, valid until the next call. Raises ``WireError``,
+        ``TimeoutError`` or ``OSError``."""
+        head = bytearray(6)
+        self._first(head, patience_s)
+        deadline_s = time.monotonic() + self._limits.pdu_s
+        self._fill(memoryview(head)[1:], deadline_s)
+        kind, length = struct.unpack(">BxL", head)
+        if length > most_bytes:
+            raise WireError(f"a PDU of {length} bytes is announced", 6)
+        if length > len(self._buffer):
+            self._buffer = bytearray(length)
+        body = memoryview(self._buffer)[:length]
+        self._fill(body, deadline_s)
+        return kind, body
+
+    def hello(self) -> memoryview:
+        """The A-ASSOCIATE-RQ that a connection has to begin with."""
+        kind, body = self.pdu(self._limits.hello_s, _HELLO_BYTES)
+        if kind != ASSOCIATE_RQ:
+            raise WireError(f"the first PDU is of type 0x{kind:02X}", 2)
+        return body
+
+    def send(self, data: bytes) -> None:
+        self._socket.settimeout(self._limits.pdu_s)
+        self._socket.sendall(data)
+
+    def _first(self, head: bytearray, patience_s: float) -> None:
+        self._socket.settimeout(patience_s)
+        if not self._socket.recv_into(memoryview(head)[:1]):
+            raise Closed
+        if head[0] == _TLS_HANDSHAKE:
+            raise WireError("the peer speaks TLS, and listener.tls is not set", 1)
+        if not ASSOCIATE_RQ <= head[0] <= ABORT:
+            raise WireError(f"a PDU of type 0x{head[0]:02X} is no DICOM", 1)
+
+    def _fill(self, view: memoryview, deadline_s: float) -> None:
+        got = 0
+        while got < len(view):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise WireError("the peer stopped inside a PDU")
+            self._socket.settimeout(left_s)
+            try:
+                read = self._socket.recv_into(view[got:])
+            except TimeoutError:
+                raise WireError("the peer stopped inside a PDU") from None
+            if not read:
+                raise Closed(inside=True)
+            got += read
+
+
+# ------------------------------------------------------------------ association
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one peer may take. ``hello_s``: until its A-ASSOCIATE; ``idle_s``: between messages of
-    an association; ``pdu_s``: for one PDU. ``connections`` are open at once from one address.
-    ``durable``: an acknowledged instance survives a power cut (fsync, some 2 ms each)."""
+class Proposed:
+    """A presentation context: its abstract syntax, and the transfer syntaxes it may have."""
 
-    instance_bytes: int = 64 * 2**20
-    message_bytes: int = 256 * 2**20
-    pdu_bytes: int = 2**20
-    hello_s: float = 5.0
-    idle_s: float = 60.0
-    pdu_s: float = 10.0
-    associations: int = 24
-    connections: int = 16
-    queue_s: float = 1.0
-    durable: bool = True
+    number: int
+    abstract: str
+    syntaxes: tuple[str, ...]
 
 
-def guard(association: Any, limits: Limits) -> None:
-    """Replaces how this association's socket is read: bounded in size and in time, and in larger
-    pieces than pynetdicom's 4096 bytes."""
-    connection = association.dul.socket
-    socket = connection.socket
+@dataclass(frozen=True)
+class Hello:
+    """An A-ASSOCIATE-RQ. ``pdu_bytes``: what the peer takes in one P-DATA-TF; 0 is without limit."""
 
-    def receive(count: int) -> bytearray:
-        if count > limits.pdu_bytes:
-            raise OSError(f"a PDU of {count} bytes is announced")
-        deadline = time.monotonic() + limits.pdu_s
-        data = bytearray(count)
-        view, got = memoryview(data), 0
-        while got < count:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("the peer stopped inside a PDU")
-            socket.settimeout(left)
-            read = socket.recv_into(view[got:], min(_CHUNK, count - got))
-            if not read:
-                return data[:got]
-            got += read
-        socket.settimeout(limits.pdu_s)  # for sending, to a peer that does not read
-        return data
+    called: bytes
+    calling: bytes
+    contexts: tuple[Proposed, ...]
+    pdu_bytes: int
 
-    connection.recv = receive
+
+def read_hello(body: memoryview) -> Hello:
+    """PS3.8 9.3.2. Raises ``WireError``."""
+    if len(body) < 68:
+        raise WireError("an A-ASSOCIATE-RQ that ends early", 6)
+    if not struct.unpack_from(">H", body)[0] & 1:
+        raise WireError("another protocol version is asked for", 6)
+    contexts, pdu_bytes = [], 0
+    for kind, item in _items(body[68:]):
+        if kind == 0x20:
+            contexts.append(_context(item))
+        elif kind == 0x50:
+            for sub, value in _items(item):
+                if sub == 0x51 and len(value) == 4:
+                    (pdu_bytes,) = struct.unpack(">L", value)
+    numbers = {c.number for c in contexts}
+    if not contexts or len(contexts) > _MOST_CONTEXTS or len(numbers) < len(contexts):
+        raise WireError(f"{len(contexts)} presentation contexts, or two of one number", 6)
+    return Hello(bytes(body[4:20]), bytes(body[20:36]), tuple(contexts), pdu_bytes)
+
+
+def _context(item: memoryview) -> Proposed:
+    abstract, syntaxes = "", []
+    if len(item) < 4:
+        raise WireError("a presentation context that ends early", 6)
+    for kind, value in _items(item[4:]):
+        name = _uid(value)
+        if kind == 0x30:
+            abstract = name
+        elif kind == 0x40:
+            syntaxes.append(name)
+    return Proposed(item[0], abstract, tuple(syntaxes))
+
+
+def _items(body: memoryview) -> Iterator[tuple[int, memoryview]]:
+    at = 0
+    while at < len(body):
+        if at + 4 > len(body):
+            raise WireError("an item that ends early", 6)
+        kind, length = struct.unpack_from(">BxH", body, at)
+        at += 4
+        if at + length > len(body):
+            raise WireError("an item that is longer than what holds it", 6)
+        yield kind, body[at : at + length]
+        at += length
+
+
+def _uid(value: memoryview) -> str:
+    return bytes(value).rstrip(b"\0 ").decode("ascii", "replace")
+
+
+def accept_pdu(hello: Hello, accepted: dict[int, str], refused: dict[int, int]) -> bytes:
+    """A-ASSOCIATE-AC (PS3.8 9.3.3): the transfer syntax of each accepted context, the result of each
+    other one."""
+    items = _item(0x10, _APPLICATION_CONTEXT)
+    for context in hello.contexts:
+        syntax = accepted.get(context.number, "")
+        head = struct.pack(">BxBx", context.number, refused.get(context.number, 0))
+        items += _item(0x21, head + _item(0x40, syntax.encode()))
+    user = _item(0x51, struct.pack(">L", PDU_BYTES))
+    user += _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
+    user += _item(0x55, IMPLEMENTATION_VERSION.encode())
+    items += _item(0x50, user)
+    body = struct.pack(">HH16s16s32x", 1, 0, hello.called, hello.calling) + items
+    return _pdu(ASSOCIATE_AC, body)
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(value)) + value
+
+
+def _pdu(kind: int, body: bytes) -> bytes:
+    return struct.pack(">BxL", kind, len(body)) + body
+
+
+def reject_pdu(result: int, source: int, reason: int) -> bytes:
+    return _pdu(ASSOCIATE_RJ, struct.pack(">xBBB", result, source, reason))
+
+
+def abort_pdu(reason: int) -> bytes:
+    """By the service provider."""
+    return _pdu(ABORT, struct.pack(">xxBB", 2, reason))
+
+
+def release_pdu() -> bytes:
+    return _pdu(RELEASE_RP, bytes(4))
+
+
+# ------------------------------------------------------------------ messages
+
+
+def fragments(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """(context, message control header, fragment) of a P-DATA-TF (PS3.8 9.3.5, E.2)."""
+    at = 0
+    while at < len(body):
+        if at + 6 > len(body):
+            raise WireError("a presentation data value that ends early", 6)
+        length, context, control = struct.unpack_from(">LBB", body, at)
+        if length < 2 or at + 4 + length > len(body):
+            raise WireError(f"a presentation data value of {length} bytes", 6)
+        yield context, control, body[at + 6 : at + 4 + length]
+        at += 4 + length
+
+
+# Command elements (PS3.7 E.1).
+SOP_CLASS, FIELD, MESSAGE_ID, ANSWERED_ID = 0x0002, 0x0100, 0x0110, 0x0120
+DATA_SET_TYPE, STATUS, SOP_INSTANCE = 0x0800, 0x0900, 0x1000
+NO_DATA_SET = 0x0101
+
+
+class Command:
+    """A command set: Implicit VR Little Endian, group 0000. Raises ``WireError`` when it is none."""
+
+    def __init__(self, data: bytes) -> None:
+        self._values: dict[int, bytes] = {}
+        at = 0
+        while at < len(data):
+            if at + 8 > len(data):
+                raise WireError("a command that ends early", 6)
+            group, element, length = struct.unpack_from("<HHL", data, at)
+            at += 8
+            if group or at + length > len(data):
+                raise WireError("a command with an element that does not belong into it", 6)
+            self._values[element] = data[at : at + length]
+            at += length
+
+    def number(self, element: int) -> int:
+        value = self._values.get(element, b"")
+        if len(value) != 2:
+            raise WireError(f"a command without element (0000,{element:04X})", 6)
+        return int.from_bytes(value, "little")
+
+    def text(self, element: int) -> str:
+        return self._values.get(element, b"").rstrip(b"\0 ").decode("ascii", "replace")
+
+    def answer_pdu(self, context: int, status: int) -> bytes:
+        """The response to this request, in a P-DATA-TF."""
+        field = self.number(FIELD) | 0x8000
+        body = _element(FIELD, field) + _element(ANSWERED_ID, self.number(MESSAGE_ID))
+        body += _element(DATA_SET_TYPE, NO_DATA_SET) + _element(STATUS, status)
+        named = {e: self._values[e] for e in (SOP_CLASS, SOP_INSTANCE) if e in self._values}
+        body = _long(SOP_CLASS, named) + body + _long(SOP_INSTANCE, named)
+        body = struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+        return _pdu(P_DATA, struct.pack(">LBB", len(body) + 2, context, 3) + body)
+
+
+def _element(element: int, value: int) -> bytes:
+    return struct.pack("<HHLH", 0, element, 2, value)
+
+
+def _long(element: int, named: dict[int, bytes]) -> bytes:
+    value = named.get(element)
+    return b"" if value is None else struct.pack("<HHL", 0, element, len(value)) + value

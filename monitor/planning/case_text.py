@@ -10,7 +10,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from monitor.config import Config, Ellipsoid, NeedleConfig, PhaseConfig, StructureConfig
+from monitor.config import (
+    Config,
+    Ellipsoid,
+    ListenerConfig,
+    NeedleConfig,
+    PhaseConfig,
+    StructureConfig,
+)
+from monitor.intake.limits import SETTABLE, Limits
 from monitor.model import Role
 from monitor.toml_text import toml_text
 
@@ -35,7 +43,6 @@ def case_text(config: Config, folder: Path) -> str:
     protocol: dict[str, Any] = {"phases": [_phase(p) for p in config.protocol.phases]}
     if config.protocol.start_after_baseline_s is not None:
         protocol["start_after_baseline_s"] = config.protocol.start_after_baseline_s
-    listener = config.listener
     root: dict[str, Any] = {
         "language": config.language,
         "patient": patient,
@@ -45,15 +52,25 @@ def case_text(config: Config, folder: Path) -> str:
         "structure": [_structure(s, folder) for s in config.structures],
         "needle": [_needle(n) for n in config.needles],
         "protocol": protocol,
-        "listener": {
-            "ae_title": listener.ae_title,
-            "address": listener.address,
-            "port": listener.port,
-            "allowed_peers": [f"{p.ae_title}@{p.address}" for p in listener.allowed_peers],
-        },
+        "listener": _listener(config.listener),
         "display": {"stale_after_s": config.stale_after_s},
     }
     return toml_text({key: value for key, value in root.items() if value not in ([], None)})
+
+
+def _listener(listener: ListenerConfig) -> dict[str, Any]:
+    table: dict[str, Any] = {
+        "ae_title": listener.ae_title,
+        "address": listener.address,
+        "port": listener.port,
+        "allowed_peers": [f"{p.ae_title}@{p.address}" for p in listener.allowed_peers],
+    }
+    if listener.tls is not None:
+        tls = {k: v for k, v in vars(listener.tls).items() if v is not None}
+        table["tls"] = {k: str(v) if isinstance(v, Path) else v for k, v in tls.items()}
+    usual, given = Limits(), listener.limits
+    other = {k: getattr(given, k) for k in SETTABLE if getattr(given, k) != getattr(usual, k)}
+    return table | ({"limits": other} if other else {})
 
 
 def _structure(s: StructureConfig, folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import SimpleITK
 
+from monitor.case import anchored
 from monitor.record.journal import RecordError
 from monitor.toml_text import toml_text
 
@@ -38,7 +39,11 @@ def keep_case(record: Path, case: Path) -> KeptCase:
         folder = _new_folder(record / _CASES)
         given = case.read_bytes()
         _write(folder / "given.toml", given)
-        text = toml_text(_with_copies(tomllib.loads(given.decode("utf-8")), case.parent, folder))
+        text = toml_text(
+            _with_copies(
+                anchored(tomllib.loads(given.decode("utf-8")), case.parent), case.parent, folder
+            )
+        )
         _write(folder / "case.toml", text.encode("utf-8"))
         hashes = {str(p.relative_to(record)): sha256_of(p) for p in sorted(folder.iterdir())}
     except OSError as error:

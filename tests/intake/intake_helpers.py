@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 from monitor.clock import ProcedureClock
-from monitor.config import ListenerConfig, Peer
+from monitor.config import ListenerConfig, Peer, TlsConfig
 from monitor.intake.decode import decode
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import ListenerFailed, Listening
@@ -70,15 +75,16 @@ def listening(
     size: int = 2000,
     port: int = 0,
     limits: Limits | None = None,
+    tls: TlsConfig | None = None,
 ) -> Iterator[Running]:
     """A listener in a process of its own on loopback."""
     blobs = record / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
     inbox, stop = _SPAWN.Queue(size), _SPAWN.Event()
-    config = ListenerConfig("ICEBALL", "127.0.0.1", port, peers)
+    config = ListenerConfig("ICEBALL", "127.0.0.1", port, peers, tls, limits or Limits())
     process = _SPAWN.Process(
         target=run_listener,
-        args=(config, blobs, ProcedureClock.start(), inbox, stop, limits or Limits()),
+        args=(config, blobs, ProcedureClock.start(), inbox, stop),
     )
     process.start()
     try:
@@ -178,3 +184,48 @@ def ct_slice(
         acquired_utc_s=acquired_utc_s,
         hu=np.full((2, 3), value, np.int16),
     )
+
+
+def enhanced_dataset(images: list[Dataset], stacks: list[str] | None = None) -> Dataset:
+    """One Enhanced CT image whose frames are these images, rescale and spacing shared by all."""
+    first = images[0]
+    d = Dataset()
+    d.file_meta = FileMetaDataset()
+    d.file_meta.TransferSyntaxUID = first.file_meta.TransferSyntaxUID
+    d.SOPClassUID, d.SOPInstanceUID = EnhancedCTImageStorage, generate_uid()
+    d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID
+    d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
+    for name in (
+        *("PatientName", "PatientID", "Modality", "StudyInstanceUID", "SeriesInstanceUID"),
+        *("FrameOfReferenceUID", "TimezoneOffsetFromUTC", "Rows", "Columns", "SamplesPerPixel"),
+        *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
+        *("PixelRepresentation", "ImageType"),
+    ):
+        d[name] = first[name]
+    d.NumberOfFrames = len(images)
+    shared = Dataset()
+    shared.PixelMeasuresSequence = [_item(first, "PixelSpacing", "SliceThickness")]
+    shared.PlaneOrientationSequence = [_item(first, "ImageOrientationPatient")]
+    shared.PixelValueTransformationSequence = [
+        _item(first, "RescaleSlope", "RescaleIntercept", "RescaleType")
+    ]
+    shared.CTReconstructionSequence = [_item(first, "ConvolutionKernel")]
+    d.SharedFunctionalGroupsSequence = [shared]
+    d.PerFrameFunctionalGroupsSequence = []
+    for number, image in enumerate(images):
+        own, content = Dataset(), Dataset()
+        content.FrameAcquisitionDateTime = image.AcquisitionDate + image.AcquisitionTime
+        content.StackID = stacks[number] if stacks else "1"
+        content.InStackPositionNumber = number + 1
+        own.FrameContentSequence = [content]
+        own.PlanePositionSequence = [_item(image, "ImagePositionPatient")]
+        d.PerFrameFunctionalGroupsSequence.append(own)
+    d.PixelData = b"".join(i.PixelData for i in images)
+    return d
+
+
+def _item(d: Dataset, *names: str) -> Dataset:
+    item = Dataset()
+    for name in names:
+        item[name] = d[name]
+    return item

@@ -107,14 +107,14 @@ def test_identifiers_never_become_paths(tmp_path: Path) -> None:
 
 def test_too_large_an_instance_is_refused_and_the_next_is_taken(tmp_path: Path) -> None:
     with listening(tmp_path, limits=Limits(instance_bytes=100_000)) as running:
-        large, small = ct_dataset(0, rows=512, columns=256), ct_dataset(1)
+        large, small = ct_dataset(0, rows=512, columns=128), ct_dataset(1)
         assert send(running, large, small) == [0xC000, 0x0000]
         running.instances(1)
     assert "bytes" in running.of(Refused)[0].reason
 
 
 def test_a_message_without_end_is_cut_off(tmp_path: Path) -> None:
-    with listening(tmp_path, limits=Limits(message_bytes=300_000)) as running:
+    with listening(tmp_path, limits=Limits(instance_bytes=150_000)) as running:
         association = associate(running)
         answer = association.send_c_store(ct_dataset(0, rows=1024, columns=512))
         assert "Status" not in answer
@@ -182,7 +182,7 @@ _HALF = {
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    limits = Limits(hello_s=0.5, pdu_s=0.5, connections=4)
+    limits = Limits(hello_s=0.5, pdu_s=0.5, hellos=4)
     with listening(tmp_path_factory.mktemp("impatient"), limits=limits) as running:
         yield running
 
@@ -213,7 +213,7 @@ def test_a_peer_that_stops_inside_its_data_is_closed_and_its_association_reporte
 
 
 def test_a_crowd_from_one_address_does_not_lock_the_listener(tmp_path: Path) -> None:
-    with listening(tmp_path, limits=Limits(hello_s=1.0, connections=5)) as running:
+    with listening(tmp_path, limits=Limits(hello_s=5.0, hellos=5)) as running:
         crowd = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(30)]
         running.wait(lambda m: any(isinstance(x, Refused) for x in m))
         _wait_until_served(running)

@@ -1,0 +1,108 @@
+"""Who may talk to the listener, and how many at once. Monotonic seconds.
+
+Pure bookkeeping; the caller holds a lock and does what is said here. Invariant: peers that
+``allowed_peers`` names by address never compete with any other address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from monitor.config import Peer
+from monitor.intake.limits import Limits
+
+# Refusals told of one peer within this time, before they are only counted: a journal is no bucket.
+_TOLD, _TOLD_WITHIN_S = 5, 10.0
+_ADDRESSES_REMEMBERED = 1000
+
+
+@dataclass
+class _Crowd:
+    """Connections of one address (or of all those that only "*" admits). ``due_s``: when the next message
+    may be taken at the rate agreed."""
+
+    hellos: OrderedDict[Hashable, None] = field(default_factory=OrderedDict)
+    associated: set[Hashable] = field(default_factory=set)
+    stored_bytes: int = 0
+    due_s: float = 0.0
+
+
+class Admission:
+    """One for a listener."""
+
+    def __init__(self, peers: tuple[Peer, ...], limits: Limits) -> None:
+        self._peers, self._limits = peers, limits
+        self._crowds: dict[str, _Crowd] = {}
+
+    def address_allowed(self, address: str) -> bool:
+        if not self._peers:
+            return ipaddress.ip_address(address).is_loopback
+        return any(p.address in ("*", address) for p in self._peers)
+
+    def peer_allowed(self, title: str, address: str) -> bool:
+        return not self._peers or any(
+            p.ae_title in ("*", title) and p.address in ("*", address) for p in self._peers
+        )
+
+    def connected(self, address: str, connection: Hashable) -> Hashable | None:
+        """The connection that has to go for this one: that which has been saying nothing for longest. Who
+        speaks at once is never locked out by who does not."""
+        hellos = self._crowd(address).hellos
+        hellos[connection] = None
+        return hellos.popitem(last=False)[0] if len(hellos) > self._limits.hellos else None
+
+    def associated(self, address: str, connection: Hashable) -> bool:
+        """Whether there is room for one association more."""
+        crowd = self._crowd(address)
+        crowd.hellos.pop(connection, None)
+        if len(crowd.associated) >= self._limits.associations:
+            return False
+        crowd.associated.add(connection)
+        return True
+
+    def gone(self, address: str, connection: Hashable) -> None:
+        crowd = self._crowd(address)
+        crowd.hellos.pop(connection, None)
+        crowd.associated.discard(connection)
+
+    def wait_s(self, address: str, now_s: float) -> float:
+        """How long the peer's next message has to wait; a second's worth may come at once."""
+        crowd = self._crowd(address)
+        crowd.due_s = max(crowd.due_s, now_s - 1.0) + 1.0 / self._limits.messages_per_s
+        return max(crowd.due_s - now_s, 0.0)
+
+    def room_for(self, address: str, count: int) -> bool:
+        """Whether ``count`` bytes more of this address may be kept."""
+        return self._crowd(address).stored_bytes + count <= self._limits.stored_bytes
+
+    def kept(self, address: str, count: int) -> None:
+        self._crowd(address).stored_bytes += count
+
+    def _crowd(self, address: str) -> _Crowd:
+        named = any(p.address == address for p in self._peers)
+        return self._crowds.setdefault(address if named else "*", _Crowd())
+
+
+class Refusals:
+    """What is worth telling: of each peer a few refusals in a while, and how many more there were."""
+
+    def __init__(self) -> None:
+        self._told: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def worth(self, address: str, reason: str, now_s: float) -> str | None:
+        """The reason as it should be told now, or None."""
+        since_s, count = self._told.pop(address, (now_s, 0))
+        more = count - _TOLD if count > _TOLD else 0
+        if now_s - since_s > _TOLD_WITHIN_S:
+            since_s, count = now_s, 0
+        else:
+            more = 0
+        self._told[address] = (since_s, count + 1)
+        if len(self._told) > _ADDRESSES_REMEMBERED:
+            self._told.popitem(last=False)
+        if count >= _TOLD:
+            return None
+        return f"{reason} (and {more} refusals before, not told)" if more else reason
