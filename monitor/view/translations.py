@@ -15,6 +15,7 @@ from monitor.view import (
     translations_console,
     translations_refusals,
     translations_replay,
+    translations_report,
 )
 
 LANGUAGES = ("en", "fr")
@@ -330,12 +331,14 @@ TABLES: dict[str, dict[str, str]] = {
     | translations_alarms.ENGLISH
     | translations_console.ENGLISH
     | translations_refusals.ENGLISH
-    | translations_replay.ENGLISH,
+    | translations_replay.ENGLISH
+    | translations_report.ENGLISH,
     "fr": _FR
     | translations_alarms.FRENCH
     | translations_console.FRENCH
     | translations_refusals.FRENCH
-    | translations_replay.FRENCH,
+    | translations_replay.FRENCH
+    | translations_report.FRENCH,
 }
 
 
