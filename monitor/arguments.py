@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
-from monitor.commands import NOTICE, engines, measuring, procedure, replay
+from monitor.commands import NOTICE, engines, measuring, outputs, procedure, replay
 from monitor.demo import SCENARIO, SPEED
 
 _VERSION = metadata.version("iceball-monitor")
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     _add_live(commands)
     _add_check(commands)
     _add_replay(commands)
+    _add_report(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -183,6 +184,24 @@ def _add_replay(commands: Any) -> None:
     )
     _add_screens(p)
     p.set_defaults(run=replay.run)
+
+
+def _add_report(commands: Any) -> None:
+    p = commands.add_parser(
+        "report",
+        help="a record as a report for people, HTML and PDF",
+        epilog=NOTICE,
+        description="Writes report.html and report.pdf of a procedure's record, finished or not: what was "
+        "measured in each scan, over time, against the forecast, alarms, acts, rejected images, pictures. "
+        "What is missing or damaged is said in it (docs/outputs.md). The record is only read.",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument("--out", type=Path, metavar="DIR", help="default RECORD/report")
+    p.add_argument("--language", choices=("en", "fr"), help="default the case's")
+    p.add_argument(
+        "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
+    )
+    p.set_defaults(run=outputs.report)
 
 
 def _add_segment(commands: Any) -> None:

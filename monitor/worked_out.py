@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from gpu_kernels.engine import Engine, EngineUnavailable
@@ -77,9 +78,7 @@ def _gather(
     record: Path, lines: list[JournalLine], scratch: Path, engine: Engine, out: WorkedOut
 ) -> None:
     recorded_with = str(lines[0].fields.get("engine"))
-    comparison = Comparison(
-        record, tolerances_of(recorded_with, engine.name), out.findings.append
-    )
+    comparison = Comparison(record, tolerances_of(recorded_with, engine.name), out.findings.append)
     alarms, course = alarms_over_time(lines), None
     told = worked_moments(record, lines, engine, scratch, out.findings.append)
     for moment, step in told:
@@ -91,9 +90,7 @@ def _gather(
         scan = _scan(step, shown, moment.at_utc_s, out.scans, course)
         if scan is not None:
             standing = next((a for at, a in reversed(alarms) if at <= moment.at_utc_s), ())
-            marked = replace(
-                shown, alarms=standing, replay=_marked(lines, len(out.scans) + 1)
-            )
+            marked = replace(shown, alarms=standing, replay=_marked(lines, len(out.scans) + 1))
             for before in _same_scan(out.scans, scan.volume.volume_id):
                 del out.scans[before]
             out.scans[scan.volume.volume_id] = replace(scan, shown=marked)
@@ -154,18 +151,17 @@ def _lighter(f: Forecast) -> Forecast:
 def _at(course: Course | None, at_utc_s: float) -> CourseAt | None:
     """Between two of its times in proportion; None where it does not reach."""
     points = course.points if course else ()
-    for a, b in zip(points, points[1:], strict=False):
+    for a, b in pairwise(points):
         if a.at_utc_s <= at_utc_s <= b.at_utc_s:
             w = (at_utc_s - a.at_utc_s) / (b.at_utc_s - a.at_utc_s)
             names = ("ice_volume_ml", "lesion_covered", "margin_covered", "min_margin_mm")
             values = {
                 n: tuple(
-                    (1 - w) * x + w * y
-                    for x, y in zip(getattr(a, n), getattr(b, n), strict=True)
+                    (1 - w) * x + w * y for x, y in zip(getattr(a, n), getattr(b, n), strict=True)
                 )
                 for n in names
             }
-            return CourseAt(at_utc_s, **values)  # type: ignore[arg-type]
+            return CourseAt(at_utc_s, **values)
     return None
 
 

@@ -58,12 +58,14 @@ class Made:
 
 @dataclass(frozen=True)
 class Content:
-    """``words`` are the few sentences that a template needs. ``pictures`` (volume id, caption) in order."""
+    """``words`` are the few sentences that a template needs; ``whole``: nothing is missing. ``pictures``
+    (volume id, caption) in order."""
 
     language: str
     words: Mapping[str, str]
     facts: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
+    whole: bool
     tables: Mapping[str, Table]
     pictures: tuple[tuple[str, str], ...]
 
@@ -101,7 +103,9 @@ class _Writer:
             for s in self.a.scans
         )
         said = {w.replace(".", "_"): self.word(w) for w in words}
-        return Content(self.language, said, self._facts(), self._missing(findings), tables, captions)
+        missing = self._missing(findings)
+        whole = missing == (self.word("missing.none"),)
+        return Content(self.language, said, self._facts(), missing, whole, tables, captions)
 
     # ------------------------------------------------------------------ words and numbers
 
@@ -297,7 +301,10 @@ class _Writer:
             ):
                 value = number(s.assessment, name)
                 held.append(None if value is None else _within(value, ends))
-                row += [f"{write(min(ends))} – {write(max(ends))}", self._against(value, write, ends)]
+                row += [
+                    f"{write(min(ends))} – {write(max(ends))}",
+                    self._against(value, write, ends),
+                ]
             found.append(tuple(row))
             marks.append("warn" if False in held else "")
             inside, of = inside + held.count(True), of + len(held) - held.count(None)
@@ -344,7 +351,9 @@ class _Writer:
     def _acts(self) -> Table:
         found = []
         for x in self.a.acts:
-            given = ", ".join(f"{k} {v}" for k, v in x.params.items() if k not in ("path", "sha256"))
+            given = ", ".join(
+                f"{k} {v}" for k, v in x.params.items() if k not in ("path", "sha256")
+            )
             said = self.named(f"act.{x.act}", x.act) + (f": {given}" if given else "")
             if x.refused:
                 said += f" — {self.word('act.refused', why=x.refused)}"

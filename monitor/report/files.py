@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from PyQt5.QtCore import QMarginsF, QRectF, QSizeF, QUrl
@@ -33,8 +34,9 @@ from monitor.view.translations import text
 # A4 lying down: the table of the scans is wide.
 _PAGE_PT, _MARGIN_PT, _FOOT_PT = (842.0, 595.0), 34.0, 26.0
 _DPI = 150
-_WIDTHS_PT = {"timeline": 640}
-_SCAN_PT = 560
+# Units of the layout: a picture and its caption fill a page.
+_WIDTHS = {"timeline": 900}
+_SCAN_WIDTH = 1030
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,10 @@ def _rendered(c: Content, images: Mapping[str, _Image], size: str, paged: bool) 
 
 
 def _document(c: Content, images: Mapping[str, QImage]) -> QTextDocument:
-    document = QTextDocument()
-    named = {n: _Image(f"picture:{n}", _WIDTHS_PT.get(n, _SCAN_PT)) for n in images}
+    document: Any = QTextDocument()
+    named = {n: _Image(f"picture:{n}", _WIDTHS.get(n, _SCAN_WIDTH)) for n in images}
     for name, image in images.items():
-        document.addResource(QTextDocument.ImageResource, QUrl(named[name].src), image)
+        document.addResource(document.ImageResource, QUrl(named[name].src), image)
     font = QFont(style.font(12.0, False).family())
     font.setPointSizeF(9.0)
     document.setDefaultFont(font)

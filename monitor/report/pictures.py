@@ -80,7 +80,7 @@ def rgb(image: QImage) -> npt.NDArray[np.uint8]:
     from PyQt5.QtGui import QImage as Image
 
     plain = image.convertToFormat(Image.Format_RGB888)
-    bits = plain.constBits()
+    bits: Any = plain.constBits()
     bits.setsize(plain.byteCount())
     lines = np.frombuffer(bits, np.uint8).reshape(plain.height(), plain.bytesPerLine())
     shown = lines[:, : 3 * plain.width()].reshape(plain.height(), plain.width(), 3)
@@ -90,7 +90,7 @@ def rgb(image: QImage) -> npt.NDArray[np.uint8]:
 def png(image: QImage) -> bytes:
     from PyQt5.QtCore import QBuffer
 
-    buffer = QBuffer()
-    buffer.open(QBuffer.WriteOnly)
+    buffer: Any = QBuffer()
+    buffer.open(buffer.WriteOnly)
     image.save(buffer, "PNG")
     return bytes(buffer.data())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from PyQt5.QtCore import QLineF, QPointF, QRectF
 from PyQt5.QtGui import QColor, QImage, QPainter, QPen
@@ -56,18 +57,23 @@ def timeline(a: Account, worked: WorkedOut, language: str) -> QImage:
 
 
 def _tracks(a: Account, worked: WorkedOut, language: str) -> tuple[_Track, ...]:
-    ml, lesion, margin, mm = [], [], [], []
+    ml: list[_Point] = []
+    lesion: list[_Point] = []
+    margin: list[_Point] = []
+    mm: list[_Point] = []
     for s in a.scans:
         f, at = s.assessment, s.acquired_utc_s
         if at is None:
             continue
         minutes, sure = (at - a.began_utc_s) / 60.0, f.get("status") == "OK"
-        _add(ml, minutes, number(f, "ice_volume_ml"), bounds_ml(worked.scans.get(s.volume_id)), sure)
+        _add(
+            ml, minutes, number(f, "ice_volume_ml"), bounds_ml(worked.scans.get(s.volume_id)), sure
+        )
         for points, name in ((lesion, "lesion_covered"), (margin, "margin_covered")):
             _add(points, minutes, number(f, name), interval(f, f"{name}_interval"), sure, 100.0)
         value, error = number(f, "min_margin_mm"), number(f, "margin_error_mm")
-        ends = None if value is None or error is None else (value - error, value + error)
-        _add(mm, minutes, value, ends, sure)
+        both = None if value is None or error is None else (value - error, value + error)
+        _add(mm, minutes, value, both, sure)
 
     def word(name: str) -> str:
         return text(language, f"report.timeline.{name}")
@@ -123,7 +129,9 @@ class _Drawing:
             self._track(box, track, i == 0)
         below = _SIZE[1] - _BOTTOM
         for minutes in _ticks(0.0, self.minutes, 8):
-            self._text(QRectF(self._x(minutes) - 50, below + 4, 100, 26), f"{minutes:g}", Qt.AlignHCenter)
+            self._text(
+                QRectF(self._x(minutes) - 50, below + 4, 100, 26), f"{minutes:g}", Qt.AlignHCenter
+            )
         box = QRectF(_LEFT, below + 32, self.width, 28)
         self._text(box, text(self.language, "report.timeline.minutes"), Qt.AlignHCenter)
 
@@ -173,13 +181,13 @@ class _Drawing:
                 said = text(self.language, f"report.phase.{p.kind}", cycle=str(p.cycle))
                 self._text(band.adjusted(6, 2, 200, 0), said, Qt.AlignLeft)
 
-    def _series(
-        self, points: Sequence[_Point], colour: QColor, y: object, number: int
-    ) -> None:
+    def _series(self, points: Sequence[_Point], colour: QColor, y: object, number: int) -> None:
         assert callable(y)
         self.painter.setPen(QPen(colour, 2.0, Qt.SolidLine))
-        for p, q in zip(points, points[1:], strict=False):
-            self.painter.drawLine(QLineF(self._x(p.minutes), y(p.value), self._x(q.minutes), y(q.value)))
+        for p, q in pairwise(points):
+            self.painter.drawLine(
+                QLineF(self._x(p.minutes), y(p.value), self._x(q.minutes), y(q.value))
+            )
         for p in points:
             x = self._x(p.minutes)
             self.painter.setPen(QPen(colour, 2.0))

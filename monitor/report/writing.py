@@ -59,9 +59,7 @@ def report_of(
     from monitor.report.timeline import timeline
 
     who = identity(record, lines, a)
-    made = Made(
-        version("iceball-monitor"), sha256_of(record / JOURNAL), who.label, who.patient_id
-    )
+    made = Made(version("iceball-monitor"), sha256_of(record / JOURNAL), who.label, who.patient_id)
     said = content(a, worked, findings, made, language or who.language)
     application()
     images = {"timeline": timeline(a, worked, said.language), **_pictures(said, worked)}

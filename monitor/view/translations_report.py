@@ -16,7 +16,8 @@ ENGLISH: dict[str, str] = {
     "report.missing.none": "Nothing: the record is whole, and every result was worked out again as recorded.",
     "report.missing.line": "journal line {line}: {text}",
     "report.missing.more": "and {count} more",
-    "report.missing.broken": "The record could not be worked out again ({why}): pictures and bounds are missing.",
+    "report.missing.broken": "The record could not be worked out again ({why}): pictures and bounds "
+    "are missing.",
     "report.running": "The journal does not say that the procedure ended: it runs still, or was cut off.",
     "report.patient": "Patient",
     "report.patient_id": "Patient ID",
@@ -126,10 +127,12 @@ FRENCH: dict[str, str] = {
     "report.unknown": "inconnu",
     "report.none": "aucun",
     "report.missing": "Ce qui manque ou n’est pas tel qu’enregistré",
-    "report.missing.none": "Rien : l’enregistrement est complet et chaque résultat, recalculé, est identique.",
+    "report.missing.none": "Rien : l’enregistrement est complet et chaque résultat, recalculé, "
+    "est identique.",
     "report.missing.line": "ligne {line} du journal : {text}",
     "report.missing.more": "et {count} de plus",
-    "report.missing.broken": "L’enregistrement n’a pas pu être recalculé ({why}) : images et bornes manquent.",
+    "report.missing.broken": "L’enregistrement n’a pas pu être recalculé ({why}) : images et bornes "
+    "manquent.",
     "report.running": "Le journal ne dit pas que la procédure est terminée : elle est en cours, ou coupée.",
     "report.patient": "Nom du patient",
     "report.patient_id": "Identifiant du patient",
@@ -170,7 +173,8 @@ FRENCH: dict[str, str] = {
     "report.review.rejected": "rejetée par l’opérateur",
     "report.review.corrected": "corrigée par l’opérateur",
     "report.revises": "remplace {ids}",
-    "report.scans.note": "Les intervalles entre parenthèses contiennent la vraie valeur à 90 %. La couverture "
+    "report.scans.note": "Les intervalles entre parenthèses contiennent la vraie valeur à 90 %. "
+    "La couverture "
     "n’est jamais arrondie vers le haut ; une marge négative dit de combien la lésion dépasse de la glace.",
     "report.timeline": "Au cours du temps",
     "report.timeline.note": "Points : mesuré, avec les bornes ; creux quand la mesure n’était pas sûre. Une "
@@ -183,7 +187,8 @@ FRENCH: dict[str, str] = {
     "report.timeline.with_margin": "■ lésion et marge",
     "report.forecast": "Prévision et mesure",
     "report.forecast.note": "Ce qui était prévu pour l’heure de chaque acquisition avant qu’elle vienne (un "
-    "intervalle qui devrait contenir les 80 % du milieu), et ce qu’elle a montré. Le prédit n’est pas mesuré.",
+    "intervalle qui devrait contenir les 80 % du milieu), et ce qu’elle a montré. "
+    "Le prédit n’est pas mesuré.",
     "report.forecast.of": "Prévu",
     "report.forecast.measured": "Mesuré",
     "report.forecast.inside": "dedans",
