@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_replay(commands)
     _add_report(commands)
+    _add_export(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -202,6 +203,31 @@ def _add_report(commands: Any) -> None:
         "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
     )
     p.set_defaults(run=outputs.report)
+
+
+def _add_export(commands: Any) -> None:
+    p = commands.add_parser(
+        "export",
+        help="a record's measurements as DICOM",
+        epilog="Exit status 0: all of it; 1: something could not be written, and is named; 2: an error in "
+        f"what was given. {NOTICE}",
+        description="Works the record out again and writes, of every scan that came out as it was recorded, "
+        "the measured ice and its bounds (SEG), the predicted 0, -20 and -40 degC isotherms (SEG), the "
+        "measurements (SR, TID 1500) and the screen (secondary capture). The same record gives the same "
+        "bytes (docs/outputs.md). The record is only read.",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument("--dicom", type=Path, metavar="DIR", required=True, help="where the objects go")
+    p.add_argument(
+        "--language",
+        choices=("en", "fr"),
+        default="en",
+        help="of the captured screen; default %(default)s",
+    )
+    p.add_argument(
+        "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
+    )
+    p.set_defaults(run=outputs.export)
 
 
 def _add_segment(commands: Any) -> None:

@@ -6,6 +6,7 @@ Invariant: what could not be written is said by name, and the exit status is the
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 
@@ -16,3 +17,15 @@ def report(args: argparse.Namespace) -> int:
     for path in write_report(args.record, out, args.language, args.engine):
         print(path)
     return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Exit status 1 if something of the record could not be written; it is named."""
+    from monitor.export import export_dicom
+
+    written, left_out = export_dicom(args.record, args.dicom, args.language, args.engine)
+    for path in written:
+        print(path)
+    for what in left_out:
+        print(f"iceball: not exported: {what}", file=sys.stderr)
+    return 1 if left_out else 0

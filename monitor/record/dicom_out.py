@@ -20,7 +20,6 @@ import numpy.typing as npt
 import pydicom
 from highdicom import sr
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
 
 from monitor.record.account import Fields, ScanAccount, interval, number, rows
 from monitor.record.masks import FROZEN, Mask
@@ -55,7 +54,8 @@ class Source:
 
 
 def ice_seg(source: Source, number: int, bodies: Sequence[Body]) -> Any:
-    """The measured ice and its bounds. Raises ``ValueError`` and its like where the CT cannot be referred to."""
+    """The measured ice and its bounds. Raises ``ValueError`` and its like where the CT cannot be
+    referred to."""
     return _seg(source, "ice", number, bodies, MEASURED, codes.DCM.EdgeDetection,
                 "Ice, measured in CT")  # fmt: skip
 
@@ -129,7 +129,7 @@ def measurements(
     device = sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=generate_uid(prefix=None, entropy_srcs=["iceball-monitor", _release()]),
+            uid=_uid(source, "device"),
             name="iceball-monitor",
             manufacturer_name=_MAKER,
             model_name=_release(),
@@ -273,6 +273,7 @@ def capture(source: Source, number: int, rgb: npt.NDArray[np.uint8], title: str)
         series_description=f"{title} ({NOTICE})"[:64],
     )
     image.PatientOrientation = None  # of a screen there is none
+    image.Laterality = None
     image.BurnedInAnnotation = "YES"  # the patient's label is on it
     return _dated(image, source)
 
@@ -295,21 +296,27 @@ def _digest(pixels: npt.NDArray[Any]) -> str:
 
 
 def _dated(made: Any, source: Source) -> Any:
-    """When the result was recorded, not when it is exported: so exports of one record are equal."""
+    """When the result was recorded, not when it is exported, wherever highdicom writes the time of day, and
+    no random UID: so exports of one record are equal."""
     at = datetime.fromtimestamp(source.made_utc_s, UTC)
     date, time = f"{at:%Y%m%d}", f"{at:%H%M%S.%f}"
-    for name in ("Content", "InstanceCreation", "Series"):
-        if f"{name}Date" in made or name != "Series":
-            setattr(made, f"{name}Date", date)
-            setattr(made, f"{name}Time", time)
+    for name in ("Content", "InstanceCreation"):
+        setattr(made, f"{name}Date", date)
+        setattr(made, f"{name}Time", time)
+    own = {
+        "SeriesDate": date,
+        "SeriesTime": time,
+        "DateOfSecondaryCapture": date,
+        "TimeOfSecondaryCapture": time,
+        "ContributionDateTime": date + time,
+        "ObservationDateTime": date + time,
+        "DimensionOrganizationUID": _uid(source, "dimensions", str(made.SOPInstanceUID)),
+    }
+
+    def fixed(_: pydicom.Dataset, element: pydicom.DataElement) -> None:
+        if element.keyword in own:
+            element.value = own[element.keyword]
+
+    made.walk(fixed)
     made.TimezoneOffsetFromUTC = "+0000"
-    for item in made.get("ContentSequence", ()):
-        _observed(item, date, time)
     return made
-
-
-def _observed(item: pydicom.Dataset, date: str, time: str) -> None:
-    if "ObservationDateTime" in item:
-        item.ObservationDateTime = date + time
-    for inner in item.get("ContentSequence", ()):
-        _observed(inner, date, time)
