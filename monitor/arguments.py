@@ -208,7 +208,7 @@ def _add_report(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     p = commands.add_parser(
         "export",
-        help="a record's measurements as DICOM",
+        help="a record as DICOM, NIfTI or CSV",
         epilog="Exit status 0: all of it; 1: something could not be written, and is named; 2: an error in "
         f"what was given. {NOTICE}",
         description="Works the record out again and writes, of every scan that came out as it was recorded, "
@@ -217,7 +217,9 @@ def _add_export(commands: Any) -> None:
         "bytes (docs/outputs.md). The record is only read.",
     )
     p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
-    p.add_argument("--dicom", type=Path, metavar="DIR", required=True, help="where the objects go")
+    p.add_argument("--dicom", type=Path, metavar="DIR", help="SEG, SR and secondary captures")
+    p.add_argument("--nifti", type=Path, metavar="DIR", help="scans, ice, distances, forecast")
+    p.add_argument("--csv", type=Path, metavar="DIR", help="scans.csv and alarms.csv")
     p.add_argument(
         "--language",
         choices=("en", "fr"),

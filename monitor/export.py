@@ -8,31 +8,43 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monitor.geometry import Grid, SliceGeometry
 from monitor.imaging.distance import sample
-from monitor.imaging.mask import mask_on
+from monitor.imaging.mask import FAR_MM, is_upright, mask_on, upright
 from monitor.model import Float32Array
-from monitor.record.account import ScanAccount, account
+from monitor.record.account import Account, ScanAccount, account
 from monitor.record.cases import sha256_of
 from monitor.record.dicom_out import Body, Source, capture, ice_seg, isotherm_seg, measurements
 from monitor.record.journal import RecordError
-from monitor.record.masks import Mask, source_header
+from monitor.record.masks import Mask, source_header, write_nifti
 from monitor.record.reading import Finding, JournalLine, read_journal
+from monitor.record.tables import alarms_csv, scans_csv
 from monitor.report.content import bounds_ml
 from monitor.report.pictures import Pictures, rgb
-from monitor.worked_out import WorkedScan, work_out
+from monitor.worked_out import WorkedOut, WorkedScan, work_out
 
 ISOTHERMS_DEGC = (0.0, -20.0, -40.0)
 
 
-def export_dicom(
-    record: Path, out: Path, language: str, engine: str | None = None
+@dataclass(frozen=True)
+class Targets:
+    """Folders for each kind of file; None: not wanted. ``language`` of the captured screen."""
+
+    dicom: Path | None = None
+    nifti: Path | None = None
+    csv: Path | None = None
+    language: str = "en"
+
+
+def export(
+    record: Path, targets: Targets, engine: str | None = None
 ) -> tuple[list[Path], list[str]]:
     """The files written, and what was not and why. Raises ``RecordError``."""
     findings: list[Finding] = []
@@ -41,8 +53,10 @@ def export_dicom(
     written: list[Path] = []
     with tempfile.TemporaryDirectory(prefix="iceball-export-") as scratch:
         worked = work_out(record, lines, Path(scratch), engine)
-        left_out = [f"the record could not be worked out: {worked.broken}"] if worked.broken else []
-        pictures = Pictures(language)
+        left_out = [f"journal line {f.line}: {f.text}" for f in findings]
+        if worked.broken:
+            left_out.append(f"the record could not be worked out: {worked.broken}")
+        pictures = Pictures(targets.language) if targets.dicom else None
         for n, scan in enumerate(a.scans, 1):
             found = worked.scans.get(scan.volume_id)
             why = _unfit(found)
@@ -50,13 +64,62 @@ def export_dicom(
                 left_out.append(f"{scan.volume_id}: {why}")
                 continue
             try:
-                source = source_of(record, lines, found)
-                made = dicom_objects(source, n, scan, found, pictures)
-                written += [_save(out / f"{scan.volume_id}_{name}.dcm", d) for name, d in made]
+                if targets.dicom and pictures is not None:
+                    source = source_of(record, lines, found)
+                    made = dicom_objects(source, n, scan, found, pictures)
+                    names = ((targets.dicom / f"{scan.volume_id}_{x}.dcm", d) for x, d in made)
+                    written += [_save(path, d) for path, d in names]
+                if targets.nifti:
+                    written += nifti_files(targets.nifti, found)
             except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
                 left_out.append(f"{scan.volume_id}: {type(error).__name__}: {error}")
-        pictures.close()
+        if pictures is not None:
+            pictures.close()
+        if targets.csv:
+            written += _tables(targets.csv, a, worked)
     return written, left_out
+
+
+def _tables(out: Path, a: Account, worked: WorkedOut) -> list[Path]:
+    known = {v: b for v, s in worked.scans.items() if (b := bounds_ml(s)) is not None}
+    made = {"scans.csv": scans_csv(a, known), "alarms.csv": alarms_csv(a)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in made.items():
+            (out / f"{name}.part").write_text(text, encoding="utf-8")
+            os.replace(out / f"{name}.part", out / name)
+    except OSError as error:
+        raise RecordError(f"{error.filename or out}: {error.strerror}") from error
+    return [out / name for name in made]
+
+
+def nifti_files(out: Path, scan: WorkedScan) -> list[Path]:
+    """The scan (HU) and its ice on its slices; signed distance to the ice (mm) and predicted temperature at
+    the scan (degrees Celsius) on their own grids, in the frame of the plan, from which the scan is moved.
+    Slices that NIfTI cannot hold as they lie (tilted, uneven) are given as ice alone, on upright ones."""
+    g, ice, moved, f = scan.volume.geometry, scan.ice, scan.registration, scan.forecast
+    name, made = scan.volume.volume_id, []
+
+    def write(what: str, array: Any, where: SliceGeometry) -> None:
+        made.append(out / f"{name}_{what}.nii.gz")
+        write_nifti(made[-1], array, where)
+
+    if is_upright(g):
+        write("ct_hu", np.asarray(scan.volume.hu), g)
+    if ice is not None and moved is not None and ice.sdf_mm is not None and not scan.baseline:
+        write("ice", mask_on(upright(g), ice, moved), upright(g))
+        level = np.clip(ice.sdf_mm, -FAR_MM, FAR_MM).astype(np.float32)
+        write("plan_ice_distance_mm", level, _slices(ice.grid))
+    if f is not None:
+        write("plan_predicted_degc", np.asarray(f.temperature_degc[0], np.float32), _slices(f.grid))
+    return made
+
+
+def _slices(grid: Grid) -> SliceGeometry:
+    (x, y, z), (n, rows, columns) = grid.spacing_mm, grid.shape_zyx
+    offsets = tuple(z * k for k in range(n))
+    axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    return SliceGeometry(grid.origin_lps_mm, *axes, x, y, offsets, z, rows, columns)
 
 
 def _unfit(found: WorkedScan | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 
 from monitor.cli import main
 from monitor.export import ice_bodies, isotherm_bodies
@@ -41,7 +43,8 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def out(record: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dicom")
-    assert main(["export", str(record), "--dicom", str(folder)]) == 0
+    wanted = ["--dicom", str(folder), "--nifti", str(folder), "--csv", str(folder)]
+    assert main(["export", str(record), *wanted]) == 0
     return folder
 
 
@@ -131,7 +134,7 @@ def test_what_is_not_known_is_no_number(out: Path) -> None:
 
 def test_the_same_record_gives_the_same_bytes(record: Path, out: Path, tmp_path: Path) -> None:
     assert main(["export", str(record), "--dicom", str(tmp_path)]) == 0
-    made = sorted(p.name for p in out.iterdir())
+    made = sorted(p.name for p in out.glob("*.dcm"))
     assert made == sorted(p.name for p in tmp_path.iterdir())
     for name in made:
         assert (out / name).read_bytes() == (tmp_path / name).read_bytes(), name
@@ -162,3 +165,24 @@ def test_dciodvfy_and_dsrdump_find_no_error(out: Path) -> None:
         assert said, path.name
         assert [x for x in said if x.startswith("Error")] == [], path.name
     subprocess.run([dsrdump, str(out / "v002_sr.dcm")], capture_output=True, check=True)
+
+
+def test_nifti_and_csv_hold_the_same(record: Path, out: Path, worked: WorkedOut) -> None:
+    scan = worked.scans["v002"]
+    read = {p.name: SimpleITK.ReadImage(str(p)) for p in out.glob("v002_*.nii.gz")}
+    ice = read["v002_ice.nii.gz"]
+    assert np.array_equal(SimpleITK.GetArrayFromImage(ice), ice_bodies(scan)[0].mask)
+    ct = read["v002_ct_hu.nii.gz"]
+    assert np.array_equal(SimpleITK.GetArrayFromImage(ct), scan.volume.hu)
+    g = scan.volume.geometry
+    assert ct.GetOrigin() == pytest.approx(g.origin_lps_mm)
+    assert scan.forecast is not None
+    degc = SimpleITK.GetArrayFromImage(read["v002_plan_predicted_degc.nii.gz"])
+    assert np.array_equal(degc, scan.forecast.temperature_degc[0])
+    lines = read_journal(record, pytest.fail)
+    recorded = [x.fields for x in lines if x.kind == "assessment"][-1]
+    first, second = csv.DictReader((out / "scans.csv").open(encoding="utf-8"))
+    assert float(second["min_margin_mm"]) == recorded["min_margin_mm"]
+    assert first["min_margin_mm"] == ""
+    raised = sum(x.kind == "alarm_raised" for x in lines)
+    assert 1 <= len(list(csv.DictReader((out / "alarms.csv").open(encoding="utf-8")))) <= raised

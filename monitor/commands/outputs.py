@@ -21,9 +21,14 @@ def report(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Exit status 1 if something of the record could not be written; it is named."""
-    from monitor.export import export_dicom
+    from monitor.config import ConfigError
+    from monitor.export import Targets
+    from monitor.export import export as written_by
 
-    written, left_out = export_dicom(args.record, args.dicom, args.language, args.engine)
+    targets = Targets(args.dicom, args.nifti, args.csv, args.language)
+    if not (targets.dicom or targets.nifti or targets.csv):
+        raise ConfigError("export: say what to write: --dicom, --nifti or --csv DIR")
+    written, left_out = written_by(args.record, targets, args.engine)
     for path in written:
         print(path)
     for what in left_out:

@@ -39,9 +39,10 @@ class MaskError(ValueError):
     """A mask cannot be written; the message names the file and why."""
 
 
-def write_nifti(path: Path, mask: Mask, geometry: SliceGeometry) -> None:
-    """The mask with the place of its voxels. The slices must be upright (``imaging.mask.upright``):
-    SimpleITK, like most readers of NIfTI, knows neither sheared stacks nor uneven gaps."""
+def write_nifti(path: Path, mask: npt.NDArray[Any], geometry: SliceGeometry) -> None:
+    """A mask, or any field, with the place of its voxels. The slices must be upright
+    (``imaging.mask.upright``): SimpleITK, like most readers of NIfTI, knows neither sheared stacks nor
+    uneven gaps."""
     row, column = np.array(geometry.row_direction), np.array(geometry.column_direction)
     image: Any = SimpleITK.GetImageFromArray(mask)
     image.SetOrigin(geometry.origin_lps_mm)
