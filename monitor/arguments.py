@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_report(commands)
     _add_export(commands)
+    _add_send(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -230,6 +231,28 @@ def _add_export(commands: Any) -> None:
         "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
     )
     p.set_defaults(run=outputs.export)
+
+
+def _add_send(commands: Any) -> None:
+    p = commands.add_parser(
+        "send",
+        help="a record's DICOM, or a folder of it, to a PACS",
+        epilog="Exit status 0: all of it is with the receiver; 1: something waits or was refused, and is "
+        f"named; 2: an error in what was given. {NOTICE}",
+        description="Copies what is to be sent into a spool on disk, then sends it by C-STORE, again and "
+        "again until the receiver has answered for each object (docs/outputs.md). What was sent before "
+        "from the same spool is not sent again.",
+    )
+    p.add_argument("what", type=Path, metavar="RECORD|DIR", help="a record, or a folder of *.dcm")
+    p.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the receiver")
+    p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
+    p.add_argument(
+        "--give-up-after",
+        type=float,
+        metavar="SECONDS",
+        help="end then, and leave what waits in the spool; default: go on until stopped",
+    )
+    p.set_defaults(run=outputs.send)
 
 
 def _add_segment(commands: Any) -> None:
