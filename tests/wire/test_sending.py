@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import socket
 import subprocess
 import threading
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
@@ -116,3 +121,63 @@ def test_a_file_that_is_not_dicom_is_refused_and_named(tmp_path: Path) -> None:
 def test_a_wrong_address_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="expected AE@host:port"):
         receiver_of(text)
+
+
+@contextmanager
+def orthanc(folder: Path, dicom_port: int, http_port: int) -> Iterator[None]:
+    """A PACS on loopback whose store outlives it; known peers only, as sites have it."""
+    path = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+    if path is None:
+        pytest.skip("Orthanc is not installed: apt-get install orthanc")
+    configuration = {
+        "StorageDirectory": str(folder / "store"),
+        "IndexDirectory": str(folder / "store"),
+        "DicomAet": "PACS",
+        "DicomPort": dicom_port,
+        "HttpPort": http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(configuration), encoding="utf-8")
+    process = subprocess.Popen(
+        [path, str(folder / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 30.0
+        while time.monotonic() < end:
+            with socket.socket() as a, socket.socket() as b:
+                if not (
+                    a.connect_ex(("127.0.0.1", dicom_port))
+                    or b.connect_ex(("127.0.0.1", http_port))
+                ):
+                    break
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20.0)
+
+
+def held(http_port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/statistics", timeout=10) as answer:
+        return int(json.load(answer)["CountInstances"])
+
+
+def test_orthanc_that_stops_and_comes_back_gets_each_object_once(
+    objects: Path, tmp_path: Path
+) -> None:
+    dicom_port, http_port = free_port(), free_port()
+    args = ["send", str(objects), "--to", f"PACS@127.0.0.1:{dicom_port}",
+            "--spool", str(tmp_path / "spool"), "--give-up-after", "1.5"]  # fmt: skip
+    with orthanc(tmp_path, dicom_port, http_port):
+        assert main(args) == 0
+        assert held(http_port) == 5
+    later = ct_dataset(9)
+    later.SOPInstanceUID = later.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    later.save_as(objects / "later.dcm", enforce_file_format=True)
+    assert main(args) == 1
+    assert len(Spool(tmp_path / "spool").pending()) == 1
+    with orthanc(tmp_path, dicom_port, http_port):
+        assert main(args) == 0
+        assert held(http_port) == 6
