@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
-from monitor.commands import NOTICE, certificates, engines, measuring, procedure, replay
+from monitor.commands import (
+    NOTICE,
+    certificates,
+    engines,
+    measuring,
+    outputs,
+    procedure,
+    replay,
+)
 from monitor.demo import SCENARIO, SPEED
 
 _VERSION = metadata.version("iceball-monitor")
@@ -31,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     _add_live(commands)
     _add_check(commands)
     _add_replay(commands)
+    _add_report(commands)
+    _add_export(commands)
+    _add_send(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -184,6 +195,73 @@ def _add_replay(commands: Any) -> None:
     )
     _add_screens(p)
     p.set_defaults(run=replay.run)
+
+
+def _add_report(commands: Any) -> None:
+    p = commands.add_parser(
+        "report",
+        help="a record as a report for people, HTML and PDF",
+        epilog=NOTICE,
+        description="Writes report.html and report.pdf of a procedure's record, finished or not: what was "
+        "measured in each scan, over time, against the forecast, alarms, acts, rejected images, pictures. "
+        "What is missing or damaged is said in it (docs/outputs.md). The record is only read.",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument("--out", type=Path, metavar="DIR", help="default RECORD/report")
+    p.add_argument("--language", choices=("en", "fr"), help="default the case's")
+    p.add_argument(
+        "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
+    )
+    p.set_defaults(run=outputs.report)
+
+
+def _add_export(commands: Any) -> None:
+    p = commands.add_parser(
+        "export",
+        help="a record as DICOM, NIfTI or CSV",
+        epilog="Exit status 0: all of it; 1: something could not be written, and is named; 2: an error in "
+        f"what was given. {NOTICE}",
+        description="Works the record out again and writes, of every scan that came out as it was recorded, "
+        "the measured ice and its bounds (SEG), the predicted 0, -20 and -40 degC isotherms (SEG), the "
+        "measurements (SR, TID 1500) and the screen (secondary capture). The same record gives the same "
+        "bytes (docs/outputs.md). The record is only read.",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument("--dicom", type=Path, metavar="DIR", help="SEG, SR and secondary captures")
+    p.add_argument("--nifti", type=Path, metavar="DIR", help="scans, ice, distances, forecast")
+    p.add_argument("--csv", type=Path, metavar="DIR", help="scans.csv and alarms.csv")
+    p.add_argument(
+        "--language",
+        choices=("en", "fr"),
+        default="en",
+        help="of the captured screen; default %(default)s",
+    )
+    p.add_argument(
+        "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
+    )
+    p.set_defaults(run=outputs.export)
+
+
+def _add_send(commands: Any) -> None:
+    p = commands.add_parser(
+        "send",
+        help="a record's DICOM, or a folder of it, to a PACS",
+        epilog="Exit status 0: all of it is with the receiver; 1: something waits or was refused, and is "
+        f"named; 2: an error in what was given. {NOTICE}",
+        description="Copies what is to be sent into a spool on disk, then sends it by C-STORE, again and "
+        "again until the receiver has answered for each object (docs/outputs.md). What was sent before "
+        "from the same spool is not sent again.",
+    )
+    p.add_argument("what", type=Path, metavar="RECORD|DIR", help="a record, or a folder of *.dcm")
+    p.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the receiver")
+    p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
+    p.add_argument(
+        "--give-up-after",
+        type=float,
+        metavar="SECONDS",
+        help="end then, and leave what waits in the spool; default: go on until stopped",
+    )
+    p.set_defaults(run=outputs.send)
 
 
 def _add_segment(commands: Any) -> None:

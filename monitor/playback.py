@@ -47,6 +47,14 @@ def moments(
     record: Path, lines: list[JournalLine], engine: Engine, scratch: Path, tell: Tell
 ) -> Iterator[Moment]:
     """Every moment of the record, in order. Raises ``RecordError`` where a case cannot be opened."""
+    for moment, _ in worked_moments(record, lines, engine, scratch, tell):
+        yield moment
+
+
+def worked_moments(
+    record: Path, lines: list[JournalLine], engine: Engine, scratch: Path, tell: Tell
+) -> Iterator[tuple[Moment, Step | None]]:
+    """The same, each with the step of which it came; the first, before anything came in, has none."""
     store = Store(scratch, scratch, generations=None)
     publisher = Publisher(store)
 
@@ -57,15 +65,16 @@ def moments(
 
     procedure = first_procedure(record, lines, lambda _: None)
     state, seen = initial_state(procedure), set[str]()
-    yield Moment(lines[0].at_utc_s, _shown(lines[0].at_utc_s, state, procedure, publisher))
+    first = _shown(lines[0].at_utc_s, state, procedure, publisher)
+    yield Moment(lines[0].at_utc_s, first), None
     for step in replay(record, lines, engine, tell, kept):
         at = max([step.line.at_utc_s, *(x.at_utc_s for x in step.recorded)])
         if not step.outputs and step.line.kind != "operator":
-            yield Moment(at, None)
+            yield Moment(at, None), step
             continue
         scan = _assessed(step, seen)
         seen |= {scan} if scan else set()
-        yield Moment(at, _shown(at, step.state, step.procedure, publisher), scan)
+        yield Moment(at, _shown(at, step.state, step.procedure, publisher), scan), step
 
 
 def _shown(at: float, state: State, procedure: Procedure, publisher: Publisher) -> Snapshot:

@@ -24,7 +24,7 @@ from monitor.geometry import SliceGeometry
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 # SNOMED CT has no code for tissue frozen in the patient.
-_FROZEN = ("ICE", "99ICEBALL", "Frozen tissue")
+FROZEN = ("ICE", "99ICEBALL", "Frozen tissue")
 _LABEL = "Ice"
 # Patient and study attributes of type 2, which highdicom copies (PS3.3 C.7.1.1, C.7.2.1).
 _MAY_BE_EMPTY = (
@@ -39,9 +39,10 @@ class MaskError(ValueError):
     """A mask cannot be written; the message names the file and why."""
 
 
-def write_nifti(path: Path, mask: Mask, geometry: SliceGeometry) -> None:
-    """The mask with the place of its voxels. The slices must be upright (``imaging.mask.upright``):
-    SimpleITK, like most readers of NIfTI, knows neither sheared stacks nor uneven gaps."""
+def write_nifti(path: Path, mask: npt.NDArray[Any], geometry: SliceGeometry) -> None:
+    """A mask, or any field, with the place of its voxels. The slices must be upright
+    (``imaging.mask.upright``): SimpleITK, like most readers of NIfTI, knows neither sheared stacks nor
+    uneven gaps."""
     row, column = np.array(geometry.row_direction), np.array(geometry.column_direction)
     image: Any = SimpleITK.GetImageFromArray(mask)
     image.SetOrigin(geometry.origin_lps_mm)
@@ -55,7 +56,7 @@ def write_nifti(path: Path, mask: Mask, geometry: SliceGeometry) -> None:
 def write_seg(path: Path, mask: Mask, images: Sequence[Path]) -> None:
     """One binary segment, referring to ``images``: the CT slices in the order of the mask's. Each
     frame has a place of its own, so a tilted gantry and uneven gaps are exact."""
-    sources = [_source(image) for image in images]
+    sources = [source_header(image) for image in images]
     try:
         seg = _segmentation(mask, sources)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -63,12 +64,14 @@ def write_seg(path: Path, mask: Mask, images: Sequence[Path]) -> None:
     _whole(path, lambda part: seg.save_as(part))
 
 
-def _source(image: Path) -> pydicom.Dataset:
+def source_header(image: Path) -> pydicom.Dataset:
     """A slice's header; what may be empty and is missing (de-identified files) is empty."""
     found = pydicom.dcmread(image, stop_before_pixels=True)
     for name in _MAY_BE_EMPTY:
         if name not in found:
             setattr(found, name, "")
+    if not found.get("SpecificCharacterSet"):
+        found.pop("SpecificCharacterSet", None)  # empty is the default repertoire; highdicom raises
     return found
 
 
@@ -81,7 +84,7 @@ def _segmentation(mask: Mask, sources: Sequence[pydicom.Dataset]) -> Any:
         segment_number=1,
         segment_label=_LABEL,
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=highdicom.sr.CodedConcept(*_FROZEN),
+        segmented_property_type=highdicom.sr.CodedConcept(*FROZEN),
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
     )

@@ -16,6 +16,7 @@ from monitor.view import (
     translations_files,
     translations_refusals,
     translations_replay,
+    translations_report,
 )
 
 LANGUAGES = ("en", "fr")
@@ -338,13 +339,15 @@ TABLES: dict[str, dict[str, str]] = {
     | translations_console.ENGLISH
     | translations_refusals.ENGLISH
     | translations_files.ENGLISH
-    | translations_replay.ENGLISH,
+    | translations_replay.ENGLISH
+    | translations_report.ENGLISH,
     "fr": _FR
     | translations_alarms.FRENCH
     | translations_console.FRENCH
     | translations_refusals.FRENCH
     | translations_files.FRENCH
-    | translations_replay.FRENCH,
+    | translations_replay.FRENCH
+    | translations_report.FRENCH,
 }
 
 

@@ -1,0 +1,96 @@
+"""The room's screen of a scan, as a picture: all of it, or its three planes. Pixels.
+
+One window is made and shown each scan in turn, without a display. Invariant: what is shown is painted by
+the same code as in the room.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from PyQt5.QtGui import QImage
+
+_PLANES = ("axial", "coronal", "sagittal")
+
+
+# Qt's application must outlive every picture.
+_APPLICATION: list[Any] = []
+
+
+def application() -> Any:
+    """The process's Qt application; without a window on any display if it is made here."""
+    from PyQt5.QtWidgets import QApplication
+
+    from monitor.view.style import load_fonts
+
+    app = QApplication.instance()
+    if app is None:
+        os.environ.setdefault("QT_FONT_DPI", "96")
+        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+        app = QApplication(sys.argv[:1])
+        _APPLICATION.append(app)
+    load_fonts()
+    return app
+
+
+class Pictures:
+    """``close`` it when done."""
+
+    def __init__(self, language: str) -> None:
+        self._app = application()
+        from monitor.view.layout import DESIGN
+        from monitor.view.window import RoomWindow
+
+        self._window = RoomWindow(lambda _: None, language)
+        self._window.resize(*DESIGN)
+        self._window.show()
+
+    def screen(self, snapshot: Snapshot) -> QImage:
+        """All of it, as it is shown."""
+        from monitor.view.png import picture
+
+        self._window.show_snapshot(snapshot)
+        self._app.processEvents()
+        self._window.refresh()
+        return picture(self._window)
+
+    def planes(self, snapshot: Snapshot) -> QImage:
+        """The three planes beside each other, as they lie on the screen."""
+        whole = self.screen(snapshot)
+        boxes = [self._window.panes[name].geometry() for name in _PLANES]
+        box = boxes[0]
+        for other in boxes[1:]:
+            box = box.united(other)
+        return whole.copy(box)
+
+    def close(self) -> None:
+        self._window.close_for_good()
+
+
+def rgb(image: QImage) -> npt.NDArray[np.uint8]:
+    """(row, column, 3)."""
+    from PyQt5.QtGui import QImage as Image
+
+    plain = image.convertToFormat(Image.Format_RGB888)
+    bits: Any = plain.constBits()
+    bits.setsize(plain.byteCount())
+    lines = np.frombuffer(bits, np.uint8).reshape(plain.height(), plain.bytesPerLine())
+    shown = lines[:, : 3 * plain.width()].reshape(plain.height(), plain.width(), 3)
+    return np.array(shown)
+
+
+def png(image: QImage) -> bytes:
+    from PyQt5.QtCore import QBuffer
+
+    buffer: Any = QBuffer()
+    buffer.open(buffer.WriteOnly)
+    image.save(buffer, "PNG")
+    return bytes(buffer.data())

@@ -1,0 +1,183 @@
+"""The spool against DCMTK's storescp: stopped, started, and refusing. Loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+from pynetdicom import AE, evt
+
+from monitor.cli import main
+from monitor.record.spool import Spool
+from monitor.sending import Receiver, receiver_of, send_all
+from tests.intake.intake_helpers import ct_dataset
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Path:
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    for k in range(5):
+        d = ct_dataset(k)
+        d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        d.save_as(folder / f"{k}.dcm", enforce_file_format=True)
+    return folder
+
+
+def uids(folder: Path) -> set[str]:
+    return {str(pydicom.dcmread(p).SOPInstanceUID) for p in folder.iterdir() if p.is_file()}
+
+
+def storescp(dcmtk: dict[str, str], port: int, out: Path) -> subprocess.Popen[bytes]:
+    out.mkdir(exist_ok=True)
+    process = subprocess.Popen([dcmtk["storescp"], "-od", str(out), str(port)])
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end:
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return process
+        time.sleep(0.1)
+    raise AssertionError("storescp does not listen")
+
+
+def test_an_outage_loses_nothing(dcmtk: dict[str, str], objects: Path, tmp_path: Path) -> None:
+    """Nobody listens at first; what waits lies in the spool, and a later run sends it, once."""
+    port, spool = free_port(), tmp_path / "spool"
+    args = ["send", str(objects), "--to", f"PACS@127.0.0.1:{port}", "--spool", str(spool)]
+    assert main([*args, "--give-up-after", "1.5"]) == 1
+    assert len(Spool(spool).pending()) == 5
+    said: list[str] = []
+    sending = threading.Thread(
+        target=send_all, args=(Spool(spool), Receiver("PACS", "127.0.0.1", port), said.append, 60.0)
+    )
+    sending.start()
+    while not said:
+        time.sleep(0.05)
+    process = storescp(dcmtk, port, tmp_path / "pacs")
+    try:
+        sending.join(60.0)
+        assert uids(tmp_path / "pacs") == uids(objects)
+        assert Spool(spool).pending() == []
+        for p in (tmp_path / "pacs").iterdir():
+            p.unlink()
+        assert main(args) == 0
+        assert list((tmp_path / "pacs").iterdir()) == []
+    finally:
+        process.terminate()
+        process.wait(10.0)
+
+
+def test_a_refused_object_is_kept_with_its_reason(
+    objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0xA700 is tried again, 0xC000 is not."""
+    answers = iter([0xA700, 0xC000, 0x0000, 0xB000, 0x0000, 0x0000])
+    ae = AE()
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.2")
+    server = ae.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: next(answers))]
+    )
+    try:
+        port = server.socket.getsockname()[1]
+        spool = tmp_path / "spool"
+        args = ["send", str(objects), "--to", f"PACS@127.0.0.1:{port}", "--spool", str(spool)]
+        assert main(args) == 1
+    finally:
+        server.shutdown()
+    assert "0xC000" in capsys.readouterr().err
+    assert len(list((spool / "sent").iterdir())) == 4
+    assert [reason for _, reason in Spool(spool).refused()] == ["status 0xC000"]
+    assert next(answers, None) is None
+
+
+def test_a_file_that_is_not_dicom_is_refused_and_named(tmp_path: Path) -> None:
+    (tmp_path / "x.dcm").write_text("no")
+    spool = Spool(tmp_path / "spool")
+    spool.add(tmp_path / "x.dcm")
+    assert send_all(spool, Receiver("A", "127.0.0.1", free_port()), lambda _: None, 0.0)
+    assert "not a DICOM file" in spool.refused()[0][1]
+
+
+@pytest.mark.parametrize(
+    "text", ["PACS", "PACS@host", "@host:104", "PACS@host:0", "A" * 17 + "@h:1"]
+)
+def test_a_wrong_address_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="expected AE@host:port"):
+        receiver_of(text)
+
+
+@contextmanager
+def orthanc(folder: Path, dicom_port: int, http_port: int) -> Iterator[None]:
+    """A PACS on loopback whose store outlives it; known peers only, as sites have it."""
+    path = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+    if path is None:
+        pytest.skip("Orthanc is not installed: apt-get install orthanc")
+    configuration = {
+        "StorageDirectory": str(folder / "store"),
+        "IndexDirectory": str(folder / "store"),
+        "DicomAet": "PACS",
+        "DicomPort": dicom_port,
+        "HttpPort": http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(configuration), encoding="utf-8")
+    process = subprocess.Popen(
+        [path, str(folder / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 30.0
+        while time.monotonic() < end:
+            with socket.socket() as a, socket.socket() as b:
+                if not (
+                    a.connect_ex(("127.0.0.1", dicom_port))
+                    or b.connect_ex(("127.0.0.1", http_port))
+                ):
+                    break
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20.0)
+
+
+def held(http_port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/statistics", timeout=10) as answer:
+        return int(json.load(answer)["CountInstances"])
+
+
+def test_orthanc_that_stops_and_comes_back_gets_each_object_once(
+    objects: Path, tmp_path: Path
+) -> None:
+    dicom_port, http_port = free_port(), free_port()
+    args = ["send", str(objects), "--to", f"PACS@127.0.0.1:{dicom_port}",
+            "--spool", str(tmp_path / "spool"), "--give-up-after", "1.5"]  # fmt: skip
+    with orthanc(tmp_path, dicom_port, http_port):
+        assert main(args) == 0
+        assert held(http_port) == 5
+    later = ct_dataset(9)
+    later.SOPInstanceUID = later.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    later.save_as(objects / "later.dcm", enforce_file_format=True)
+    assert main(args) == 1
+    assert len(Spool(tmp_path / "spool").pending()) == 1
+    with orthanc(tmp_path, dicom_port, http_port):
+        assert main(args) == 0
+        assert held(http_port) == 6
