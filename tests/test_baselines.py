@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from monitor.model import CtVolume
 from monitor.opening import open_case
 from monitor.pipeline import in_force, step
@@ -26,6 +28,7 @@ def first_slices(whole: CtVolume, count: int) -> CtVolume:
     )
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_a_few_slices_that_came_first_are_no_baseline(plan: Procedure) -> None:
     whole = volume("v001", 0.0)
     for count, is_baseline in ((2, False), (12, False), (15, True), (24, True)):
@@ -51,6 +54,7 @@ def moved(folder: Path, z_mm: float) -> Procedure:
     return open_case(folder / "case.toml")[1]
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_a_case_whose_lesion_the_baseline_does_not_show_is_refused(
     plan: Procedure, freezing: State, tmp_path: Path
 ) -> None:
