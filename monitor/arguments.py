@@ -15,6 +15,7 @@ from gpu_kernels.select import CHOICES
 from monitor.commands import (
     NOTICE,
     certificates,
+    doctor,
     engines,
     measuring,
     outputs,
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_selftest(commands)
     _add_certificates(commands)
+    _add_doctor(commands)
     return top
 
 
@@ -406,6 +408,26 @@ def _add_certificates(commands: Any) -> None:
         help="until they expire; default %(default)g",
     )
     p.set_defaults(run=certificates.run)
+
+
+def _add_doctor(commands: Any) -> None:
+    p = commands.add_parser(
+        "doctor",
+        help="whether this machine can carry a procedure",
+        epilog=f"Exit status 0: fine; 1: warnings; 2: it cannot run. {NOTICE}",
+        description="Looks at packages, engine, display, fonts, disk, clock, locale, the workstation's file "
+        "and its port, and says of each what it found and how to mend it.",
+    )
+    p.add_argument("--workstation", type=Path, metavar="FILE", help="as of live")
+    p.add_argument(
+        "--record",
+        type=Path,
+        metavar="DIR",
+        default=Path("out"),
+        help="where records are kept; default %(default)s",
+    )
+    p.add_argument("--json", action="store_true", help="print the findings as JSON")
+    p.set_defaults(run=doctor.run)
 
 
 def _add_screens(p: argparse.ArgumentParser) -> None:

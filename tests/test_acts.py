@@ -69,6 +69,7 @@ def coldest_degc(state: State) -> float:
     return float(state.forecast.temperature_degc[at].min())
 
 
+@pytest.mark.requirement("REQ-NEEDLE-STOPPED")
 def test_a_needle_that_is_stopped_freezes_no_more(plan: Procedure, freezing: State) -> None:
     state, outputs = act(freezing, plan, "needle", number=4, duty=0.0)
     (said,) = of_kind(outputs, "needle_set")
@@ -185,6 +186,7 @@ def test_the_next_act_forgets_a_refusal(plan: Procedure, freezing: State) -> Non
     assert act(state, plan, "phase_next")[0].refused is None
 
 
+@pytest.mark.requirement("REQ-ACTS")
 def test_a_phase_begun_by_mistake_was_not(plan: Procedure, freezing: State) -> None:
     pressed, outputs = act(freezing, plan, "phase_next")
     assert [x["phase"] for x in of_kind(outputs, "phase")] == ["thaw"]
@@ -230,6 +232,7 @@ def test_a_phase_is_not_taken_back_late_nor_by_way_of_another(
     assert still(pressed.done, "needle") == ()
 
 
+@pytest.mark.requirement("REQ-ACTS")
 def test_undone_is_as_if_it_had_not_been(plan: Procedure, freezing: State) -> None:
     state, _ = worked_off(act(freezing, plan, "needle", number=4, duty=0.0)[0], plan)
     state, _ = act(state, plan, "needle", NOW_UTC_S + 5.0, number=4, duty=0.5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from monitor.decision.safety import causes
 from monitor.model import CtVolume
 from monitor.opening import open_case
@@ -37,6 +39,7 @@ def first_slices(whole: CtVolume, count: int) -> CtVolume:
     )
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_a_few_slices_that_came_first_are_no_baseline(plan: Procedure) -> None:
     whole = volume("v001", 0.0)
     for count, is_baseline in ((2, False), (12, False), (15, True), (24, True)):
@@ -62,6 +65,7 @@ def moved(folder: Path, z_mm: float) -> Procedure:
     return open_case(folder / "case.toml")[1]
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_a_case_whose_lesion_the_baseline_does_not_show_is_refused(
     plan: Procedure, freezing: State, tmp_path: Path
 ) -> None:
@@ -83,6 +87,7 @@ def test_a_forecast_of_the_case_before_is_forgotten_and_made_anew(
     assert state.forecast_wanted
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_ice_that_nobody_has_announced_is_measured_and_no_baseline(room: Procedure) -> None:
     """The freeze was begun at the console of the needles, and not told here."""
     state, _ = taken(initial_state(room), scan("v001", 0.0, 0.0), room)
@@ -107,6 +112,7 @@ def test_ice_that_nobody_has_announced_is_measured_and_no_baseline(room: Procedu
     assert state.estimate.volume_id == "v003"
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_a_freeze_told_very_late_is_not_over_at_once(room: Procedure) -> None:
     state, _ = taken(initial_state(room), scan("v001", 0.0, 0.0), room)
     state, _ = taken(state, scan("v002", 100.0, 9.0), room)
@@ -117,6 +123,7 @@ def test_a_freeze_told_very_late_is_not_over_at_once(room: Procedure) -> None:
     assert state.progress.started_utc_s == ()
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_a_picked_baseline_does_not_hide_ice(room: Procedure) -> None:
     state, _ = taken(initial_state(room), scan("v001", 0.0, 0.0), room)
     pick = OperatorAct("pick_baseline", 10.0, params={"volume_id": "v001"})

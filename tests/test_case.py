@@ -83,6 +83,7 @@ def test_defaults_come_from_the_organ(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.requirement("REQ-UNITS")
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -131,6 +132,7 @@ def test_each_error_names_its_field(tmp_path: Path, old: str, new: str, says: st
     assert "case.toml" in str(error.value)
 
 
+@pytest.mark.requirement("REQ-UNITS")
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
     bad = GOOD.replace("port = 0", "port = -1").replace("duty = 0.5", 'duty = "half"')
     with pytest.raises(ConfigError) as error:
@@ -140,12 +142,14 @@ def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
     assert "needle[1].duty" in str(error.value)
 
 
+@pytest.mark.requirement("REQ-NEEDLES")
 def test_the_same_number_twice(tmp_path: Path) -> None:
     needle = GOOD[GOOD.index("[[needle]]") : GOOD.index("[protocol]")]
     with pytest.raises(ConfigError, match=r"needle.number: 1 is given to more than one needle"):
         load_case(write(tmp_path, GOOD.replace("[protocol]", needle + "[protocol]")))
 
 
+@pytest.mark.requirement("REQ-PEERS")
 def test_listening_to_the_network_needs_peers(tmp_path: Path) -> None:
     peers = 'allowed_peers = ["CT1@10.0.0.7", "*@127.0.0.1"]'
     with pytest.raises(ConfigError, match=r"allowed_peers: required when listening on 0\.0\.0\.0"):

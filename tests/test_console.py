@@ -29,6 +29,7 @@ def words(row: str) -> str:
     return " ".join(row.split())
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
 def test_nearly_covered_is_neither_100_percent_nor_a_margin_of_zero() -> None:
     assert line("assessment", ASSESSMENT) == (
         "v002: lesion covered 99 %, with 5 mm margin 43 %, minimal margin -0.1 ± 0.9 mm"
@@ -133,6 +134,7 @@ def test_each_thing_is_one_plain_line(kind: str, fields: dict[str, Any], said: s
     assert line(kind, fields) == said
 
 
+@pytest.mark.requirement("REQ-PRIVACY")
 def test_another_patients_id_stays_off_the_terminal() -> None:
     params = {"expected": "DEMO-1", "received": "SOMEONE-2"}
     said = line("alarm_raised", {"code": "patient_mismatch", "priority": "high", "params": params})

@@ -73,6 +73,7 @@ def test_what_needs_a_lesion_says_that_there_is_none(draft: Procedure) -> None:
 # ------------------------------------------------------------------ images of anybody
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_nothing_is_measured_and_that_is_said(two_patients: State) -> None:
     state = two_patients
     assert state.assessment is not None
@@ -83,6 +84,7 @@ def test_nothing_is_measured_and_that_is_said(two_patients: State) -> None:
     assert state.block is None
 
 
+@pytest.mark.requirement("REQ-PATIENT")
 def test_slices_of_two_patients_under_one_series_never_make_one_volume(draft: Procedure) -> None:
     state, outputs = initial_state(draft), list[Output]()
     mine = slices(0.0)
@@ -143,6 +145,7 @@ def test_a_pick_undone_leaves_it_open_again(draft: Procedure, two_patients: Stat
     assert not outputs
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 def test_a_volume_of_the_freeze_is_no_baseline(draft: Procedure, two_patients: State) -> None:
     state, _ = step(two_patients, OperatorAct("phase_next", 20.0), draft, ENGINE)
     why = refused(state, draft, "pick_baseline", volume_id="v002")
@@ -187,6 +190,7 @@ def test_without_a_pick_the_cases_patient_has_the_newest(
     assert why == "v001: it is of another patient than the case"
 
 
+@pytest.mark.requirement("REQ-PATIENT")
 def test_a_case_of_another_patient_is_refused_and_the_one_before_stays(
     draft: Procedure,
     two_patients: State,

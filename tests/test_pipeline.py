@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from gpu_kernels.select import open_engine
 from monitor.ahead import next_scan_known
@@ -61,6 +62,7 @@ def measured_again(state: State, plan: Procedure) -> State:
     return step(state, OperatorAct("reload", 400.0, plan), plan, open_engine("reference"))[0]
 
 
+@pytest.mark.requirement("REQ-STRUCTURES")
 def test_a_scan_that_cannot_be_measured_leaves_the_last_known_distances(tmp_path: Path) -> None:
     plan = procedure(tmp_path)
     near = (StructureDistance("bowel", 3.0, 5.0, 2.0),)
@@ -76,6 +78,7 @@ def test_a_scan_that_cannot_be_measured_leaves_the_last_known_distances(tmp_path
     assert state.structures == near
 
 
+@pytest.mark.requirement("REQ-STRUCTURES")
 def test_the_end_of_the_procedure_forgets_no_distance(tmp_path: Path) -> None:
     plan, engine = procedure(tmp_path), open_engine("reference")
     near = (StructureDistance("bowel", 3.0, 5.0, 2.0),)

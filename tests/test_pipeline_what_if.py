@@ -90,6 +90,7 @@ def refused(state: State, plan: Procedure, params: dict[str, Any]) -> str:
 # ------------------------------------------------------------------ answered
 
 
+@pytest.mark.requirement("REQ-WHAT-IF")
 def test_first_by_a_few_then_by_all_and_nothing_else_changes(
     plan: Procedure, freezing: State
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_forecast_goes_first(plan: Procedure, freezing: State) -> None:
     assert not state.forecast_wanted
 
 
+@pytest.mark.requirement("REQ-WHAT-IF")
 def test_another_phase_ends_it(plan: Procedure, freezing: State) -> None:
     state, _ = ask(freezing, plan, STOP)
     state, _ = worked_off(state, plan, lambda s: s.what_if is not None)
@@ -183,6 +185,7 @@ def slices(acquired_utc_s: float) -> list[CtSlice]:
     ]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-WHAT-IF")
 def test_a_new_scan_is_measured_at_once_and_ends_it(plan: Procedure, freezing: State) -> None:
     state, _ = ask(freezing, plan, STOP)
     state, _ = step(state, ForecastDue(0.0), plan, ENGINE)

@@ -35,6 +35,7 @@ def check(folder: Path, x_mm: float) -> int:
     return main(["check", str(case)])
 
 
+@pytest.mark.requirement("REQ-NEEDLES")
 def test_a_needle_far_from_the_lesion_is_an_error_that_names_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from monitor.forecast_values import Course
 from monitor.model import PhaseKind
 from monitor.pipeline import step
@@ -27,6 +29,7 @@ def foreseen(s: Snapshot) -> list[object]:
             s.forecast_band, s.course]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-FORECAST-APART")
 def test_a_forecast_of_a_phase_that_is_over_is_not_shown(plan: Procedure, freezing: State) -> None:
     assert all(v is not None and v != () for v in foreseen(shown(freezing, plan)))
     state, seen = freezing, []

@@ -124,6 +124,7 @@ def test_an_accepted_measurement_stays_as_it_is(plan: Procedure, measured: State
     assert again == "v002 has been accepted already; undo that first"
 
 
+@pytest.mark.requirement("REQ-ACTS")
 def test_a_rejected_measurement_is_none_and_teaches_nothing(
     plan: Procedure, measured: State
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_rejected_measurement_is_none_and_teaches_nothing(
     assert state.estimate.state.time_s == 180.0
 
 
+@pytest.mark.requirement("REQ-ACTS")
 def test_an_undone_rejection_is_as_if_it_had_not_been(plan: Procedure, measured: State) -> None:
     state, _ = worked_off(act(measured, plan, "reject_ice", volume_id="v002")[0], plan)
     state, outputs = act(state, plan, "undo")

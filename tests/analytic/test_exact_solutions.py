@@ -48,6 +48,7 @@ def start(problem: Problem, wall_degc: float) -> np.ndarray:
     return np.where(problem.label_zyx == 1, wall_degc, T_I)
 
 
+@pytest.mark.requirement("REQ-ENGINE")
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
 @pytest.mark.parametrize("wall_degc", [-140.0, -60.0])
 def test_plane_front(engine: Engine, wall_degc: float) -> None:
@@ -93,6 +94,7 @@ def driven_like_a_line_sink(power_w_m: float, radius_mm: float = 0.75) -> Needle
     return Needle((0.35, 0.5, -60.0), (0.0, 0.0, 1.0), 2 * radius_mm, 120.0, table)
 
 
+@pytest.mark.requirement("REQ-ENGINE")
 @pytest.mark.parametrize(("spacing_mm", "off_mm"), [(1.0, 0.2), (2.0, 0.35)])
 def test_needle_grows_the_exact_cylinder(spacing_mm: float, off_mm: float) -> None:
     """Sharp front, off the voxels' centres. R(600 s) = 12.793 mm at 500 W/m (physics §4)."""

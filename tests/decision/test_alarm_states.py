@@ -69,6 +69,7 @@ def test_the_table_is_total_and_as_written_down() -> None:
     assert TRANSITIONS == EXPECTED
 
 
+@pytest.mark.requirement("REQ-ALARM-LIFE")
 @pytest.mark.parametrize("latching", [True, False])
 @pytest.mark.parametrize("state", AlarmState)
 @pytest.mark.parametrize("event", AlarmEvent)
@@ -160,6 +161,7 @@ def test_an_alarm_that_does_not_latch_never_does_however_long_it_stands() -> Non
     assert (STALE.latching, STALE.level, STALE.about) == (False, 0.0, "")
 
 
+@pytest.mark.requirement("REQ-ALARM-LIFE")
 def test_one_is_acknowledged_and_no_other() -> None:
     skin = replace(NEAR, about="skin")
     alarms, _ = checked((), [NEAR, skin, STALE], 100.0)
@@ -198,6 +200,7 @@ CHECKS = st.lists(CAUSES, max_size=3, unique_by=lambda c: c.key)
 STEPS = st.lists(CHECKS | st.sampled_from([("a", ""), ("b", "x"), None]))
 
 
+@pytest.mark.requirement("REQ-ALARM-LIFE")
 @given(STEPS)
 def test_on_no_way_is_a_latching_alarm_lost_unseen(steps: list) -> None:
     """Also: the journal's lines, played back, tell which alarms stand and which are acknowledged."""

@@ -370,6 +370,7 @@ def codes(c: Case, phase: PhaseKind | None = None) -> set[str]:
     return {cause.code for cause in causes_of(c, phase)}
 
 
+@pytest.mark.requirement("REQ-ALARM-RULES")
 def test_every_alarm_has_a_row_and_every_fact_a_case() -> None:
     assert ROWS.keys() == ALARMS.keys()
     cases = [
@@ -390,6 +391,7 @@ def test_silent_when_all_is_fine(phase: PhaseKind) -> None:
     assert causes(fine, NOW) == ()
 
 
+@pytest.mark.requirement("REQ-ALARM-RULES")
 @pytest.mark.parametrize("code", ROWS)
 def test_the_cause_sounds_the_alarm_in_its_phases_at_its_priority(code: str) -> None:
     row = ROWS[code]
@@ -409,6 +411,7 @@ def test_the_alarm_says_what_it_knows(code: str) -> None:
     assert found.latching == latches(code)
 
 
+@pytest.mark.requirement("REQ-ALARM-RULES")
 @pytest.mark.parametrize("code", ROWS)
 @pytest.mark.parametrize("column", ["nan", "none"])
 def test_what_is_no_number_or_missing(code: str, column: str) -> None:
@@ -423,6 +426,7 @@ def test_what_is_no_number_or_missing(code: str, column: str) -> None:
         assert not c.instead or code not in found
 
 
+@pytest.mark.requirement("REQ-ALARM-RULES")
 @pytest.mark.parametrize("code", ROWS)
 def test_the_limit_is_where_it_is_said_to_be(code: str) -> None:
     edges = ROWS[code].edges

@@ -17,6 +17,7 @@ from tests.decision.facts import FAR
 from tests.decision.shapes import GRID, PLAN, ball, ice, pinned
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
 def test_concentric_balls() -> None:
     a = assess(ice((0, 0, 0), 9.0), PLAN, None)
     assert a.lesion_covered == 1.0
@@ -25,6 +26,7 @@ def test_concentric_balls() -> None:
     assert [s.distance_mm for s in a.structures] == pytest.approx([7.0, 35.0], abs=0.6)
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
 def test_uncovered_side_is_found() -> None:
     a = assess(ice((-4, 0, 0), 7.0), PLAN, None)
     assert a.min_margin_mm == pytest.approx(-3.0, abs=0.1)
@@ -52,6 +54,7 @@ def test_an_edge_without_error_is_one_too() -> None:
         assert assess(ice((0, 0, 0), 9.0, edge_error_mm=error_mm), PLAN, None).status is Status.OK
 
 
+@pytest.mark.requirement("REQ-STRUCTURES")
 def test_ice_inside_a_structure_is_negative() -> None:
     a = assess(ice((10, 0, 0), 9.0), PLAN, None)
     assert a.structures[0].distance_mm == pytest.approx(-3.0, abs=0.6)
@@ -67,6 +70,7 @@ def lumps(balls: list) -> np.ndarray:
     return np.min([ball(GRID, centre, radius) for centre, radius in balls], axis=0)
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
 @settings(max_examples=max(settings().max_examples // 3, 8))
 @given(BALLS, st.floats(0.0, 3.0), st.floats(0.0, 3.0), st.floats(0.0, 3.0))
 def test_invariants(balls: list, less_mm: float, inner_mm: float, outer_mm: float) -> None:
@@ -157,6 +161,7 @@ REFUSED: dict[str, tuple[dict, str]] = {
 }
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
 @pytest.mark.parametrize(("change", "code"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_proved_is_not_shown(change: dict, code: str) -> None:
     a = assess(ice((0, 0, 0), 15.0, **change), PLAN, None)
@@ -190,6 +195,7 @@ def test_an_unscanned_part_of_the_margin_is_said() -> None:
     )
 
 
+@pytest.mark.requirement("REQ-STRUCTURES")
 def test_a_structure_is_surely_no_nearer_than_the_outer_bound_of_the_ice() -> None:
     by_error = assess(ice((0, 0, 0), 9.0, edge_error_mm=1.0), PLAN, None).structures[0]
     assert by_error.at_least_mm == pytest.approx(by_error.distance_mm - 1.645, abs=1e-3)

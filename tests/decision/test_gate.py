@@ -35,6 +35,7 @@ def measured(folder: Path, *tests: str) -> str:
     return "" if report.returncode == 0 else report.stdout
 
 
+@pytest.mark.requirement("REQ-GATE")
 def test_every_branch_of_the_decision_is_tested(tmp_path: Path) -> None:
     assert measured(tmp_path, "tests/decision", "--ignore=tests/decision/test_gate.py") == ""
 
@@ -54,6 +55,7 @@ print([m.name for m in mutation.survivors(drawn)])
 """
 
 
+@pytest.mark.requirement("REQ-GATE")
 @pytest.mark.parametrize("seed", [1])
 def test_spoilt_versions_of_the_decision_are_noticed(seed: int) -> None:
     """A sample; all of them: python scripts/mutate_decision.py."""

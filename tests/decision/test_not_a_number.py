@@ -84,6 +84,7 @@ def test_the_samples_leave_no_number_out() -> None:
     assert len(FACTS) > 45
 
 
+@pytest.mark.requirement("REQ-NAN")
 @pytest.mark.parametrize("path", FACTS, ids=named)
 @pytest.mark.parametrize("kind", [PhaseKind.FREEZE, PhaseKind.THAW])
 def test_nan_in_any_fact_alarms(path: Path, kind: PhaseKind) -> None:
@@ -97,6 +98,7 @@ def _spelt(path: Path) -> str:
     return ".".join(str(p) for p in path if not (isinstance(p, tuple)))
 
 
+@pytest.mark.requirement("REQ-NAN")
 @pytest.mark.parametrize("path", list(numbers(MEASURED)), ids=named)
 def test_nan_in_a_measurement_is_no_measurement(path: Path) -> None:
     assert assess(MEASURED, PLAN, None).status is Status.OK
@@ -105,6 +107,7 @@ def test_nan_in_a_measurement_is_no_measurement(path: Path) -> None:
     assert [r.code for r in found.reasons] == ["not_proved"]
 
 
+@pytest.mark.requirement("REQ-NAN")
 @pytest.mark.parametrize("path", list(numbers(PLAN)), ids=named)
 def test_nan_in_the_plan_is_no_measurement(path: Path) -> None:
     found = assess(MEASURED, without(PLAN, path), None)

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,12 +22,14 @@ RULES = ProtocolConfig(
 )
 
 
+@pytest.mark.requirement("REQ-PROTOCOL")
 def test_nothing_begins_by_itself() -> None:
     assert protocol.advanced(Progress(), RULES, 1e9) == Progress()
     assert protocol.phase(Progress(), RULES) == Phase(PhaseKind.WAITING, 0, None, None)
     assert protocol.intervals(Progress(), RULES, 900.0) == ()
 
 
+@pytest.mark.requirement("REQ-PROTOCOL")
 def test_phases_follow_on_time() -> None:
     begun = protocol.next_phase(Progress(), RULES, 1000.0)
     assert protocol.phase(protocol.advanced(begun, RULES, 1599.0), RULES).kind is PhaseKind.FREEZE

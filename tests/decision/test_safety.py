@@ -27,6 +27,7 @@ def near(name: str, at_least: float | None, distance: float | None = 6.0) -> Str
     return StructureDistance(name, distance, 5.0, at_least)
 
 
+@pytest.mark.requirement("REQ-STRUCTURES")
 def test_two_structures_are_two_alarms() -> None:
     facts = replace(FINE, structures=(near("bowel", 0.5), near("skin", 0.5)))
     assert [c.key for c in causes(facts, NOW)] == [
@@ -54,6 +55,7 @@ def test_another_reason_another_error_and_another_block_are_other_alarms() -> No
     ]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-MOTION")
 def test_the_match_and_the_rest_are_told_apart() -> None:
     both = (Reason("registration_doubtful", ""), Reason("edge_hidden", ""))
     found = causes(
@@ -72,6 +74,7 @@ def test_the_last_reason_is_what_it_is_about_and_none_is_unknown() -> None:
         assert (found.about, found.params) == (about, {"reason": about})
 
 
+@pytest.mark.requirement("REQ-CLOCKS")
 def test_a_clock_that_shows_no_number_is_named() -> None:
     (found,) = (c for c in causes(FINE, NAN) if c.code == "not_a_number")
     assert found.params == {"where": "now"}
@@ -91,6 +94,7 @@ def test_how_bad_it_is() -> None:
     )
 
 
+@pytest.mark.requirement("REQ-STRUCTURES")
 @pytest.mark.parametrize(
     ("now", "minutes", "bad"),
     [
@@ -106,6 +110,7 @@ def test_ice_that_was_to_come_and_should_be_there(now: float, minutes: str, bad:
     assert (found.params["minutes"], found.level) == (minutes, bad)
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -122,6 +127,7 @@ def test_a_distance_is_never_rounded_to_farther(value: float | None, shown: str)
     assert found.params["distance_mm"] == shown
 
 
+@pytest.mark.requirement("REQ-PROTOCOL")
 @pytest.mark.parametrize(("left", "shown"), [(29.6, "30"), (0.0, "0"), (-50.0, "0"), (NAN, "?")])
 def test_seconds_to_the_next_phase(left: float, shown: str) -> None:
     phase = Phase(PhaseKind.THAW, 1, 900.0, NOW + left)
@@ -160,6 +166,7 @@ def test_a_structure_that_is_never_reached_hides_no_other() -> None:
     assert [c.about for c in found] == ["b"]
 
 
+@pytest.mark.requirement("REQ-STRUCTURES")
 def test_a_scan_that_measured_nothing_leaves_the_last_known_distances() -> None:
     bowel, gone = (
         StructureDistance("bowel", 3.0, 5.0, 2.0),
@@ -189,6 +196,7 @@ def test_baseline_alone_raises_no_alarm_of_a_structure_or_a_measurement() -> Non
     assert causes(replace(FINE, assessment=nothing, structures=()), NOW) == ()
 
 
+@pytest.mark.requirement("REQ-GATE")
 def test_a_rule_that_fails_says_so_and_silences_no_other() -> None:
     found = causes(replace(FINE, structures=None, intake_alive=False, organ="adrenal"), NOW)
     assert [c.code for c in found] == ["intake_dead", "core_fault"]
@@ -241,6 +249,7 @@ ANY_FACTS = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-GOOD-NEWS")
 @given(ANY_FACTS, st.floats())
 def test_whatever_the_facts_are_there_is_an_answer(facts: Facts, now: float) -> None:
     """Never an exception; only alarms of the table; never good news beside bad."""
@@ -273,6 +282,7 @@ def test_a_forecast_whose_times_and_shares_do_not_match_is_a_fault(
     assert [c.code for c in found] == ["core_fault"]
 
 
+@pytest.mark.requirement("REQ-GOOD-NEWS")
 @pytest.mark.parametrize("kind", PhaseKind)
 def test_good_news_grows_old_in_every_phase(kind: PhaseKind) -> None:
     sure = replace(GOOD, lesion_covered_interval=(1.0, 1.0), margin_covered_interval=(1.0, 1.0))

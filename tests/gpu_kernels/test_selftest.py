@@ -22,12 +22,14 @@ def test_golden_fields_are_the_reference_engines() -> None:
     assert all(c.rms_degc < 1e-4 for c in checks), checks
 
 
+@pytest.mark.requirement("REQ-ENGINE")
 def test_every_engine_passes() -> None:
     with fake_cupy.install():
         for engine in (CpuEngine(), GpuEngine()):
             assert all(c.fine for c in selftest.check_engine(engine)), engine.name
 
 
+@pytest.mark.requirement("REQ-ENGINE")
 def test_a_wrong_engine_fails(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     right = CpuEngine.advance
 
@@ -41,6 +43,7 @@ def test_a_wrong_engine_fails(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> N
     assert "WRONG" in capsys.readouterr().out
 
 
+@pytest.mark.requirement("REQ-ENGINE")
 def test_a_missing_gpu_is_said_and_ends_with_2(capsys: Any) -> None:
     with fake_cupy.install(device_count=0):
         assert main(["selftest", "--engine", "gpu"]) == 2

@@ -43,6 +43,7 @@ def test_needles_that_moved_apart_each_take_their_own_surroundings() -> None:
     assert moved[1, 2] == pytest.approx(-1.5, abs=0.1)
 
 
+@pytest.mark.requirement("REQ-MOTION")
 @pytest.mark.parametrize(("slid_mm", "held"), [(3.0, 2), (9.0, 1), (-9.0, 1)])
 def test_a_needle_pulled_along_itself_is_no_anchor(slid_mm: float, held: int) -> None:
     seen = ZONES.copy()

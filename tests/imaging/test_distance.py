@@ -26,6 +26,7 @@ def sphere(grid: Grid, centre: tuple[float, float, float], radius_mm: float) -> 
     return np.linalg.norm(grid.points_lps_mm() - centre, axis=-1) - radius_mm
 
 
+@pytest.mark.requirement("REQ-ICE-ACCURACY")
 @pytest.mark.parametrize("radius_mm", [5.0, 10.0, 20.0])
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.5, 0.5, 0.5)])
 def test_sphere_near_its_surface(radius_mm: float, spacing_mm: tuple[float, float, float]) -> None:
@@ -36,6 +37,7 @@ def test_sphere_near_its_surface(radius_mm: float, spacing_mm: tuple[float, floa
     assert error.mean() < 0.06 * max(spacing_mm)
 
 
+@pytest.mark.requirement("REQ-ICE-ACCURACY")
 @pytest.mark.parametrize("spacing_mm", [(0.8, 0.8, 2.5), (1.0, 1.0, 3.0)])
 def test_sphere_on_thick_slices(spacing_mm: tuple[float, float, float]) -> None:
     grid = box(24.0, spacing_mm)

@@ -46,6 +46,7 @@ def retracted(mm: float, found: bool = True) -> FoundNeedle:
     return FoundNeedle(3, tip, (0.0, -1.0, 0.0), found, 1.0, mm)
 
 
+@pytest.mark.requirement("REQ-NEEDLES")
 @pytest.mark.parametrize(("retracted_mm", "told"), [(0.0, False), (2.0, False), (8.0, True)])
 def test_a_needle_moved_against_the_tissue_is_told(retracted_mm: float, told: bool) -> None:
     found = [retracted(retracted_mm)]
@@ -67,6 +68,7 @@ def test_a_moved_needle_stays_in_its_new_place_until_it_is_moved_again() -> None
     assert again.tip_lps_mm == pytest.approx((0.0, -14.0, 0.0), abs=0.05)
 
 
+@pytest.mark.requirement("REQ-NEEDLES")
 def test_a_needle_that_the_scan_does_not_show_is_told() -> None:
     lost = FoundNeedle(3, SHIFT, (0.0, -1.0, 0.0), False, 0.0, 0.0)
     ice = _told(ICE, [lost], reference())
@@ -85,6 +87,7 @@ def test_metal_that_the_scan_lacks_is_no_ice(in_baseline: bool, looked: bool, go
     assert (reason is not None and reason.code == "needle_gone") == gone
 
 
+@pytest.mark.requirement("REQ-BASELINE")
 @pytest.mark.parametrize(("near_hu", "doubted"), [(50.0, False), (20.0, False), (-10.0, True)])
 def test_a_baseline_that_looks_frozen_is_doubted(near_hu: float, doubted: bool) -> None:
     """A lesion may be darker than the liver; ice is darker than any."""

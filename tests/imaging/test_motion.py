@@ -73,12 +73,14 @@ def test_a_still_patient_is_still_ice_or_not(ice: bool) -> None:
     assert error_mm(None, scan(ice=ice, seed=2)) < 0.8
 
 
+@pytest.mark.requirement("REQ-MOTION")
 @pytest.mark.parametrize("shift", [(3.0, -2.0, 6.0), (0.0, 4.0, -14.0)])
 def test_a_shift_is_found_with_ice_in_the_way(shift: tuple[float, float, float]) -> None:
     moved = lambda p: p - np.array(shift)  # noqa: E731
     assert error_mm(moved, scan(moved, ice=True, seed=3)) < 1.0
 
 
+@pytest.mark.requirement("REQ-MOTION")
 def test_breathing_that_stretches_is_followed() -> None:
     """8 mm down at the middle, 4 mm at 60 mm to the side, 3 mm forward."""
 
@@ -97,6 +99,7 @@ def test_needles_carry_a_scan_of_few_slices() -> None:
     assert error_mm(moved, few, anchors, (np.array([1.0, 2.0, 7.0]),)) < 1.5
 
 
+@pytest.mark.requirement("REQ-MOTION")
 def test_another_place_is_no_match() -> None:
     elsewhere = scan(lambda p: p + 400.0, seed=6)
     found = register(elsewhere, make_template(scan(), GRID, [NEEDLE]))

@@ -181,6 +181,7 @@ def test_a_needle_along_bone_and_one_into_it() -> None:
         assert_at(found, n)
 
 
+@pytest.mark.requirement("REQ-NEEDLES")
 def test_parallel_needles_keep_their_numbers_when_everything_moved_and_turned() -> None:
     """18 mm and 5 degrees: each is nearer to another's planned place than to its own."""
     planned = [
@@ -208,6 +209,7 @@ def test_needles_from_different_sides_that_moved_together() -> None:
         assert found.moved_mm == pytest.approx(np.sqrt(89.0), abs=1.3)
 
 
+@pytest.mark.requirement("REQ-NEEDLES")
 def test_a_retracted_and_a_displaced_needle_are_reported() -> None:
     planned = [needle(n, (-12.0, -24.0 + 12.0 * n, -6.0), 20.0, 0.0) for n in (1, 2, 3)]
     first, last = planned[0], planned[2]
@@ -226,6 +228,7 @@ def test_a_retracted_and_a_displaced_needle_are_reported() -> None:
     assert (place.number, place.type) == (1, PROBE)
 
 
+@pytest.mark.requirement("REQ-NEEDLES")
 def test_the_one_that_is_there_is_not_taken_for_the_one_that_is_not() -> None:
     planned = [needle(n, (-12.0, -12.0 + 12.0 * n, -6.0), 20.0) for n in (1, 2)]
     one, two = find_needles(drawn([planned[1]]), planned, (1.0, 0.0, 0.0))

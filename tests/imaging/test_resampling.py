@@ -1,6 +1,7 @@
 """Scans onto the analysis grid: right values at right places, nothing where nobody looked."""
 
 import numpy as np
+import pytest
 
 from monitor.geometry import Grid, SliceGeometry
 from monitor.imaging.resampling import hu_on_grid
@@ -23,6 +24,7 @@ def volume(offsets: tuple[float, ...], tilted: bool, thickness_mm: float) -> CtV
     return CtVolume("v", g, np.round(hu).astype(np.int16), "P", "1", "2", 0.0, 0.0, (), "test")
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 def test_tilted_and_variable_gap_keep_every_point_in_place() -> None:
     offsets = (0.0, 4.0, 8.0, 9.5, 15.5, 21.5)
     found = hu_on_grid(
@@ -33,6 +35,7 @@ def test_tilted_and_variable_gap_keep_every_point_in_place() -> None:
     np.testing.assert_allclose(found, ramp(grid.points_lps_mm()), atol=0.51)
 
 
+@pytest.mark.requirement("REQ-HOLES")
 def test_beyond_the_slices_and_inside_a_wide_gap_is_unknown() -> None:
     grid = Grid((0.0, 0.0, -16.0), (1, 1, 1), (40, 1, 1))
     found = hu_on_grid(volume((0.0, 2.0, 4.0, 14.0, 16.0), tilted=False, thickness_mm=2.0), grid)[

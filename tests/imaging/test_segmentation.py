@@ -96,6 +96,7 @@ def true_volume_ml() -> float:
     return float(4 / 3 * np.pi * np.prod(SEMI_AXES) / 1000)
 
 
+@pytest.mark.requirement("REQ-ICE-ACCURACY")
 def test_ellipsoid_in_soft_tissue() -> None:
     ice = measure()
     error = surface_error_mm(ice)
@@ -105,11 +106,13 @@ def test_ellipsoid_in_soft_tissue() -> None:
     assert np.percentile(np.abs(error), 95) < 1.5
 
 
+@pytest.mark.requirement("REQ-ICE-ACCURACY")
 def test_scanner_drift_between_scans_does_not_move_the_edge() -> None:
     error = surface_error_mm(measure(shift_hu=8.0))
     assert abs(error.mean()) < 0.5
 
 
+@pytest.mark.requirement("REQ-ICE-ACCURACY")
 def test_no_ice_is_no_ice() -> None:
     ice = measure(ice=False)
     assert ice.status is Status.OK, ice.reasons
@@ -118,11 +121,13 @@ def test_no_ice_is_no_ice() -> None:
     assert np.isposinf(ice.sdf_mm).all()
 
 
+@pytest.mark.requirement("REQ-ICE-DOUBT")
 def test_ice_hidden_in_fat_is_admitted() -> None:
     ice = measure(fat_half=True)
     assert ice.status is not Status.OK or np.percentile(np.abs(surface_error_mm(ice)), 95) < 2.0
 
 
+@pytest.mark.requirement("REQ-ICE-DOUBT")
 @pytest.mark.parametrize("nodule_mm", [7.0, 9.0])
 def test_ice_that_ends_in_aerated_lung_is_not_guessed(nodule_mm: float) -> None:
     """All of the nodule has frozen; where the ice ends nobody can see."""
@@ -159,6 +164,7 @@ def test_what_filled_within_the_ice_is_no_evidence_against_it() -> None:
     assert not after.filled[freezing_distance_mm(GRID, [NEEDLE]) < 6.0].any()
 
 
+@pytest.mark.requirement("REQ-ICE-DOUBT")
 def test_without_needles_nothing_is_measured() -> None:
     baseline = make_baseline(scan("v001", False, 1), GRID)
     ice, _ = segment_ice(scan("v002", True, 2), baseline, [], DROP_HU)
@@ -169,6 +175,7 @@ def test_without_needles_nothing_is_measured() -> None:
     )
 
 
+@pytest.mark.requirement("REQ-ICE-DOUBT")
 def test_ice_that_leaves_the_scan_is_said() -> None:
     baseline = make_baseline(scan("v001", False, 1), GRID)
     full = scan("v002", True, 2)
@@ -178,6 +185,7 @@ def test_ice_that_leaves_the_scan_is_said() -> None:
     assert "ice_leaves_scan" in [r.code for r in ice.reasons]
 
 
+@pytest.mark.requirement("REQ-ICE-DOUBT")
 @pytest.mark.parametrize("shift_hu", [60.0, -60.0])
 def test_contrast_medium_or_another_place_is_doubted(shift_hu: float) -> None:
     ice = measure(shift_hu=shift_hu)

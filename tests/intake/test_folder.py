@@ -160,6 +160,7 @@ def test_a_single_slice_is_no_volume(tmp_path: Path) -> None:
     assert "A single slice makes no volume" in failure(tmp_path)
 
 
+@pytest.mark.requirement("REQ-PRIVACY")
 def test_another_patient_is_said_but_not_named(tmp_path: Path) -> None:
     save_all([ct_dataset(k, patient="SECRET-7") for k in range(3)], tmp_path)
     said = failure(tmp_path)

@@ -83,6 +83,7 @@ def test_an_association_per_image_does_not_complete_after_each() -> None:
     assert len(volume.instances) == 10
 
 
+@pytest.mark.requirement("REQ-HOLES")
 def test_holes_wait_for_silence() -> None:
     slices = series(10)
     del slices[4]
@@ -96,6 +97,7 @@ def test_holes_wait_for_silence() -> None:
     assert volume.status is Status.DEGRADED
 
 
+@pytest.mark.requirement("REQ-HOLES")
 def test_every_second_slice_lost_is_told() -> None:
     """What is left is even: only the thickness says that tissue between was not imaged."""
     state, _ = feed(START, series(20)[::2])
@@ -145,6 +147,7 @@ def test_a_shorter_scan_is_no_pattern_for_a_longer_one() -> None:
     assert [len(v.instances) for v in volumes(outcomes)] == [8]
 
 
+@pytest.mark.requirement("REQ-HOLES")
 def test_a_recurring_position_begins_the_next_pass() -> None:
     state, _ = feed(START, series(5))
     state, outcomes = feed(state, series(5, name="b", mono_s=1.0))
@@ -208,6 +211,7 @@ def test_what_splits(change: dict[str, object]) -> None:
 # ------------------------------------------------------------------ late and lonely
 
 
+@pytest.mark.requirement("REQ-EVERY-SLICE")
 def test_a_late_slice_makes_a_revision() -> None:
     slices = series(6)
     state, _ = feed(START, slices[:5])
@@ -265,6 +269,7 @@ def test_the_end_leaves_nothing_pending() -> None:
 # ------------------------------------------------------------------ admission
 
 
+@pytest.mark.requirement("REQ-PATIENT")
 def test_another_patient_is_turned_away_with_both_ids() -> None:
     _, (rejected,) = assembly.add_slice(START, ct_slice("x", 0.0, patient="P2"))
     assert rejected.reason.code == "patient_mismatch"
@@ -273,6 +278,7 @@ def test_another_patient_is_turned_away_with_both_ids() -> None:
     assert "'P2'" in rejected.reason.text
 
 
+@pytest.mark.requirement("REQ-FRAME")
 def test_the_baseline_fixes_the_frame_of_reference_of_what_is_pending_too() -> None:
     state, _ = feed(START, series(4, name="b", series="S2", frame="G"))
     state = assembly.expecting(state, replace(state.expectation, frame_of_reference_uid="F"))
@@ -318,6 +324,7 @@ def test_slices_off_their_line_are_rejected() -> None:
     assert codes(outcomes) == ["slices_not_collinear"] * 5
 
 
+@pytest.mark.requirement("REQ-HOLES")
 def test_uneven_gaps_are_said() -> None:
     slices = [ct_slice(f"a{k}", z) for k, z in enumerate([0.0, 2.5, 5.0, 6.1, 11.0])]
     _, (volume,) = assembly.finish(feed(START, slices)[0])
@@ -340,6 +347,7 @@ _EVENTS = st.lists(
 )
 
 
+@pytest.mark.requirement("REQ-EVERY-SLICE")
 @settings(max_examples=150, deadline=None)
 @given(_EVENTS, st.booleans())
 def test_every_slice_ends_in_one_volume_or_one_rejection(events, stamped: bool) -> None:

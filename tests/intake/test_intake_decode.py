@@ -39,6 +39,7 @@ def refused(d: Dataset, record: Path) -> str:
     return f"{result.reason.code}: {result.reason.text}"
 
 
+@pytest.mark.requirement("REQ-UNITS")
 def test_what_a_slice_says_of_itself(tmp_path: Path) -> None:
     s = decoded(ct_dataset(3), tmp_path)
     assert (s.patient_id, s.series_uid, s.frame_of_reference_uid) == ("P1", "1.2.3.1", "1.2.3.9")
@@ -62,6 +63,7 @@ def _pixels(d: Dataset, stored: np.ndarray, *, signed: bool, bits: int) -> Datas
     return d
 
 
+@pytest.mark.requirement("REQ-UNITS")
 @pytest.mark.parametrize(
     ("signed", "bits", "low", "high"),
     [
@@ -111,6 +113,7 @@ def test_padding_that_would_look_like_metal_is_air(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ time
 
 
+@pytest.mark.requirement("REQ-CLOCKS")
 @pytest.mark.parametrize(
     ("attributes", "at"),
     [
@@ -207,6 +210,7 @@ def test_an_empty_sop_class_is_taken_from_the_command(tmp_path: Path) -> None:
     assert contradiction.reason.code == "sop_class_mismatch"
 
 
+@pytest.mark.requirement("REQ-HOSTILE-FILES")
 def test_deflated_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
     d = ct_dataset()
     d.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
@@ -240,6 +244,7 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
         assert result.reason.code in ("undecodable", "transfer_syntax_unsupported")
 
 
+@pytest.mark.requirement("REQ-HOSTILE-FILES")
 def test_mutated_files_never_raise(tmp_path: Path) -> None:
     """A first taste of the fuzzing to come: each ends as a slice or a rejection."""
     store(ct_dataset(), tmp_path)
@@ -296,6 +301,7 @@ def test_every_transfer_syntax(
     assert np.abs(result.hu.astype(int) - hu).max() <= expected
 
 
+@pytest.mark.requirement("REQ-HOSTILE-FILES")
 @pytest.mark.parametrize("syntax", [s for s in _CODECS if ".4." in s])
 def test_code_streams_that_announce_another_size_are_not_decoded(
     ct_data: Path, tmp_path: Path, syntax: str

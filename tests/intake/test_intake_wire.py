@@ -44,6 +44,7 @@ def send(running: Running, *datasets) -> list[int]:
     return statuses
 
 
+@pytest.mark.requirement("REQ-EVERY-SLICE")
 def test_an_instance_is_kept_whole_before_it_is_acknowledged(tmp_path: Path) -> None:
     with listening(tmp_path) as running:
         association = associate(running)
@@ -66,6 +67,7 @@ def test_an_instance_is_kept_whole_before_it_is_acknowledged(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.requirement("REQ-EVERY-SLICE")
 def test_a_full_queue_is_told_to_the_sender_and_nothing_is_lost(tmp_path: Path) -> None:
     datasets = [ct_dataset(k) for k in range(5)]
     with listening(tmp_path, size=2, limits=Limits(queue_s=0.05)) as running:
@@ -80,6 +82,7 @@ def test_a_full_queue_is_told_to_the_sender_and_nothing_is_lost(tmp_path: Path) 
     assert received == {d.SOPInstanceUID for d in datasets}
 
 
+@pytest.mark.requirement("REQ-EVERY-SLICE")
 def test_a_disk_error_is_told_to_the_sender(tmp_path: Path) -> None:
     with listening(tmp_path) as running:
         (tmp_path / "blobs").rename(tmp_path / "gone")
@@ -90,6 +93,7 @@ def test_a_disk_error_is_told_to_the_sender(tmp_path: Path) -> None:
     assert "cannot keep" in running.of(Refused)[0].reason
 
 
+@pytest.mark.requirement("REQ-HOSTILE-FILES")
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_identifiers_never_become_paths(tmp_path: Path) -> None:
     dataset = ct_dataset()
@@ -105,6 +109,7 @@ def test_identifiers_never_become_paths(tmp_path: Path) -> None:
     assert not Path("/tmp/evil").exists()
 
 
+@pytest.mark.requirement("REQ-FLOOD")
 def test_too_large_an_instance_is_refused_and_the_next_is_taken(tmp_path: Path) -> None:
     with listening(tmp_path, limits=Limits(instance_bytes=100_000)) as running:
         large, small = ct_dataset(0, rows=512, columns=128), ct_dataset(1)
@@ -113,6 +118,7 @@ def test_too_large_an_instance_is_refused_and_the_next_is_taken(tmp_path: Path) 
     assert "bytes" in running.of(Refused)[0].reason
 
 
+@pytest.mark.requirement("REQ-FLOOD")
 def test_a_message_without_end_is_cut_off(tmp_path: Path) -> None:
     with listening(tmp_path, limits=Limits(instance_bytes=150_000)) as running:
         association = associate(running)
@@ -132,6 +138,7 @@ def test_deflated_images_are_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ who may talk
 
 
+@pytest.mark.requirement("REQ-PEERS")
 def test_unknown_titles_are_rejected_and_named(tmp_path: Path) -> None:
     with listening(tmp_path, peers=(Peer("SCANNER", "127.0.0.1"),)) as running:
         assert associate(running, title="STRANGER").is_rejected
@@ -148,6 +155,7 @@ def test_unknown_titles_are_rejected_and_named(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.requirement("REQ-PEERS")
 def test_unknown_addresses_are_cut_off_before_they_say_anything(tmp_path: Path) -> None:
     with listening(tmp_path, peers=(Peer("*", "192.0.2.1"),)) as running:
         with socket.create_connection(("127.0.0.1", running.port), timeout=5) as stranger:
@@ -187,6 +195,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+@pytest.mark.requirement("REQ-FLOOD")
 @pytest.mark.parametrize("said", _HALF.values(), ids=_HALF.keys())
 def test_half_open_connections_are_closed(impatient: Running, said: bytes) -> None:
     peers = [socket.create_connection(("127.0.0.1", impatient.port)) for _ in range(4)]
@@ -212,6 +221,7 @@ def test_a_peer_that_stops_inside_its_data_is_closed_and_its_association_reporte
     assert ended.stored == 1
 
 
+@pytest.mark.requirement("REQ-FLOOD")
 def test_a_crowd_from_one_address_does_not_lock_the_listener(tmp_path: Path) -> None:
     with listening(tmp_path, limits=Limits(hello_s=5.0, hellos=5)) as running:
         crowd = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(30)]

@@ -112,6 +112,7 @@ def test_inner_contour_is_a_hole(tmp_path: Path) -> None:
     assert ring.sdf_mm[tuple(at)] > 2.0
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz", "nrrd"])
 @pytest.mark.parametrize("direction", [np.eye(3), np.diag([-1.0, -1.0, 1.0]), turned()])
 def test_masks_in_any_orientation(tmp_path: Path, suffix: str, direction: np.ndarray) -> None:

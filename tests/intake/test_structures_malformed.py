@@ -79,6 +79,7 @@ def test_the_block_itself_is_read(tmp_path: Path) -> None:
     load(block(tmp_path / "rt.dcm"))
 
 
+@pytest.mark.requirement("REQ-HOSTILE-FILES")
 @pytest.mark.parametrize(
     "damage",
     [

@@ -39,6 +39,7 @@ def two_needles(boundary: str = "fixed") -> Problem:
     return replace(problem, label_zyx=label, spacing_mm=(2.0, 2.0, 2.5), members=members)
 
 
+@pytest.mark.requirement("REQ-ENGINE")
 @pytest.mark.parametrize("boundary", ["fixed", "insulated"])
 def test_cpu_equals_reference(boundary: str) -> None:
     problem = two_needles(boundary)
@@ -97,6 +98,7 @@ def test_stops_in_between_change_next_to_nothing() -> None:
     assert ice[0] == pytest.approx(ice[1], rel=2e-3)
 
 
+@pytest.mark.requirement("REQ-ENGINE")
 def test_no_engine_is_chosen_in_silence() -> None:
     with fake_cupy.install(device_count=0):
         chosen = open_engine("auto")

@@ -38,6 +38,7 @@ def test_ice_that_goes_on_as_learned_does_not_disagree(learned: Estimate) -> Non
     assert told(learned, true_ice(720.0, 3)) == []
 
 
+@pytest.mark.requirement("REQ-FORECAST-HONEST")
 def test_a_needle_that_stopped_is_other_ice_although_it_is_then_explained(
     learned: Estimate,
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_needle_that_stopped_is_other_ice_although_it_is_then_explained(
     assert told(after, following) == []
 
 
+@pytest.mark.requirement("REQ-FORECAST-HONEST")
 def test_ice_that_vanished(learned: Estimate) -> None:
     gone = replace(true_ice(720.0, 3), sdf_mm=NONE)
     assert told(learned, gone) == ["forecast_disagrees"]
@@ -63,6 +65,7 @@ def test_a_ball_of_ice_that_vanished_beside_one_that_did_not(learned: Estimate) 
     assert told(learned, replace(ice, sdf_mm=left)) == ["forecast_disagrees"]
 
 
+@pytest.mark.requirement("REQ-FORECAST-HONEST")
 def test_ice_that_appeared_where_no_needle_is(learned: Estimate) -> None:
     ice = true_ice(720.0, 3)
     assert ice.sdf_mm is not None

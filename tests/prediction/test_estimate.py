@@ -136,6 +136,7 @@ def test_a_scan_without_a_measurement_only_moves_time_on(learned: Estimate) -> N
     assert (e.volume_id, e.state.time_s, len(e.seen)) == ("v2", 600.0, 3)
 
 
+@pytest.mark.requirement("REQ-FORECAST-HONEST")
 def test_ice_that_no_parameters_explain_is_said() -> None:
     e = first_estimate(PRIOR, problem, ENGINE)
     far = np.linalg.norm(GRID.points_lps_mm() - np.array([0.0, 0.0, 0.0]), axis=-1) - 26.0

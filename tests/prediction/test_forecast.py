@@ -52,6 +52,7 @@ def before_any_scan(config: Config, phases: tuple[Interval, ...]) -> Estimate:
     )
 
 
+@pytest.mark.requirement("REQ-FORECAST-HONEST")
 def test_times_hold_the_middle_of_the_members() -> None:
     elapsed = np.array([0.0, 30.0, 60.0])
     least = np.array([[0.0, 0.0, 0.0], [0.25, 0.0, 0.0], [0.75, 1.0, 0.1]])
@@ -155,6 +156,7 @@ def test_more_is_computed_just_after_a_phase_has_begun(config: Config) -> None:
     assert times(0.0)[-1] == 900.0
 
 
+@pytest.mark.requirement("REQ-FORECAST-HONEST")
 def test_what_these_needles_cannot_freeze_is_said(config: Config) -> None:
     engine, estimate = CpuEngine(), before_any_scan(config, FREEZE)
     problem = make_problem(config, GRID, LABEL, FREEZE, estimate.members)

@@ -74,6 +74,7 @@ def test_the_planned_end_of_a_freeze_asks_if_it_is_unsure_then() -> None:
     assert sure.decision == "covered"
 
 
+@pytest.mark.requirement("REQ-NEXT-SCAN")
 def test_while_freezing_no_scan_is_asked_for_later_than_the_image_may_be_old() -> None:
     due = asked(forecast(rising(0.0, 0.4, 0.8, 1.0)), stale_after_s=210.0)
     assert (due.asked_by, due.at_utc_s) == ("image_age", START + 210.0)
@@ -95,6 +96,7 @@ def test_a_thaw_asks_at_its_end() -> None:
     assert (near.decision, near.name) == ("limit", "bowel")
 
 
+@pytest.mark.requirement("REQ-NEXT-SCAN")
 @pytest.mark.parametrize(
     "unknown",
     [
@@ -110,6 +112,7 @@ def test_what_is_not_known_asks_at_once(unknown: Forecast) -> None:
     assert asked(unknown) == NextScan(START, "unmeasured")
 
 
+@pytest.mark.requirement("REQ-NEXT-SCAN")
 def test_a_scan_that_told_nothing_or_a_limit_that_is_no_number_asks_at_once() -> None:
     assert asked(forecast(), measured=False) == NextScan(START, "unmeasured")
     assert asked(forecast(), stale_after_s=math.nan) == NextScan(START, "unmeasured")

@@ -101,6 +101,7 @@ def test_misfit() -> None:
     assert misfit_of(beyond, [np.array([1.0, 4.0]), np.array([9.0])]) == pytest.approx(3.0)
 
 
+@pytest.mark.requirement("REQ-NEEDLE-STOPPED")
 @pytest.mark.parametrize("stopped_at_s", [270.0, 200.0])
 def test_a_needle_that_was_stopped_by_hand_does_not_fail(stopped_at_s: float) -> None:
     """Also where it had stopped a little before it was told."""
@@ -115,6 +116,7 @@ def test_a_needle_that_was_stopped_by_hand_does_not_fail(stopped_at_s: float) ->
         assert e.reasons == ()
 
 
+@pytest.mark.requirement("REQ-NEEDLE-STOPPED")
 @pytest.mark.parametrize("fails_at_s", [INF, 270.0])
 def test_the_ice_tells(fails_at_s: float) -> None:
     """At the first scan after it, or never where none has stopped."""

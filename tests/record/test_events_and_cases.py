@@ -48,6 +48,7 @@ def test_a_line_that_lacks_a_field_names_it() -> None:
         message_of("tick", {"now_utc_s": 1.0})
 
 
+@pytest.mark.requirement("REQ-RECORD")
 def test_a_line_that_could_not_be_written_leaves_a_gap(tmp_path: Path) -> None:
     """On a full disk (``/dev/full``), then with room again."""
     journal = Journal(tmp_path, ScriptedClock())  # type: ignore[arg-type]
@@ -108,6 +109,7 @@ allowed_peers = []
     assert set(kept.sha256) == {str(p.relative_to(record)) for p in folder.iterdir()}
 
 
+@pytest.mark.requirement("REQ-RECORD")
 def test_each_version_is_kept(tmp_path: Path) -> None:
     case = given_case(tmp_path, 'lesion = { file = "../plan/rt.dcm" }\n')
     first = keep_case(tmp_path / "record", case)

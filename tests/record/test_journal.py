@@ -34,6 +34,7 @@ def test_lines_are_numbered_stamped_and_finite(tmp_path: Path) -> None:
     assert second["nested"] == {"x": [1, 2]}
 
 
+@pytest.mark.requirement("REQ-RECORD")
 def test_many_threads_leave_no_gap(tmp_path: Path) -> None:
     journal = Journal(tmp_path, CLOCK)
     threads = [
@@ -49,6 +50,7 @@ def test_many_threads_leave_no_gap(tmp_path: Path) -> None:
     assert [x["seq"] for x in lines(tmp_path)] == list(range(1, 201))
 
 
+@pytest.mark.requirement("REQ-RECORD")
 def test_a_record_is_never_written_over(tmp_path: Path) -> None:
     Journal(tmp_path, CLOCK).write("a")
     with pytest.raises(RecordError, match="recorded there already"):
@@ -61,6 +63,7 @@ def rejected(path: str, code: str) -> Rejected:
     return Rejected(instance, Reason(code, "why"))
 
 
+@pytest.mark.requirement("REQ-RECORD")
 def test_quarantine_keeps_bytes_and_reason(tmp_path: Path) -> None:
     store = Store(tmp_path, tmp_path)
     (tmp_path / "blobs" / "ab.dcm").write_bytes(b"image")

@@ -25,6 +25,7 @@ GEOMETRY = SliceGeometry((-31.0, 17.0, 101.5), tuple(_ROW), tuple(_COLUMN), tupl
 MASK = (np.arange(4 * 6 * 5) % 7 == 0).astype(np.uint8).reshape(4, 6, 5)
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 def test_every_voxel_lies_where_its_pixel_did(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii.gz", MASK, GEOMETRY)
     image = SimpleITK.ReadImage(str(tmp_path / "a.nii.gz"))
@@ -91,6 +92,7 @@ def test_what_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) 
     assert not (tmp_path / "seg.dcm").exists()
 
 
+@pytest.mark.requirement("REQ-RECORD")
 def test_a_failure_leaves_the_old_file_and_no_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

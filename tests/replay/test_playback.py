@@ -99,6 +99,7 @@ def test_before_a_scan_was_in_it_is_not_shown(made: Made) -> None:
     assert now(head).phase.kind is PhaseKind.FREEZE
 
 
+@pytest.mark.requirement("REQ-REPLAY-MARKED")
 def test_everything_that_is_shown_says_that_it_is_replayed(made: Made) -> None:
     head = head_of(made, pace=64.0)
     while not head.paused:

@@ -104,6 +104,7 @@ def same(a: Any, b: Any) -> bool:
 # ------------------------------------------------------------------ the same
 
 
+@pytest.mark.requirement("REQ-REPLAY")
 def test_every_prefix_of_the_journal_gives_the_state_of_that_moment(
     room: tuple[Room, RememberingCore],
 ) -> None:
@@ -206,6 +207,7 @@ def of_kind(kind: str) -> Callable[[dict[str, Any]], bool]:
     return lambda x: x["kind"] == kind
 
 
+@pytest.mark.requirement("REQ-REPLAY")
 def test_a_number_that_was_changed_is_named(
     room: tuple[Room, RememberingCore], tmp_path: Path
 ) -> None:
@@ -284,6 +286,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-REPLAY")
 @pytest.mark.parametrize(
     ("code", "damage"), DAMAGE, ids=[f"{i}-{c}" for i, (c, _) in enumerate(DAMAGE)]
 )

@@ -67,6 +67,7 @@ def later(line: dict[str, Any], seconds: float) -> None:
     line["at"] = (datetime.fromisoformat(line["at"]) + timedelta(seconds=seconds)).isoformat()
 
 
+@pytest.mark.requirement("REQ-REPLAY")
 def test_the_alarms_come_out_again(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
     codes = {x.fields["code"] for x in read_journal(record, lambda _: None) if "code" in x.fields}
     assert {"no_baseline", "patient_mismatch", "image_stale", "forecast_missing"} <= codes

@@ -71,6 +71,7 @@ def words_of(window: ConsoleWindow) -> dict[Any, str]:
     return found
 
 
+@pytest.mark.requirement("REQ-LANGUAGE")
 def test_every_sentence_changes_with_the_language(desk: Any, full: Snapshot) -> None:
     d = desk(full)
     english = words_of(d.window)
@@ -83,6 +84,7 @@ def test_every_sentence_changes_with_the_language(desk: Any, full: Snapshot) -> 
     assert words_of(d.window) == english
 
 
+@pytest.mark.requirement("REQ-INFORMS")
 def test_the_notice_is_always_there(desk: Any, full: Snapshot) -> None:
     for snapshot in (None, full, replace(full, blocked=True)):
         d = desk(snapshot)

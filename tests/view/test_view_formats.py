@@ -29,6 +29,7 @@ def test_percent_is_floored_and_unknown_is_a_dash(fraction: float | None, shown:
     assert formats.percent(fraction) == shown
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
 @given(st.floats(0.0, 1.0, exclude_max=True))
 def test_less_than_all_is_never_100_percent(fraction: float) -> None:
     shown = formats.percent_floor(fraction)
@@ -43,6 +44,7 @@ def test_tenths_of_a_percent_are_floored_too(fraction: float) -> None:
     assert formats.percent_tenths(1.0) == "100.0"
 
 
+@pytest.mark.requirement("REQ-LANGUAGE")
 @pytest.mark.parametrize(
     ("value", "language", "shown"),
     [
@@ -61,6 +63,7 @@ def test_signed_margin(value: float | None, language: str, shown: str) -> None:
     assert formats.signed_mm(value, language) == shown
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
 @given(st.floats(-50, 50))
 def test_an_uncovered_margin_never_reads_as_covered(margin_mm: float) -> None:
     assert formats.signed_mm(margin_mm, "en").startswith("−" if margin_mm < 0 else "+")

@@ -68,6 +68,7 @@ def middle_of(p: Picture, plane: Plane, near: np.ndarray, reach: float, level: f
     return np.array([right[found].mean(), vertical[found].mean()])
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 @pytest.mark.parametrize("plane", PLANES, ids=lambda p: p.name)
 @pytest.mark.parametrize("name", STACKS)
 def test_every_orientation_shows_the_same_patient(name: str, plane: Plane) -> None:
@@ -93,6 +94,7 @@ def test_tilted_stacks_are_resampled(name: str) -> None:
     assert stack_of(*STACKS[name]).aligned is None
 
 
+@pytest.mark.requirement("REQ-HOLES")
 @pytest.mark.parametrize("column", [(0.0, 1.0, 0.0), TILTED_COLUMN], ids=["aligned", "tilted"])
 def test_a_missing_slice_is_black_not_filled(column: tuple[float, ...]) -> None:
     offsets = tuple(2.0 * k for k in range(45) if not 10 <= k < 14)
@@ -124,6 +126,7 @@ def test_slabs_are_averages_and_keep_dark_ice() -> None:
     assert p.slab_mm == pytest.approx(3.0)
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 @pytest.mark.parametrize("plane", PLANES, ids=lambda p: p.name)
 def test_frames_keep_the_radiological_convention_and_invert(plane: Plane) -> None:
     frame = Frame(plane, CENTRE, 7.0, 900, 860)

@@ -70,6 +70,7 @@ def test_a_monitor_that_cannot_be_is_refused(broken: tuple[float, float]) -> Non
         Viewing(*broken)
 
 
+@pytest.mark.requirement("REQ-LEGIBLE")
 @pytest.mark.parametrize(
     ("diagonal_in", "distance_m", "simple"),
     [
@@ -107,6 +108,7 @@ def test_the_parts_cover_the_window_and_never_each_other(size: Any, simple: bool
 # --------------------------------------------------------------------------- every state
 
 
+@pytest.mark.requirement("REQ-LEGIBLE")
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("size", SIZES)
 def test_all_text_is_whole_large_and_in_its_own_place(
@@ -142,6 +144,7 @@ def test_so_it_is_when_the_planes_show_another_time_or_another_view(
     assert faults == []
 
 
+@pytest.mark.requirement("REQ-LEGIBLE")
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_the_simple_screen_is_legible_on_a_small_monitor(
     states: Any, screen: Make, language: str, monkeypatch: pytest.MonkeyPatch
@@ -185,6 +188,7 @@ def _faults(
     return found
 
 
+@pytest.mark.requirement("REQ-ALARM-SEEN")
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("code", sorted(ALARMS))
 def test_every_alarm_is_whole_and_legible(
@@ -216,6 +220,7 @@ def _contrast(a: str, b: str) -> float:
     return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
 
 
+@pytest.mark.requirement("REQ-COLOUR")
 @pytest.mark.parametrize(
     ("ink", "ground", "least"),
     [
@@ -249,6 +254,7 @@ EYES = {
 }  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-COLOUR")
 def test_no_two_predicted_lines_are_broken_alike() -> None:
     assert len({dash for _, dash in PREDICTED_LINES}) == len(PREDICTED_LINES)
     assert "solid" not in {dash for _, dash in PREDICTED_LINES}
@@ -304,6 +310,7 @@ def test_colour_differences_are_as_published(a: Any, b: Any, between: float) -> 
     assert _ciede2000(np.array(a), np.array(b)) == pytest.approx(between, abs=1e-4)
 
 
+@pytest.mark.requirement("REQ-COLOUR")
 @pytest.mark.parametrize("eye", EYES)
 @pytest.mark.parametrize(("a", "b"), list(itertools.combinations(LINES, 2)))
 def test_lines_are_told_apart_by_colour_blind_eyes(eye: str, a: str, b: str) -> None:

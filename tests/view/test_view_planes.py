@@ -20,6 +20,7 @@ from monitor.view.png import picture
 Make = Callable[..., Any]
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 @pytest.mark.parametrize("size", [(1920, 1080), (3840, 2160), (1280, 720)])
 def test_the_lesion_is_drawn_where_it_lies(
     normal: Snapshot, screen: Make, size: tuple[int, int]
@@ -75,6 +76,7 @@ def test_the_picture_and_the_contours_agree(normal: Snapshot, screen: Make, fold
     assert area_mm2 == pytest.approx(np.pi * samples.LESION_RADIUS**2, rel=0.03)
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 def test_patient_right_is_on_the_screens_left(normal: Snapshot, screen: Make, folder: Path) -> None:
     geometry = samples.aligned_geometry()
     x = samples.points(geometry)[..., 0]
@@ -89,6 +91,7 @@ def test_patient_right_is_on_the_screens_left(normal: Snapshot, screen: Make, fo
         assert shot[:, -quarter:].mean() < 60
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 def test_a_tilted_stack_lands_where_the_aligned_one_does(
     normal: Snapshot, screen: Make, folder: Path
 ) -> None:

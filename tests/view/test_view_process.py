@@ -94,6 +94,7 @@ def test_starting_the_view_does_not_load_qt_into_the_core() -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 def test_an_exception_in_a_slot_is_shown_and_survived(tmp_path: Path) -> None:
     """PyQt5 aborts the process unless sys.excepthook is replaced."""
     code = """

@@ -38,6 +38,7 @@ def ground(image: np.ndarray) -> np.ndarray:
     return (np.abs(image - [c.red(), c.green(), c.blue()]).max(-1) < 4).astype(bool)
 
 
+@pytest.mark.requirement("REQ-REPLAY-MARKED")
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("name", ["normal", "stale", "blocked", "waiting", "baseline"])
 @pytest.mark.parametrize("third", ["sagittal", "map"])
@@ -139,6 +140,7 @@ def test_a_digit_goes_to_that_scan(played: Snapshot, screen: Make) -> None:
     assert s.acts == [{"act": "replay_scan", "params": {"number": 3}}]
 
 
+@pytest.mark.requirement("REQ-REPLAY-MARKED")
 @pytest.mark.parametrize("key", [Qt.Key_F, Qt.Key_A, Qt.Key_C])
 def test_keys_that_act_on_a_procedure_do_nothing_and_say_why(
     played: Snapshot, screen: Make, key: int

@@ -63,6 +63,7 @@ def test_a_procedure_by_keys_alone(room: Any, normal: Snapshot, qtbot: Any) -> N
     assert room.acts == [{"act": "phase_next"}]
 
 
+@pytest.mark.requirement("REQ-ACTS")
 def test_nothing_a_pedal_can_type_is_beyond_recall(room: Any, qtbot: Any) -> None:
     """A foot pedal is a keyboard of a few keys: page keys, arrows, space, return, letters b and n. None of
     them acts on the procedure, however often or long it is pressed."""

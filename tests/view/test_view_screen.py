@@ -52,6 +52,7 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
 # --------------------------------------------------------------------------- states
 
 
+@pytest.mark.requirement("REQ-IMAGE-AGE")
 def test_stale_numbers_are_grey_and_the_planes_framed(states: Any, screen: Make) -> None:
     fresh, stale = screen(states["normal"]).window, screen(states["stale"]).window
     assert like(pixels(fresh.readouts)[:200], "text").sum() > 2000
@@ -72,6 +73,7 @@ def test_blocked_is_blank(states: Any, screen: Make) -> None:
     assert like(pixels(s.window.alarm_row), "alarm_high").mean() > 0.5
 
 
+@pytest.mark.requirement("REQ-PATIENT")
 def test_nothing_of_the_last_patient_comes_back_with_a_blocked_then_waiting_core(
     states: Any, screen: Make
 ) -> None:
@@ -82,6 +84,7 @@ def test_nothing_of_the_last_patient_comes_back_with_a_blocked_then_waiting_core
     assert s.window.scene.ice is None
 
 
+@pytest.mark.requirement("REQ-FORECAST-APART")
 def test_prediction_moves_between_scans_and_measurement_does_not(
     normal: Snapshot, screen: Make
 ) -> None:
@@ -176,6 +179,7 @@ def test_phase_key_acts_once(normal: Snapshot, screen: Make) -> None:
     assert len(s.acts) == 2
 
 
+@pytest.mark.requirement("REQ-PATIENT")
 def test_clearing_a_block_takes_two_presses_and_only_when_blocked(
     states: Any, screen: Make
 ) -> None:
@@ -197,6 +201,7 @@ def test_clearing_a_block_takes_two_presses_and_only_when_blocked(
     assert s.acts == [{"act": "clear_block"}]
 
 
+@pytest.mark.requirement("REQ-ACTS")
 def test_quit_asks_and_close_button_too(normal: Snapshot, screen: Make) -> None:
     s = screen(normal)
     press(s, Qt.Key_Q)

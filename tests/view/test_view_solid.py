@@ -73,6 +73,7 @@ def test_the_camera_looks_from_where_it_says(
     assert up[2] >= 0.0  # the head is above
 
 
+@pytest.mark.requirement("REQ-ORIENTATION")
 def test_from_in_front_the_patients_left_is_on_the_right() -> None:
     right, _, _ = Camera(CENTRE, 25.0, 0.0, 0.0).axes()
     assert right == pytest.approx([1.0, 0.0, 0.0])

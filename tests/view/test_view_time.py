@@ -61,6 +61,7 @@ def test_scans_are_points_with_their_bounds_and_the_unmeasured_are_none(normal: 
     assert margin.points[0].low == pytest.approx(-5.4 - SDS_90 * 1.1)
 
 
+@pytest.mark.requirement("REQ-FORECAST-APART")
 def test_the_forecast_is_a_band_that_begins_now_and_never_earlier(normal: Snapshot) -> None:
     shown = strip(normal)
     assert shown is not None
@@ -169,6 +170,7 @@ def test_dragging_back_changes_the_planes_and_not_the_numbers(
     assert all(pane.model.looking == () for pane in s.window.panes.values())
 
 
+@pytest.mark.requirement("REQ-FORECAST-APART")
 def test_forward_shows_no_measured_ice(normal: Snapshot, screen: Make) -> None:
     s = screen(normal)
     drag(s, NOW + 150.0)
@@ -179,6 +181,7 @@ def test_forward_shows_no_measured_ice(normal: Snapshot, screen: Make) -> None:
     assert pane._prediction[0].boundingRect().width() > 0
 
 
+@pytest.mark.requirement("REQ-ALARM-SEEN")
 def test_a_new_alarm_is_in_the_row_whatever_is_looked_at(normal: Snapshot, screen: Make) -> None:
     s = screen(normal)
     press(s, Qt.Key_Left)
@@ -190,6 +193,7 @@ def test_a_new_alarm_is_in_the_row_whatever_is_looked_at(normal: Snapshot, scree
     assert like(pixels(s.window.alarm_row), "alarm_high").mean() > 0.5
 
 
+@pytest.mark.requirement("REQ-IMAGE-AGE")
 def test_a_new_scan_or_a_minute_or_a_block_brings_now_back(normal: Snapshot, screen: Make) -> None:
     s = screen(normal)
     press(s, Qt.Key_Left)

@@ -25,6 +25,7 @@ _ROOT = Path(monitor.__file__).parent
 SCENARIOS = _ROOT.parent / "scanner_sim" / "scenarios"
 
 
+@pytest.mark.requirement("REQ-LANGUAGE")
 def test_both_languages_have_the_same_keys_and_placeholders() -> None:
     english, french = TABLES["en"], TABLES["fr"]
     assert english.keys() == french.keys()
@@ -34,6 +35,7 @@ def test_both_languages_have_the_same_keys_and_placeholders() -> None:
         assert french[key].strip(), key
 
 
+@pytest.mark.requirement("REQ-LANGUAGE")
 def test_sentences_are_translated_not_copied() -> None:
     same = {k for k, v in TABLES["en"].items() if v == TABLES["fr"][k]}
     allowed = (
@@ -70,6 +72,7 @@ def test_every_key_the_view_asks_for_exists() -> None:
         assert f"state.{state.value}" in TABLES["en"]
 
 
+@pytest.mark.requirement("REQ-ALARM-SEEN")
 def test_every_alarm_the_core_raises_has_a_sentence() -> None:
     assert {f"alarm.{code}" for code in ALARMS} <= TABLES["en"].keys()
 

@@ -167,6 +167,7 @@ def test_time_left_reached_overdue_and_unknown(normal: Snapshot) -> None:
 # --------------------------------------------------------------------------- stale
 
 
+@pytest.mark.requirement("REQ-IMAGE-AGE")
 def test_stale_greys_numbers_stops_the_time_and_goes_on_simulating(states: Any) -> None:
     m = look(states["stale"])
     assert m.state is State.STALE
@@ -182,11 +183,13 @@ def test_stale_greys_numbers_stops_the_time_and_goes_on_simulating(states: Any) 
     assert (m.alarm.stars, m.alarm.flash_hz) == ("**", 0.6)
 
 
+@pytest.mark.requirement("REQ-IMAGE-AGE")
 def test_a_screen_grows_stale_by_its_own_clock(normal: Snapshot) -> None:
     assert look(normal, now=NOW - 48 + 210.0).state is State.NORMAL
     assert look(normal, now=NOW - 48 + 210.1).state is State.STALE
 
 
+@pytest.mark.requirement("REQ-IMAGE-AGE")
 @pytest.mark.parametrize("as_of", [NOW + 6.0, math.nan, math.inf, -math.inf])
 def test_an_impossible_image_time_alarms_and_is_never_fresh(normal: Snapshot, as_of: float) -> None:
     m = look(with_assessment(normal, as_of_utc_s=as_of))
@@ -196,6 +199,7 @@ def test_an_impossible_image_time_alarms_and_is_never_fresh(normal: Snapshot, as
     assert m.alarm.code == "image_time_wrong"
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 def test_a_hung_worker_is_stale_even_when_the_image_is_young(normal: Snapshot) -> None:
     m = look(replace(normal, alarms=(Alarm("core_silent", Priority.HIGH, NOW),)))
     assert m.state is State.STALE
@@ -222,6 +226,7 @@ def test_an_old_image_is_not_stale_while_nothing_freezes(states: Any) -> None:
     assert m.phase == "Cycle 1 · THAW"
 
 
+@pytest.mark.requirement("REQ-IMAGE-AGE")
 def test_a_broken_stale_limit_is_stale(normal: Snapshot) -> None:
     assert look(replace(normal, stale_after_s=math.nan)).state is State.STALE
 
@@ -229,6 +234,7 @@ def test_a_broken_stale_limit_is_stale(normal: Snapshot) -> None:
 # --------------------------------------------------------------------------- unsure, invalid
 
 
+@pytest.mark.requirement("REQ-ICE-DOUBT")
 def test_degraded_leads_with_the_worst_bound_and_says_why(states: Any) -> None:
     m = look(states["degraded"])
     assert m.state is State.DEGRADED
@@ -247,6 +253,7 @@ def test_degraded_without_interval_claims_no_bound(states: Any) -> None:
     assert m.lesion.note == "uncertain measurement"
 
 
+@pytest.mark.requirement("REQ-GOOD-NEWS")
 def test_degraded_full_coverage_is_not_called_reached(states: Any) -> None:
     m = look(with_assessment(states["degraded"], margin_covered=1.0))
     assert m.time_left.value == DASH
@@ -260,6 +267,7 @@ def test_an_unknown_reason_is_shown_in_english(states: Any) -> None:
     assert m.message == ("There are gremlins.",)
 
 
+@pytest.mark.requirement("REQ-ICE-DOUBT")
 def test_invalid_shows_no_number_and_the_reason(states: Any) -> None:
     m = look(states["invalid"])
     assert m.state is State.INVALID
@@ -270,6 +278,7 @@ def test_invalid_shows_no_number_and_the_reason(states: Any) -> None:
     assert m.alarm.sentence.startswith("NO VALID MEASUREMENT")
 
 
+@pytest.mark.requirement("REQ-ICE-DOUBT")
 def test_numbers_of_an_invalid_assessment_are_not_believed(normal: Snapshot) -> None:
     m = look(with_assessment(normal, status=Status.INVALID))
     assert values(m) == [DASH] * 5
@@ -326,6 +335,7 @@ def test_a_scan_without_ice_is_nought_not_unknown(states: Any) -> None:
     assert values(m) == [f"0{N}%", f"0{N}%", DASH, f">{N}7{N}min", "no ice"]
 
 
+@pytest.mark.requirement("REQ-FORECAST-APART")
 def test_ended_keeps_the_result_and_predicts_nothing(states: Any) -> None:
     m = look(states["ended"])
     assert m.phase == "ENDED"
@@ -337,6 +347,7 @@ def test_ended_keeps_the_result_and_predicts_nothing(states: Any) -> None:
     assert (m.alarm.stars, m.alarm.flash_hz) == ("*", 0.0)
 
 
+@pytest.mark.requirement("REQ-FORECAST-APART")
 def test_no_prediction_beyond_its_horizon(normal: Snapshot) -> None:
     beyond = normal.forecast_times_utc_s[-1] + 1.0
     assert look(normal, now=beyond).layers.predicted_at_utc_s is None
@@ -345,6 +356,7 @@ def test_no_prediction_beyond_its_horizon(normal: Snapshot) -> None:
 # --------------------------------------------------------------------------- blocked, dead
 
 
+@pytest.mark.requirement("REQ-PATIENT")
 def test_blocked_shows_nothing_but_the_two_ids(states: Any) -> None:
     m = look(states["blocked"])
     assert m.state is State.BLOCKED
@@ -358,6 +370,7 @@ def test_blocked_shows_nothing_but_the_two_ids(states: Any) -> None:
     assert (m.alarm.stars, m.alarm.flash_hz) == ("***", 2.0)
 
 
+@pytest.mark.requirement("REQ-PATIENT")
 def test_blocked_without_its_alarm_still_alarms(normal: Snapshot) -> None:
     m = look(replace(normal, blocked=True))
     assert values(m) == [DASH] * 5
@@ -379,6 +392,7 @@ def test_long_uids_are_shortened_at_both_ends_shown(normal: Snapshot) -> None:
     assert ".7 ≠" in m.alarm.sentence
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 @pytest.mark.parametrize("silent_s", [1.01, math.inf, math.nan])
 def test_a_silent_core_is_said_within_a_second(normal: Snapshot, silent_s: float) -> None:
     m = look(normal, silent_s=silent_s)
@@ -390,6 +404,7 @@ def test_a_silent_core_is_said_within_a_second(normal: Snapshot, silent_s: float
     assert m.alarm.code == "core_silent"
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 def test_a_display_error_shows_no_numbers(normal: Snapshot) -> None:
     m = look(normal, error="ValueError")
     assert m.state is State.VIEW_ERROR
@@ -401,6 +416,7 @@ def test_a_display_error_shows_no_numbers(normal: Snapshot) -> None:
 # --------------------------------------------------------------------------- alarms
 
 
+@pytest.mark.requirement("REQ-ALARM-SEEN")
 def test_the_highest_alarm_leads_and_the_others_are_counted(states: Any) -> None:
     m = look(states["alarm"], language="fr")
     assert m.alarm is not None
@@ -420,6 +436,7 @@ def test_an_acknowledged_alarm_stays_but_is_steady(states: Any) -> None:
     assert m.alarm.flash_hz == 0.0
 
 
+@pytest.mark.requirement("REQ-ALARM-SEEN")
 def test_an_alarm_that_nobody_has_seen_comes_before_one_that_was(states: Any) -> None:
     near = replace(states["alarm"].alarms[0], acknowledged=True)
     old, skin = Alarm("image_stale", Priority.MEDIUM, NOW), replace(near, about="skin")
@@ -437,6 +454,7 @@ def test_an_alarm_that_nobody_has_seen_comes_before_one_that_was(states: Any) ->
     assert look(replace(states["alarm"], alarms=rows[1][0])).alarm.key == ("structure_near", "skin")
 
 
+@pytest.mark.requirement("REQ-ALARM-SEEN")
 def test_an_alarm_that_is_over_unseen_flashes_and_says_so(states: Any) -> None:
     hung = Alarm("core_silent", Priority.HIGH, NOW, latched=True)
     m = look(replace(states["normal"], alarms=(hung,)))
@@ -449,6 +467,7 @@ def test_an_alarm_that_is_over_unseen_flashes_and_says_so(states: Any) -> None:
     assert again.alarm.others == "+1"
 
 
+@pytest.mark.requirement("REQ-GOOD-NEWS")
 def test_nothing_on_any_screen_is_green(states: Any) -> None:
     tones = set()
     for snapshot in states.values():
@@ -457,6 +476,7 @@ def test_nothing_on_any_screen_is_green(states: Any) -> None:
     assert tones <= {"text", "old", "dim"}
 
 
+@pytest.mark.requirement("REQ-GOOD-NEWS")
 def test_an_uncertain_100_percent_is_not_led_by_a_bound(states: Any) -> None:
     m = look(
         with_assessment(states["degraded"], lesion_covered=1.0, lesion_covered_interval=(1.0, 1.0))

@@ -76,6 +76,7 @@ class LongHang(Hang):
     seconds = 20.0
 
 
+@pytest.mark.requirement("REQ-ALARM-LIFE")
 def test_acknowledgement_outlives_the_screen(room: Room) -> None:
     room.wait(lambda: "no_baseline" in room.shown())
     room.live.act("acknowledge", ("no_baseline", ""))
@@ -104,6 +105,7 @@ def test_a_pedal_typed_at_the_console_acts_on_the_rooms_screen(room: Room) -> No
     assert {x["act"] for x in room.lines("operator")} == {"acknowledge"}
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 def test_a_death_of_reception_does_not_pass_unseen(room: Room) -> None:
     intake = room.live._intake
     assert intake is not None
@@ -117,6 +119,7 @@ def test_a_death_of_reception_does_not_pass_unseen(room: Room) -> None:
     room.wait(lambda: "intake_dead" not in room.shown())
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 def test_a_worker_that_hangs_alarms_and_can_be_acknowledged_meanwhile(room: Room) -> None:
     room.live._inbox.put(Hang())
     room.wait(lambda: room.lines("alarm_raised", "core_silent"))
@@ -143,6 +146,7 @@ def test_while_the_worker_hangs_the_protocol_goes_on_by_the_clock(tmp_path: Path
         made.live.finish()
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 def test_a_message_that_cannot_be_read_is_a_fault_and_the_next_is_served(room: Room) -> None:
     room.live._inbox.put("no message")
     room.wait(lambda: room.lines("alarm_raised", "core_fault"))
@@ -151,6 +155,7 @@ def test_a_message_that_cannot_be_read_is_a_fault_and_the_next_is_served(room: R
     assert len(room.lines("fault")) == 1
 
 
+@pytest.mark.requirement("REQ-CLOCKS")
 def test_a_clock_that_is_set_alarms(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     wall = time.time
     monkeypatch.setattr("monitor.clock.time.time", lambda: wall() - 60.0)
@@ -158,6 +163,7 @@ def test_a_clock_that_is_set_alarms(room: Room, monkeypatch: pytest.MonkeyPatch)
     assert raised["params"] == {"seconds": "-60"}
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 def test_a_watch_that_fails_says_so_once_and_shows_nothing_old(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

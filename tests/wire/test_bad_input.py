@@ -239,6 +239,7 @@ def test_scans_before_the_needles_are_known_are_measured_once_they_are(
         assert measured["lesion_covered"] == pytest.approx(truth["lesion_covered"], abs=0.05)
 
 
+@pytest.mark.requirement("REQ-FRAME")
 def test_a_plan_from_another_frame_of_reference_is_said(
     rendered: Path, dcmtk: dict[str, str], tmp_path: Path
 ) -> None:

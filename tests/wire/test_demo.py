@@ -57,6 +57,7 @@ def truth(demo: Path) -> list[dict]:
     return json.loads((demo / "truth" / "truth.json").read_text())["scans"]
 
 
+@pytest.mark.requirement("REQ-EVERY-SLICE")
 def test_every_slice_is_accounted_for(demo: Path) -> None:
     lines = journal(demo)
     assert [x["seq"] for x in lines] == list(range(1, len(lines) + 1))
@@ -74,6 +75,7 @@ def test_the_final_scan_agrees_with_the_truth(demo: Path) -> None:
     assert final["min_margin_mm"] == pytest.approx(true["min_margin_mm"], abs=2.0)
 
 
+@pytest.mark.requirement("REQ-ICE-ACCURACY")
 def test_every_scan_agrees_with_the_truth(demo: Path) -> None:
     measured = {  # of a scan whose slices came late, the last revision
         scan_of(x["volume_id"]): x

@@ -175,6 +175,7 @@ def test_scout_and_dose_pages_are_rejected_beside_a_volume(
     assert [x["seq"] for x in live.journal()] == list(range(1, len(live.journal()) + 1))
 
 
+@pytest.mark.requirement("REQ-PATIENT")
 def test_another_patient_blocks_until_the_operator_clears(
     ct_data: Path, dcmtk: dict[str, str], tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ SPEED = 120.0
 LIMIT_S = 60.0
 
 
+@pytest.mark.requirement("REQ-PROTOCOL")
 def test_suspended_across_a_whole_thaw_the_monitor_misses_no_phase(tmp_path: Path) -> None:
     case = sphere_case(tmp_path, "A", (0.0, 0.0, 0.0), needles=True)
     options = ("--engine", "reference", "--clock-speed", f"{SPEED:g}")
@@ -87,6 +88,7 @@ def test_a_monitor_that_starts_listens_and_is_not_silent(slow: Any) -> None:
     wait(lambda: live._screen._latest is not None)
 
 
+@pytest.mark.requirement("REQ-ALIVE")
 def test_an_engine_that_hangs_at_the_start_is_told(
     slow: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

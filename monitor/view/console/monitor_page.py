@@ -144,6 +144,7 @@ class _WhatIf:
     def __init__(self, page: MonitorPage, desk: Desk) -> None:
         self._desk, self._page = desk, page
         self._awaited = False
+        self._left_at: int | None = None  # where the page was left, by its scroll bar
         title = page.label("console.whatif.title")
         title.setProperty("role", "title")
         self.duties = [
@@ -194,20 +195,25 @@ class _WhatIf:
         duty = {
             str(s.number): s.slider.value() / 100.0 for s in self.duties if s.number is not None
         }
-        self._awaited = True
+        self._awaited, self._left_at = True, None
         self._desk.act("what_if", duty=duty, remaining_s=60.0 * self.minutes.slider.value())
         self._reveal()
 
     def _reveal(self) -> None:
         """Whoever asks sees the answer without scrolling: the page moves when Ask is pressed, and by no more
-        than a line when the answer comes, so that nothing slips under the hand."""
+        than a line when the answer comes, so that nothing slips under the hand; not any more once a hand has
+        moved it."""
         area: Any = self._page.parent()
         while area is not None and not isinstance(area, QScrollArea):
             area = area.parent()
-        if area is not None and self._page.isVisible():
+        if area is None or not self._page.isVisible():
+            return
+        bar = area.verticalScrollBar()
+        if self._left_at in (None, bar.value()):
             # As the answer has made it, not by adjustSize: that would make it as wide as it likes to be.
             QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
             area.ensureWidgetVisible(self.note, 0, 0)
+            self._left_at = bar.value()
 
 
 class _Slid:
