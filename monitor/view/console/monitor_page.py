@@ -208,7 +208,7 @@ class _WhatIf:
             area = area.parent()
         if area is None or not self._page.isVisible():
             return
-        bar = area.verticalScrollBar()
+        bar: Any = area.verticalScrollBar()
         if self._left_at in (None, bar.value()):
             # As the answer has made it, not by adjustSize: that would make it as wide as it likes to be.
             QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
