@@ -294,7 +294,8 @@ def test_one_association_too_many_is_rejected(tmp_path: Path) -> None:
         ae.add_requested_context("1.2.840.10008.1.1")
         first = ae.associate("127.0.0.1", here.port, ae_title="ICEBALL")
         assert first.is_established
-        assert ae.associate("127.0.0.1", here.port, ae_title="ICEBALL").is_rejected
+        # Not is_rejected: on a starved machine pynetdicom's requestor loses its own answer.
+        assert not ae.associate("127.0.0.1", here.port, ae_title="ICEBALL").is_established
         assert "more than 1 associations" in here.next(Refused).reason
         first.release()
         end = time.monotonic() + 5
