@@ -1,4 +1,4 @@
-# make install | demo | test | test-all | bench | clean. Everything lives in .venv; see README.md.
+# make install | demo | test | test-all | bench | audit | clean. Everything lives in .venv; see README.md.
 # What only the tests need is installed by the first `make test`, so that the demo starts sooner.
 PYTHON ?= python3
 VENV   := .venv
@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TOOLS  := $(VENV)/.installed-dev
 export QT_FONT_DPI := 96
 
-.PHONY: install demo test test-all lint bench clean
+.PHONY: install demo test test-all lint bench audit clean
 install: $(STAMP)
 
 $(STAMP): requirements/run.txt pyproject.toml scripts/install.sh
@@ -35,5 +35,13 @@ test test-all: lint
 bench: install
 	$(BIN)/python scripts/bench_latency.py
 
+# Asks the package index for known weaknesses of what is pinned, from an environment of its own.
+AUDIT := $(VENV)-audit
+audit:
+	"$(PYTHON)" -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/audit.txt
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --require-hashes -r requirements/run.txt
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --require-hashes -r requirements/dev.txt
+
 clean:
-	rm -rf $(VENV) out build *.egg-info
+	rm -rf $(VENV) $(AUDIT) out build *.egg-info
