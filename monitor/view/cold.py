@@ -17,7 +17,7 @@ from monitor.view.formats import NBSP, UNKNOWN
 from monitor.view.translations import text
 from monitor.view.viewmodel import ScreenModel, State
 
-# A line of several rows is not broken within a range.
+# A line of several rows is not broken within a range or before a unit.
 _JOINER = "\u2060"
 _BODIES = {"lesion": "cold.lesion", "lesion and margin": "margin_covered"}
 
@@ -87,7 +87,7 @@ def _line(d: DoseAt, model: ScreenModel) -> str:
         share_40=_share(d.reached_40),
         spared=", ".join(spared),
     )
-    return said.replace("–", f"–{_JOINER}").replace("…", f"…{_JOINER}")
+    return said.replace(" °C", f"{NBSP}°C").replace("–", f"–{_JOINER}").replace("…", f"…{_JOINER}")
 
 
 def _share(ends: Range) -> str:
