@@ -15,6 +15,8 @@ import numpy.typing as npt
 from monitor.geometry import Grid
 from monitor.model import Float32Array, FloatArray, PhaseKind, Reason, Status
 
+Range = tuple[float, float]
+
 
 @dataclass(frozen=True)
 class StructureForecast:
@@ -132,9 +134,21 @@ class Course:
     points: tuple[CourseAt, ...]
 
 
-# --------------------------------------------------------------------------- what if
+@dataclass(frozen=True)
+class DoseAt:
+    """A ``BodyDose`` at one of the forecast's times, each from the low to the high end."""
 
-Range = tuple[float, float]
+    name: str
+    at_utc_s: float
+    reached_20: Range
+    reached_40: Range
+    warmest_degc: Range
+    hold_20_s: Range
+    hold_40_s: Range
+    cycles: Range
+
+
+# --------------------------------------------------------------------------- what if
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import numpy as np
 from monitor.acts import last_done
 from monitor.ahead import next_scan_known
 from monitor.config import UNIDENTIFIED, ProtocolConfig
-from monitor.course import course
+from monitor.course import course, dose_by
 from monitor.decision import protocol
 from monitor.duties import duty_now
 from monitor.forecast_values import Course
 from monitor.geometry import Grid
 from monitor.imaging.distance import volume_ml
-from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, PhaseKind, scan_of
+from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, PhaseKind, Status, scan_of
 from monitor.procedure import Procedure, critical_structures
 from monitor.record.store import Store
 from monitor.snapshot import (
@@ -50,6 +50,7 @@ class Shared:
     structure_sdfs: tuple[tuple[str, ArrayRef], ...] = ()
     forecast_temperature: ArrayRef | None = None
     forecast_band: ArrayRef | None = None
+    forecast_lowest: ArrayRef | None = None
     history: tuple[PastScan, ...] = ()
     course: Course | None = None
 
@@ -87,13 +88,14 @@ class Publisher:
             shared = _with(shared, **self._ice(state.ice))
         if old is None or old.forecast is not state.forecast:
             f = state.forecast
-            band = None
+            band, dose = None, None if f is None else f.dose
             if f is not None and f.colder_degc is not None and f.warmer_degc is not None:
                 band = np.stack([f.colder_degc, f.warmer_degc])
             shared = _with(
                 shared,
                 forecast_temperature=None if f is None else keep("forecast", f.temperature_degc),
                 forecast_band=None if band is None else keep("forecast_band", band),
+                forecast_lowest=None if dose is None else keep("forecast_lowest", dose.min_degc),
                 course=None if f is None or procedure.draft else course(f, procedure.plan),
             )
         if old is None or old.assessment is not state.assessment:
@@ -227,6 +229,9 @@ def snapshot(
         forecast_temperature=shared.forecast_temperature if forecast else None,
         forecast_band=shared.forecast_band if forecast else None,
         forecast_edge_degc=forecast.edge_degc if forecast else None,
+        forecast_lowest=shared.forecast_lowest if forecast else None,
+        forecast_doubtful=forecast is not None and forecast.status is not Status.OK,
+        dose=dose_by(forecast, now_utc_s) if forecast else (),
         next_scan=next_scan_known(state, procedure, now_utc_s),
         window_hu=(config.organ.window_level_hu, config.organ.window_width_hu),
         what_if=state.what_if,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitor.forecast_values import Course, NextScan, WhatIfAnswer
+from monitor.forecast_values import Course, DoseAt, NextScan, WhatIfAnswer
 from monitor.geometry import Grid, SliceGeometry
 from monitor.model import Alarm, Assessment, Phase, PhaseKind
 
@@ -94,7 +94,10 @@ class Snapshot:
     ``structure_sdfs`` each on its own of ``structure_grids`` (none: on
     ``analysis_grid`` too); forecast fields on their own grid, one per ``forecast_times_utc_s``.
     ``heartbeat_utc_s`` is when the core last said it lives. ``forecast_band`` is
-    (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``next_scan`` is None while it is not known.
+    (2, time, z, y, x), °C: ``colder_degc`` and ``warmer_degc``. ``forecast_lowest`` is (time, z, y, x), °C:
+    the nominal member's lowest temperature by then; ``dose`` is what lesion, and lesion and margin, are
+    predicted to have been through by now, never later; ``forecast_doubtful``: the forecast is not OK.
+    ``next_scan`` is None while it is not known.
     ``what_if`` answers a question; it is never what is happening; ``what_if_dropped``: what overtook the
     question before, unanswered. ``needle_duties``: by number, as set
     now. ``draft``: nothing is measured, since no lesion is known; ``analysis_grid`` and ``lesion_sdf`` are
@@ -134,6 +137,9 @@ class Snapshot:
     forecast_temperature: ArrayRef | None = None
     forecast_edge_degc: float | None = None
     forecast_band: ArrayRef | None = None
+    forecast_lowest: ArrayRef | None = None
+    forecast_doubtful: bool = False
+    dose: tuple[DoseAt, ...] = ()
     next_scan: NextScan | None = None
     window_hu: tuple[float, float] = (40.0, 400.0)
     what_if: WhatIfAnswer | None = None

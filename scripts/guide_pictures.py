@@ -48,7 +48,7 @@ PLAYED = (
 # States as tests/view draws them, and two more that only the guide shows.
 STATES = (
     "alarm", "stale", "degraded", "invalid", "blocked", "waiting", "baseline", "core_silent", "error",
-    "back", "ahead", "subtraction", "map", "simple", "replay", "thaw", "ended",
+    "back", "ahead", "subtraction", "map", "dose", "simple", "replay", "thaw", "ended",
 )  # fmt: skip
 # The console while a procedure runs.
 RUNNING = (

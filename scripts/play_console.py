@@ -225,7 +225,9 @@ class Play:
         console.press_enabled("console.monitor.correct", 5)
         console.drag_mm((x - 22.0, y), (x - 20.0, y))
         self.picture("scan_corrected_by_brush")
-        console.press_enabled("console.monitor.use", 5)  # the brush, being chosen, has another colour
+        console.press_enabled(
+            "console.monitor.use", 5
+        )  # the brush, being chosen, has another colour
         self.live.wait("ice_reviewed", verdict="corrected")
         self.picture("scan_corrected")
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from monitor.course import course
+from monitor.course import course, dose_by
 from monitor.decision.assessment import Plan
 from monitor.decision.bodies import body
-from monitor.forecast_values import Forecast
+from monitor.forecast_values import BodyDose, Forecast
 from monitor.geometry import Grid
-from monitor.model import Role, Structure
+from monitor.model import Role, Status, Structure
 
 GRID = Grid((-30.0, -30.0, -30.0), (1.5, 1.5, 1.5), (41, 41, 41))
 EDGE_DEGC = -2.0
@@ -56,3 +58,21 @@ def test_without_ice_nothing_is_covered_and_without_a_band_nothing_is_said(plan:
     bare = forecast([9.0], 0.5)
     bare = Forecast(**{**bare.__dict__, "colder_degc": None})
     assert course(bare, plan) is None
+
+
+def test_the_cold_by_now_is_never_of_later_and_of_nothing_that_is_not_foreseen() -> None:
+    rows = [[float(10 * i + n), 10.0 * i + n + 0.5] for i in range(3) for n in range(6)]
+    each = np.array(rows).reshape(3, 6, 2)
+    lesion = BodyDose("lesion", *(each[:, n] for n in range(6)))
+    f = replace(forecast([9.0, 9.5, 10.0], 0.5), bodies=(lesion,))  # at 100, 130 and 160 s
+    for now_utc_s, at_utc_s, i in ((100.0, 100.0, 0), (129.9, 100.0, 0), (130.0, 130.0, 1),
+                                   (159.0, 130.0, 1), (160.0, 160.0, 2)):  # fmt: skip
+        (d,) = dose_by(f, now_utc_s)
+        assert (d.name, d.at_utc_s) == ("lesion", at_utc_s)
+        assert d.at_utc_s <= now_utc_s
+        assert d.reached_20 == (10.0 * i, 10.0 * i + 0.5)
+        assert d.cycles == (10.0 * i + 5, 10.0 * i + 5.5)
+    for now_utc_s in (99.9, 160.1, np.nan, np.inf):
+        assert dose_by(f, now_utc_s) == (), now_utc_s
+    assert dose_by(replace(f, status=Status.DEGRADED), 140.0) == dose_by(f, 140.0)
+    assert dose_by(replace(f, status=Status.INVALID), 140.0) == ()

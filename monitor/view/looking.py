@@ -105,6 +105,7 @@ def seen_then(s: Snapshot, look: Look | None) -> Snapshot:
         forecast_temperature=None,
         forecast_band=None,
         forecast_edge_degc=None,
+        forecast_lowest=None,
     )
 
 

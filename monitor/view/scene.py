@@ -57,6 +57,7 @@ class Scene:
         self.structures: tuple[Named, ...] = ()
         self.forecast: Array | None = None
         self.band: Array | None = None
+        self.lowest: Array | None = None
         self.centre: Point = (0.0, 0.0, 0.0)
         self.field_mm = _FIELD_MM[0]
         self.zoom = 1.0
@@ -84,6 +85,7 @@ class Scene:
         self.structures = tuple((n, p, a, g) for n, p, a, g in found if a is not None and g)
         self.forecast = get(s.forecast_temperature) if s.forecast_grid is not None else None
         self.band = get(s.forecast_band) if self.forecast is not None else None
+        self.lowest = get(s.forecast_lowest) if s.forecast_grid is not None else None
         self.snapshot = s
         if new_lesion or self.lesion is None:
             self._look_at_lesion(s)
@@ -96,6 +98,7 @@ class Scene:
             s.ice_outer_sdf,
             s.forecast_temperature,
             s.forecast_band,
+            s.forecast_lowest,
             *(r for _, r in s.structure_sdfs),
         )
         self._arrays.keep_only({r.path for r in refs if r is not None})

@@ -74,9 +74,9 @@ def line_pen(name: str, width_px: float, dash: str = "solid", alpha: float = 1.0
     return pen
 
 
-def hatched(name: str, alpha: float, scale: float) -> QBrush:
-    """Thin diagonal lines, as far apart on any screen as they look on the first."""
-    brush = QBrush(colour(name, alpha), Qt.BDiagPattern)
+def hatched(name: str, alpha: float, scale: float, pattern: Any = Qt.BDiagPattern) -> QBrush:
+    """Thin lines, diagonal unless said, as far apart on any screen as they look on the first."""
+    brush = QBrush(colour(name, alpha), pattern)
     brush.setTransform(QTransform.fromScale(0.9 * scale, 0.9 * scale))
     return brush
 

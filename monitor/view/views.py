@@ -14,7 +14,7 @@ ICE_WINDOW_HU = (15.0, 175.0)
 # No change is a light grey, what has darkened as ice does is dark, noise in between.
 SUBTRACTION_WINDOW_HU = (-30.0, 180.0)
 SLABS_MM = (3.0, 5.0, 10.0, 1.0)
-THIRD = ("sagittal", "map", "solid")
+THIRD = ("sagittal", "map", "solid", "dose")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from PyQt5.QtWidgets import QWidget
 
 from monitor.snapshot import Snapshot
 from monitor.view import style
+from monitor.view.dose_pane import DosePane
 from monitor.view.help import Help
 from monitor.view.keys import Keys
 from monitor.view.layout import DESIGN as DESIGN
@@ -28,7 +29,7 @@ from monitor.view.looking import Look, look_at, planes_model, seen_then, stepped
 from monitor.view.map_pane import MapPane
 from monitor.view.panels import AlarmRow, Footer, Header, Readouts
 from monitor.view.panes import PlanePane
-from monitor.view.planes import AXIAL, PLANES, Plane
+from monitor.view.planes import AXIAL, PLANES, SAGITTAL, Plane
 from monitor.view.qt import Qt
 from monitor.view.replaying import ReplayBorder, as_replayed, inset, said
 from monitor.view.scene import Scene
@@ -38,7 +39,7 @@ from monitor.view.strip_model import strip_model
 from monitor.view.translations import next_language, text
 from monitor.view.turns import Turns
 from monitor.view.viewmodel import Inputs, ScreenModel, screen_model
-from monitor.view.views import Views
+from monitor.view.views import THIRD, Views
 
 _REFRESH_MS = 125
 _SAID_S = 3.0
@@ -90,7 +91,8 @@ class RoomWindow(QWidget):
         self.header, self.readouts = Header(self), Readouts(self)
         self.alarm_row, self.footer = AlarmRow(self), Footer(self)
         self.panes = {p.name: PlanePane(p, self.scene, p is AXIAL, self, turns) for p in PLANES}
-        for pane in self.panes.values():
+        self.dose = DosePane(SAGITTAL, self.scene, self, turns)
+        for pane in (*self.panes.values(), self.dose):
             plane = pane.plane
             pane.wheeled.connect(lambda steps, plane=plane: self.scroll_plane(steps, plane))
             pane.pointed.connect(lambda r, v, plane=plane: self._pointed(plane, r, v))
@@ -100,13 +102,14 @@ class RoomWindow(QWidget):
         self.map, self.help = MapPane(self.scene, self, turns), Help(self)
         self.solid = SolidPane(self.scene, self, turns)
         self.borders = {
-            name: ReplayBorder(name == "axial", self) for name in (*self.panes, "map", "solid")
+            name: ReplayBorder(name == "axial", self) for name in (*self.panes, *THIRD[1:])
         }
         for border in self.borders.values():
             border.lower()
         self._parts: dict[str, Any] = {
             "map": self.map,
             "solid": self.solid,
+            "dose": self.dose,
             "strip": self.strip,
             "header": self.header,
             "readouts": self.readouts,
@@ -210,7 +213,7 @@ class RoomWindow(QWidget):
         planes = planes_model(model, self._snapshot, look, now_utc_s)
         for name, part in self._parts.items():
             if name in self.layout_now.boxes and name != "strip":
-                part.show_model(planes if name in (*self.panes, "map", "solid") else model)
+                part.show_model(planes if name in (*self.panes, *THIRD[1:]) else model)
         seen = None if planes is model else look
         self.strip.show_strip(strip_model(self._snapshot, model, now_utc_s, seen))
 

@@ -149,7 +149,8 @@ def test_files_of_every_moment_are_still_there_at_the_end(made: Made) -> None:
     for moment in made[2]:
         s = moment.shown
         if s is not None:
-            refs = (s.volume, s.ice_sdf, s.lesion_sdf, s.forecast_temperature, s.forecast_band)
+            refs = (s.volume, s.ice_sdf, s.lesion_sdf, s.forecast_temperature, s.forecast_band,
+                    s.forecast_lowest)  # fmt: skip
             assert all(Path(r.path).is_file() for r in refs if r is not None)
 
 

@@ -22,6 +22,7 @@ import view_samples as samples
 from PyQt5.QtGui import QImage
 from PyQt5.QtWidgets import QApplication
 
+from monitor.view.planes import SAGITTAL
 from monitor.view.style import load_fonts
 from monitor.view.views import Views
 from monitor.view.window import RoomWindow
@@ -80,6 +81,15 @@ def _measure(
         ("all layers and words anew", language),
         ("new scan, all contours", new_scan),
     ):
+        wall_ms, cpu_ms = _medians(act, count, app, window)
+        print(f"{size[0]}x{size[1]} {name:26s} {wall_ms:6.1f} ms, {cpu_ms:6.1f} ms of CPU")
+    while window.scene.views.third != "dose":
+        window.show_views(Views.next_third)
+    for name, act in (
+        ("cold, prediction moves", predict),
+        ("cold, sagittal scroll", lambda: window.scroll_plane(2 * (count[0] % 2) - 1, SAGITTAL)),
+    ):
+        count[0] = 0  # a scan that is too old shows no cold
         wall_ms, cpu_ms = _medians(act, count, app, window)
         print(f"{size[0]}x{size[1]} {name:26s} {wall_ms:6.1f} ms, {cpu_ms:6.1f} ms of CPU")
     while window.scene.views.third != "solid":

@@ -218,8 +218,11 @@ def test_while_it_runs_the_console_says_what_the_room_says(desk: Any, full: Snap
     assert "Next CT in" in w.missing.text()
     assert f"{w.model.lesion.label} {w.model.lesion.value}" in page.figures.text()
     assert page.figures.isEnabled()
+    assert page.cold.text().startswith("Predicted (CT")
+    assert page.cold.y() > page.figures.y(), "what is predicted, under what is measured"
     d.mono_s += 3.0
     w.refresh()
+    assert page.cold.isHidden(), "a silent core's forecast is not of now"
     assert not page.figures.isEnabled(), "a silent core's are grey"
     w.show_snapshot(replace(full, phase=Phase(PhaseKind.ENDED, 2, full.now_utc_s, None)))
     assert w.missing.text() == w.words.say("console.ended")

@@ -23,7 +23,7 @@ from monitor.view.legibility import LEAST_ARCMIN, Viewing, arcmin_of, font_px
 from monitor.view.palette import COLOURS
 from monitor.view.panes import PREDICTED_LINES
 from monitor.view.png import picture
-from monitor.view.views import Views
+from monitor.view.views import THIRD, Views
 
 Make = Callable[..., Any]
 SIZES = [(1920, 1080), (3840, 2160)]
@@ -135,7 +135,7 @@ def test_so_it_is_when_the_planes_show_another_time_or_another_view(
         for part, drawn in words_of(window, monkeypatch).items():
             faults += [f"look, {part}: {f}" for f in _faults(drawn, window, part, size)]
     window.look_now()
-    for change in (Views.other_subtraction, Views.next_third, Views.next_third):
+    for change in (Views.other_subtraction, *(Views.next_third,) * (len(THIRD) - 1)):
         window.show_views(change)
         while window.turns.waiting:
             QApplication.processEvents()

@@ -30,8 +30,8 @@ SIZE = (480, 270)
 LEVELS, SHARE = 24, 0.001
 STATES = (
     "normal", "alarm", "stale", "degraded", "invalid", "blocked", "baseline", "waiting", "thaw", "ended",
-    "core_silent", "no_core", "no_ice", "error", "back", "ahead", "subtraction", "map", "solid", "simple",
-    "replay",
+    "core_silent", "no_core", "no_ice", "error", "back", "ahead", "subtraction", "map", "solid", "dose",
+    "simple", "replay",
 )  # fmt: skip
 
 
@@ -49,12 +49,11 @@ def shown(name: str, normal: Snapshot, screen: Make, language: str) -> Any:
         window.look_on(-1 if name == "back" else 4)
     elif name == "subtraction":
         window.show_views(Views.other_subtraction)
-    elif name in ("map", "solid"):
-        window.show_views(Views.next_third)
-        if name == "solid":
+    elif name in ("map", "solid", "dose"):
+        while window.scene.views.third != name:
             window.show_views(Views.next_third)
-            while window.turns.waiting:
-                QApplication.processEvents()
+        while window.turns.waiting:
+            QApplication.processEvents()
     window.refresh()
     return window
 

@@ -41,14 +41,14 @@ def ground(image: np.ndarray) -> np.ndarray:
 @pytest.mark.requirement("REQ-REPLAY-MARKED")
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("name", ["normal", "stale", "blocked", "waiting", "baseline"])
-@pytest.mark.parametrize("third", ["sagittal", "map"])
+@pytest.mark.parametrize("third", ["sagittal", "map", "dose"])
 def test_every_plane_is_bordered_in_every_state(
     normal: Snapshot, played: Snapshot, screen: Make, language: str, name: str, third: str
 ) -> None:
     s = samples.states(normal)[name]
     assert s is not None
     window = screen(replace(s, replay=played.replay), language).window
-    if third == "map":
+    while window.scene.views.third != third:
         window.show_views(Views.next_third)
     image = ground(pixels(window))
     for plane in ("axial", "coronal", third):

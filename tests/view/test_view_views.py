@@ -222,6 +222,9 @@ def test_the_map_takes_the_sagittal_place_and_needs_a_measurement(
     press(s, Qt.Key_V)
     assert s.window.solid.isVisible()
     press(s, Qt.Key_V)
+    assert s.window.dose.isVisible()
+    assert s.window.dose.geometry() == place
+    press(s, Qt.Key_V)
     assert s.window.panes["sagittal"].isVisible()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.forecast_values import Course, CourseAt, NextScan
+from monitor.forecast_values import Course, CourseAt, DoseAt, NextScan
 from monitor.geometry import Grid, SliceGeometry
 from monitor.model import (
     Alarm,
@@ -175,6 +175,9 @@ def snapshot(folder: Path, geometry: SliceGeometry | None = None, **changes: Any
         forecast_band=save(
             folder, "forecast_band", np.stack([fields - 4.0, fields + 4.0]).astype(np.float16)
         ),
+        # Colder before than it is now, so that the one cannot be taken for the other.
+        forecast_lowest=save(folder, "forecast_lowest", (2.2 * fields - 6.0).astype(np.float16)),
+        dose=dose(times[0]),
         next_scan=NextScan(NOW + 162.0, "image_age", "covered", NOW + 431.0),
         window_hu=(20.0, 300.0),
         phases=PHASES,
@@ -182,6 +185,16 @@ def snapshot(folder: Path, geometry: SliceGeometry | None = None, **changes: Any
     )
     made = replace(made, history=history(folder, made, geometry, grid_points))
     return replace(made, **changes)
+
+
+def dose(at_utc_s: float) -> tuple[DoseAt, ...]:
+    """What the forecast of ``snapshot`` has of the cold at one of its times."""
+    return (
+        DoseAt("lesion", at_utc_s, (0.72, 0.85), (0.0, 0.2), (-17.6, -12.2),
+               (0.0, 0.0), (0.0, 0.0), (1.0, 1.0)),
+        DoseAt("lesion and margin", at_utc_s, (0.41, 0.52), (0.0, 0.08), (1.3, 4.1), (0.0, 0.0),
+               (0.0, 0.0), (0.0, 0.0)),
+    )  # fmt: skip
 
 
 PHASES = (
@@ -259,6 +272,8 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
         "ice_sdf": None,
         "forecast_temperature": None,
         "forecast_band": None,
+        "forecast_lowest": None,
+        "dose": (),
         "forecast_grid": None,
         "forecast_times_utc_s": (),
         "forecast_edge_degc": None,

@@ -14,7 +14,7 @@ from PyQt5.QtWidgets import QApplication, QGridLayout, QLabel, QPushButton, QScr
 from monitor.forecast_values import Outcome
 from monitor.model import PhaseKind
 from monitor.snapshot import Snapshot
-from monitor.view import formats
+from monitor.view import cold, formats
 from monitor.view.console.pages import Desk
 from monitor.view.console.parts import Page, enabled
 from monitor.view.qt import Qt
@@ -32,6 +32,7 @@ class MonitorPage(Page):
         self.rows = [_NeedleRow(self, desk) for _ in range(_MOST_NEEDLES)]
         self.figures = self.label("")
         self.figures.setProperty("role", "figure")
+        self.cold = self.label("")
         self.scan = self.label("console.monitor.no_scan")
         grid = QGridLayout()
         self.accept = self.button("console.monitor.accept", lambda: self._review("accept_ice"))
@@ -68,6 +69,9 @@ class MonitorPage(Page):
             words.put(self.scan.setText, "console.monitor.no_scan")
         self.figures.setText(_figures(desk.model))
         self.figures.setEnabled(desk.model.lesion.tone == "text")
+        foreseen = cold.lines(desk.model, s)
+        self.cold.setText("\n".join(foreseen))
+        self.cold.setVisible(bool(foreseen))
         self.correct.setChecked(tool.startswith("ice."))
         baseline = s is not None and s.baseline_id is not None
         enabled(
