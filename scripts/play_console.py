@@ -197,7 +197,6 @@ class Play:
         self._take_back("reject_ice")
         self._scan(3)
         self._correct()
-        self._scan(4)
         self._until(_THAW_S - _EARLY_S)
 
     def _acknowledge(self) -> None:
@@ -240,6 +239,7 @@ class Play:
         self.console.press_enabled("console.monitor.next", 0)
         self.live.wait("phase", 2, phase="thaw")
         self.picture("thaw")
+        self._scan(4)  # of the freeze's last seconds, and sent when it is over
         self._scan(5)
         self._until(_AGAIN_S - _EARLY_S)
         self.console.press_enabled("console.monitor.next", 0)
