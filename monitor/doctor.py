@@ -209,13 +209,14 @@ def clock() -> Finding:
 def locale_and_zone() -> Finding:
     import locale
 
+    before = locale.setlocale(locale.LC_ALL)
     try:
         locale.setlocale(locale.LC_ALL, "")
     except locale.Error:
         text = f"locale {os.environ.get('LC_ALL') or os.environ.get('LANG')!r} is not installed"
         return Finding("locale", Level.WARNING, text, "Set LANG to one of `locale -a`.")
     finally:
-        locale.setlocale(locale.LC_ALL, "C")
+        locale.setlocale(locale.LC_ALL, before)  # files are read in its encoding
     return Finding("locale", Level.FINE, f"time zone {time.tzname[0]}")
 
 

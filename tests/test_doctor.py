@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import locale
 import os
 import socket
 from pathlib import Path
@@ -93,3 +94,10 @@ def test_a_wrong_file_is_said_and_ends_with_2(
 def test_a_check_that_fails_itself_is_a_finding() -> None:
     found = doctor._made("x", lambda: doctor.fonts(None))  # type: ignore[arg-type]
     assert (found.check, found.level) == ("x", Level.WARNING)
+
+
+def test_the_process_keeps_its_locale() -> None:
+    """In whose encoding it goes on to read files."""
+    before = locale.setlocale(locale.LC_ALL)
+    doctor.locale_and_zone()
+    assert locale.setlocale(locale.LC_ALL) == before
