@@ -233,6 +233,12 @@ def _add_export(commands: Any) -> None:
     p.add_argument("--nifti", type=Path, metavar="DIR", help="scans, ice, distances, forecast")
     p.add_argument("--csv", type=Path, metavar="DIR", help="scans.csv and alarms.csv")
     p.add_argument(
+        "--deidentified",
+        type=Path,
+        metavar="OUT",
+        help="a new folder: the record and what comes of it, without its patient (research)",
+    )
+    p.add_argument(
         "--language",
         choices=("en", "fr"),
         default="en",

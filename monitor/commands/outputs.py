@@ -27,15 +27,34 @@ def export(args: argparse.Namespace) -> int:
     from monitor.export import Targets
     from monitor.export import export as written_by
 
+    if args.deidentified is not None:
+        return _deidentified(args)
     targets = Targets(args.dicom, args.nifti, args.csv, args.language)
     if not (targets.dicom or targets.nifti or targets.csv):
-        raise ConfigError("export: say what to write: --dicom, --nifti or --csv DIR")
+        raise ConfigError(
+            "export: say what to write: --dicom, --nifti or --csv DIR, or --deidentified OUT"
+        )
     written, left_out = written_by(args.record, targets, args.engine)
     for path in written:
         print(path)
     for what in left_out:
         print(f"iceball: not exported: {what}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def _deidentified(args: argparse.Namespace) -> int:
+    from monitor.config import ConfigError
+    from monitor.deidentified.writing import deidentified
+
+    if args.dicom or args.nifti or args.csv:
+        raise ConfigError(
+            "export: --deidentified has folders of its own for --dicom, --nifti and --csv"
+        )
+    written, missing = deidentified(args.record, args.deidentified, args.engine)
+    print(f"{args.deidentified}: {len(written)} files; manifest.json says what is not there")
+    for what in missing:
+        print(f"iceball: not exported: {what}", file=sys.stderr)
+    return 1 if missing else 0
 
 
 def send(args: argparse.Namespace) -> int:
