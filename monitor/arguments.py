@@ -264,6 +264,19 @@ def _add_send(commands: Any) -> None:
     p.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the receiver")
     p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
     p.add_argument(
+        "--tls-ca",
+        type=Path,
+        metavar="PEM",
+        help="send by TLS: who may have signed the receiver's certificate",
+    )
+    p.add_argument("--tls-certificate", type=Path, metavar="PEM", help="this side's own")
+    p.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    p.add_argument(
+        "--tls-host",
+        metavar="NAME",
+        help="what the receiver's certificate has to be for; default: the HOST of --to",
+    )
+    p.add_argument(
         "--give-up-after",
         type=float,
         metavar="SECONDS",

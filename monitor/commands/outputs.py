@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.record.spool import Spool
+
+if TYPE_CHECKING:
+    from monitor.config import ClientTls
 
 
 def report(args: argparse.Namespace) -> int:
@@ -60,20 +64,32 @@ def _deidentified(args: argparse.Namespace) -> int:
 def send(args: argparse.Namespace) -> int:
     """Exit status 1 while something is pending or was refused."""
     from monitor.config import ConfigError
+    from monitor.intake.tls import TlsError, client_context
     from monitor.record.journal import JOURNAL
-    from monitor.sending import receiver_of, send_all
+    from monitor.sending import Trouble, receiver_of, send_all
 
     try:
-        to = receiver_of(args.to)
+        to = receiver_of(args.to, _tls(args))
+        if to.tls is not None:
+            client_context(to.tls, "--tls")
+    except TlsError as error:
+        raise ConfigError(str(error)) from None
     except ValueError as error:
         raise ConfigError(f"--to {error}") from None
+
+    def told(trouble: Trouble, waiting: int, again_s: float) -> None:
+        print(
+            f"{waiting} waiting for {to.ae_title}: {trouble.text}; again in {again_s:g} s",
+            flush=True,
+        )
+
     spool, left_out = Spool(args.spool or args.what / "spool"), list[str]()
     if (args.what / JOURNAL).exists():
         left_out = _spool_record(args.what, spool)
     else:
         for path in sorted(args.what.glob("*.dcm")):
             spool.add(path)
-    done = send_all(spool, to, lambda text: print(text, flush=True), args.give_up_after)
+    done = send_all(spool, to, told, args.give_up_after)
     print(
         f"{len(list((spool.folder / 'sent').glob('*.dcm')))} sent, {len(spool.pending())} waiting"
     )
@@ -82,6 +98,18 @@ def send(args: argparse.Namespace) -> int:
     for what in left_out:
         print(f"iceball: not exported: {what}", file=sys.stderr)
     return 0 if done and not spool.refused() and not left_out else 1
+
+
+def _tls(args: argparse.Namespace) -> ClientTls | None:
+    from monitor.config import ClientTls, ConfigError
+
+    if args.tls_ca is None:
+        if args.tls_certificate or args.tls_key or args.tls_host:
+            raise ConfigError("--tls-ca: missing: who may have signed the receiver's certificate")
+        return None
+    if (args.tls_certificate is None) != (args.tls_key is None):
+        raise ConfigError("--tls-certificate and --tls-key belong together")
+    return ClientTls(args.tls_ca, args.tls_certificate, args.tls_key, args.tls_host)
 
 
 def _spool_record(record: Path, spool: Spool) -> list[str]:
