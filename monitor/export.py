@@ -23,7 +23,7 @@ from monitor.model import CtVolume, Float32Array, IceSegmentation
 from monitor.record.account import Account, ScanAccount, account
 from monitor.record.cases import sha256_of
 from monitor.record.dicom_out import Body, Source, capture, ice_seg, isotherm_seg, measurements
-from monitor.record.journal import RecordError
+from monitor.record.journal import RecordError, plain
 from monitor.record.masks import Mask, source_header, write_nifti
 from monitor.record.reading import Finding, JournalLine, read_journal
 from monitor.record.tables import alarms_csv, scans_csv
@@ -160,10 +160,10 @@ def dicom_objects(
     ``pictures`` None: no screen."""
     made: list[tuple[str, Any]] = []
     seg = None
-    bodies = [] if scan.baseline else ice_bodies(scan.volume, scan.ice, scan.registration)
-    if bodies:
-        seg = ice_seg(measured_at(source, lines, scan.volume.volume_id), number, bodies)
-        made.append(("ice_seg", seg))
+    if not scan.baseline and scan.ice is not None and scan.registration is not None:
+        seg = _ice_seg(source, lines, number, scan.volume, scan.ice, scan.registration)
+        if seg is not None:
+            made.append(("ice_seg", seg))
     if predicted := isotherm_bodies(scan):
         made.append(("predicted_seg", isotherm_seg(source, number, predicted)))
     made.append(("sr", measurements(source, number, account_, bounds_ml(scan), seg)))
@@ -173,12 +173,45 @@ def dicom_objects(
     return made
 
 
-def measured_at(source: Source, lines: list[JournalLine], volume_id: str) -> Source:
-    """With the time at which the ice was on record: what is sent then and what is exported later are the
-    same object."""
-    found = [x.at_utc_s for x in lines
-             if x.kind == "ice_segmented" and x.fields.get("volume_id") == volume_id]  # fmt: skip
-    return replace(source, made_utc_s=found[-1]) if found else source
+def ice_object(
+    record: Path,
+    lines: list[JournalLine],
+    number: int,
+    volume: CtVolume,
+    ice: IceSegmentation,
+    moved: Registration,
+) -> Any:
+    """The measured ice as soon as its lines are in the journal; None where there is no surface. What is
+    exported later is the same object, byte by byte."""
+    source = source_of(record, lines, volume, volume.acquired_utc_s)
+    return _ice_seg(source, lines, number, volume, ice, moved)
+
+
+def _ice_seg(
+    source: Source,
+    lines: list[JournalLine],
+    number: int,
+    volume: CtVolume,
+    ice: IceSegmentation,
+    moved: Registration,
+) -> Any:
+    """Dated by when the ice was on record."""
+    bodies = ice_bodies(volume, ice, moved)
+    at_utc_s = measured_at(lines, ice)
+    if not bodies:
+        return None
+    return ice_seg(
+        source if at_utc_s is None else replace(source, made_utc_s=at_utc_s), number, bodies
+    )
+
+
+def measured_at(lines: list[JournalLine], ice: IceSegmentation) -> float | None:
+    """When that very measurement of the scan was on record; None where it is not."""
+    for x in reversed(lines):
+        of = x.kind == "ice_segmented" and x.fields.get("volume_id") == ice.volume_id
+        if of and x.fields.get("volume_ml") == plain(ice.volume_ml):
+            return x.at_utc_s
+    return None
 
 
 def ice_bodies(

@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gpu_kernels.select import open_engine, warm_up
 from monitor.case import load_case
 from monitor.clock import ProcedureClock
+from monitor.config import Config
 from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
@@ -38,7 +39,8 @@ from monitor.record.drawings import keep_drawing
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.store import Store
 from monitor.screen import Screen
-from monitor.state import OperatorAct
+from monitor.snapshot import Delivered
+from monitor.state import OperatorAct, State
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.pedal import Pedal
@@ -52,6 +54,16 @@ _INBOX = 2000
 _INTAKE_STOP_S = 10.0
 LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
+
+
+class Delivery(Protocol):
+    """Who gives results to others (``delivery``), and how that stands; never waits and never raises."""
+
+    standing: Delivered | None
+
+    def start(self) -> None: ...
+
+    def look(self, state: State) -> list[tuple[str, dict[str, Any]]]: ...
 
 
 @dataclass(frozen=True)
@@ -103,13 +115,19 @@ def _drafted(record: Path, workstation: Workstation | None) -> Path:
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
-    def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        options: LiveOptions,
+        say: Callable[[str, dict[str, Any]], None],
+        delivery: Callable[[Config, Path], Delivery | None] = lambda config, record: None,
+    ) -> None:
         self.options = options
         draft = load_workstation(options.workstation) if options.case is None else None
         self.config = draft.config if draft else open_case(options.case)[0]  # type: ignore[arg-type]
         self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
         check_tls(self.config.listener)
+        self._delivery = delivery(self.config, options.record)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
         # Made last: what cannot begin leaves no folder behind.
         _make(options.record)
@@ -149,6 +167,8 @@ class Live:
             self._start_screen()
         if self.options.console:
             self._start_console()
+        if self._delivery is not None:
+            self._delivery.start()
         self._worker.start()
         self._watcher.start()
 
@@ -301,6 +321,9 @@ class Live:
                 intake_ran = self._keep_alive()
                 self._check(intake_ran)
                 self._publish()
+                if self._delivery is not None:
+                    for kind, fields in self._delivery.look(self.core.state):
+                        self.core.journal(kind, fields)
             except Exception as error:
                 if repr(error) != failed:  # four times a second would fill the disk
                     failed = repr(error)
@@ -363,6 +386,7 @@ class Live:
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
-        shown = replace(shown, refused=self._refused or shown.refused)
+        delivery = None if self._delivery is None else self._delivery.standing
+        shown = replace(shown, refused=self._refused or shown.refused, delivery=delivery)
         for screen in screens:
             screen.show(shown)

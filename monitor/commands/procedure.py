@@ -18,6 +18,8 @@ from typing import Any
 from monitor import console
 from monitor.commands import NOTICE
 from monitor.commands.windows import windows_of
+from monitor.config import Config
+from monitor.delivery.delivery import Delivery
 from monitor.demo import DemoOptions, run_demo
 from monitor.view.process import has_display
 from monitor.workstation import load_workstation
@@ -37,7 +39,15 @@ def live(args: argparse.Namespace) -> int:
     from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
     record = args.record or _stamped("record")
-    windows = windows_of(args, load_workstation(args.workstation).screen, args.headless)
+    workstation = load_workstation(args.workstation)
+    windows = windows_of(args, workstation.screen, args.headless)
+    deliveries: list[Delivery] = []
+
+    def deliver(config: Config, to_record: Path) -> Delivery | None:
+        pacs = config.pacs or workstation.config.pacs
+        deliveries.extend([] if pacs is None else [Delivery(to_record, pacs)])
+        return deliveries[0] if deliveries else None
+
     procedure = Live(
         LiveOptions(
             args.case,
@@ -54,6 +64,7 @@ def live(args: argparse.Namespace) -> int:
             pedal=windows.pedal,
         ),
         Teller(),
+        deliver,
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -64,6 +75,11 @@ def live(args: argparse.Namespace) -> int:
     while not procedure.stopping.wait(0.2):
         pass
     procedure.finish()
+    if deliveries:
+        enough = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: enough.set())
+        deliveries[0].end(_print, enough)
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from monitor.deidentified.substitutes import Substitutes
 
 # Of the network, of the machine, or of who was refused: nothing follows from them.
-DROPPED = frozenset({"listening", "listener_failed", "association_refused"})
+DROPPED = frozenset({"listening", "listener_failed", "association_refused", "delivery"})
 _MISMATCH = frozenset({"patient_mismatch", "frame_of_reference_mismatch"})
 _WORDS = frozenset(
     {
