@@ -137,6 +137,13 @@ def _add_live(commands: Any) -> None:
     )
     _add_engine(p)
     p.add_argument(
+        "--openigtlink",
+        type=_port,
+        metavar="PORT",
+        help="stream images, ice and needles to 3D Slicer on this machine (docs/hospital.md); default what "
+        "the workstation's file says, else none",
+    )
+    p.add_argument(
         "--clock-speed",
         type=_positive,
         default=1.0,
@@ -530,6 +537,12 @@ def _positive(text: str) -> float:
 def _monitor(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 15):
         raise argparse.ArgumentTypeError(f"{text}: expected a monitor's number, 0 to 15")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text}: expected a port, 1 to 65535")
     return int(text)
 
 

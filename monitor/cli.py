@@ -20,6 +20,7 @@ from monitor.intake.structures import StructureError
 from monitor.record.journal import RecordError
 from monitor.record.masks import MaskError
 from monitor.segment import SegmentError
+from monitor.streaming.server import StreamError
 
 _MENDABLE = (
     ConfigError,
@@ -33,6 +34,7 @@ _MENDABLE = (
     EngineUnavailable,
     DemoError,
     CertificatesError,
+    StreamError,
 )
 
 

@@ -41,6 +41,8 @@ from monitor.record.store import Store
 from monitor.screen import Screen
 from monitor.snapshot import Delivered
 from monitor.state import OperatorAct, State
+from monitor.streaming.process import StreamOptions
+from monitor.streaming.server import check_stream
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.pedal import Pedal
@@ -71,7 +73,7 @@ class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
     RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
-    ``view.pedal``."""
+    ``view.pedal``. ``stream``: OpenIGTLink, if any."""
 
     case: Path | None
     record: Path
@@ -85,6 +87,7 @@ class LiveOptions:
     console: bool = False
     monitor: int | None = None
     pedal: Pedal = ()
+    stream: StreamOptions | None = None
 
     @property
     def show(self) -> str:
@@ -127,6 +130,8 @@ class Live:
         self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
         check_tls(self.config.listener)
+        if options.stream is not None:
+            check_stream(options.stream.address, options.stream.port)
         self._delivery = delivery(self.config, options.record)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
         # Made last: what cannot begin leaves no folder behind.
@@ -149,6 +154,7 @@ class Live:
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
         self._console: Screen | None = None
+        self._stream: Screen | None = None
         self._alarms: Alarms = ()
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
@@ -167,6 +173,7 @@ class Live:
             self._start_screen()
         if self.options.console:
             self._start_console()
+        self._start_stream()
         if self._delivery is not None:
             self._delivery.start()
         self._worker.start()
@@ -188,7 +195,7 @@ class Live:
         self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
-        for screen in (self._screen, self._console):
+        for screen in (self._screen, self._console, self._stream):
             if screen is not None:
                 screen.quit()
         self._journal.close()
@@ -263,6 +270,10 @@ class Live:
             pedal=self.options.pedal,
         )
         self._console = Screen(options, self.act)
+
+    def _start_stream(self) -> None:
+        if self.options.stream is not None:
+            self._stream = Screen(self.options.stream, self.act)
 
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
@@ -339,6 +350,9 @@ class Live:
         if self._console is not None and self._console.exitcode is not None:
             self._restarted("console", self._console.exitcode)
             self._start_console()
+        if self._stream is not None and self._stream.exitcode is not None:
+            self._restarted("openigtlink", self._stream.exitcode)
+            self._start_stream()
         if self._intake is None or self._intake.is_alive():
             return self._intake is not None
         if self._intake.exitcode == 2:  # it has said why
@@ -377,7 +391,7 @@ class Live:
             self.core.journal(kind, alarm_fields(alarm))
 
     def _publish(self) -> None:
-        screens = [s for s in (self._screen, self._console) if s is not None]
+        screens = [s for s in (self._screen, self._console, self._stream) if s is not None]
         if not screens or not self.core.started:  # until then a screen waits, and not without end
             return
         self._seq += 1

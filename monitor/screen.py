@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from monitor.snapshot import Snapshot
+from monitor.streaming.process import StreamOptions, run_stream
 from monitor.view.console.process import ConsoleOptions, run_console
 from monitor.view.process import ViewOptions, run_view
 
@@ -22,14 +23,20 @@ _SPAWN = multiprocessing.get_context("spawn")
 _QUIT_S = 20.0
 
 
+def _target(options: ViewOptions | ConsoleOptions | StreamOptions) -> Callable[..., None]:
+    if isinstance(options, StreamOptions):
+        return run_stream
+    return run_console if isinstance(options, ConsoleOptions) else run_view
+
+
 class Screen:
-    """One view process, the room's screen or the console. ``on_act`` gets the operator's acts, each
+    """One process that is shown snapshots: the room's screen, the console or a stream. ``on_act`` gets the operator's acts, each
     with the alarm that it is about, if
     any (code, about), and its params, on a thread of the screen's own."""
 
     def __init__(
         self,
-        options: ViewOptions | ConsoleOptions,
+        options: ViewOptions | ConsoleOptions | StreamOptions,
         on_act: Callable[[str, Any, Any], None],
     ) -> None:
         self._on_act = on_act
@@ -39,7 +46,7 @@ class Screen:
         self._over = False
         self._pipe, child = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
-            target=run_console if isinstance(options, ConsoleOptions) else run_view,
+            target=_target(options),
             name="view",
             args=(child, options),
             daemon=True,

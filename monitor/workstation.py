@@ -15,6 +15,7 @@ from typing import Any
 from monitor.case import anchored, case_of, client_tls, organ_names, place_of, read_toml
 from monitor.config import ClientTls, Config, ConfigError
 from monitor.fields import Table
+from monitor.streaming.process import StreamOptions
 from monitor.toml_text import toml_text
 from monitor.view.pedal import PEDAL_ACTS, PEDAL_KEYS, Pedal
 
@@ -61,6 +62,7 @@ class Workstation:
     config: Config
     screen: ScreenOptions
     fetch: FetchConfig | None = None
+    stream: StreamOptions | None = None
 
     def draft_text(self) -> str:
         return toml_text(self.draft)
@@ -77,11 +79,11 @@ def load_workstation(path: Path | None = None) -> Workstation:
     case and the first organ. Raises ``ConfigError`` listing every field that is wrong."""
     found = path or default_path()
     tables = {} if path is None and not found.exists() else read_toml(found)
-    screen, fetch = _own(tables, found)
+    screen, fetch, stream = _own(tables, found)
     draft = {key: tables[key] for key in _OF_A_CASE if key in tables}
     draft = anchored(draft, found.parent)
     draft.setdefault("organ", {"preset": organ_names()[0]})
-    return Workstation(found, draft, case_of(draft, found), screen, fetch)
+    return Workstation(found, draft, case_of(draft, found), screen, fetch, stream)
 
 
 def _pedal(table: Table) -> Pedal:
@@ -103,9 +105,7 @@ def _fetch(t: Table, folder: Path) -> FetchConfig:
     if len(calling) > 16 or not calling.isascii():
         t.error("ae_title", f"expected at most 16 ASCII characters, got {calling!r}")
     method, address = t.text("method", "move", _METHODS), t.text("address", "127.0.0.1")
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
+    if not _is_address(address):
         t.error("address", f"expected an IP address, got {address!r}")
     port, timeout_s = t.whole("port", 0, 65535, 11113), t.number("timeout_s", 1.0, 600.0, "s", 60.0)
     tls = client_tls(t.table("tls"), folder) if t.has("tls") else None
@@ -116,7 +116,31 @@ def _fetch(t: Table, folder: Path) -> FetchConfig:
     return FetchConfig(name, host, at, calling, method, address, port, timeout_s, tls)
 
 
-def _own(tables: dict[str, Any], path: Path) -> tuple[ScreenOptions, FetchConfig | None]:
+def _stream(t: Table) -> StreamOptions:
+    port, address = t.whole("port", 1, 65535), t.text("address", "127.0.0.1")
+    given = t.raw("allowed", [])
+    allowed = tuple(map(str, given)) if isinstance(given, list) else ()
+    for key, value in (("address", address), *(("allowed", a) for a in allowed)):
+        if not _is_address(value):
+            t.error(key, f"expected an IP address, got {value!r}")
+    if _is_address(address) and not ipaddress.ip_address(address).is_loopback and not allowed:
+        t.error("allowed", f"required when listening on {address}, which others can reach")
+    t.done()
+    return StreamOptions(port, address, allowed)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+_Own = tuple[ScreenOptions, FetchConfig | None, StreamOptions | None]
+
+
+def _own(tables: dict[str, Any], path: Path) -> _Own:
     """What is the workstation's and no case's."""
     errors: list[str] = []
     root = Table(tables, "", errors)
@@ -132,7 +156,8 @@ def _own(tables: dict[str, Any], path: Path) -> tuple[ScreenOptions, FetchConfig
     )
     table.done()
     fetch = _fetch(root.table("fetch"), path.parent) if root.has("fetch") else None
+    stream = _stream(root.table("openigtlink")) if root.has("openigtlink") else None
     root.done()
     if errors:
         raise ConfigError("\n  ".join([f"{path}: {len(errors)} problem(s)", *errors]))
-    return options, fetch
+    return options, fetch, stream

@@ -21,8 +21,9 @@ from monitor.commands.windows import windows_of
 from monitor.config import Config
 from monitor.delivery.delivery import Delivery
 from monitor.demo import DemoOptions, run_demo
+from monitor.streaming.process import StreamOptions
 from monitor.view.process import has_display
-from monitor.workstation import load_workstation
+from monitor.workstation import Workstation, load_workstation
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -62,6 +63,7 @@ def live(args: argparse.Namespace) -> int:
             viewing=windows.viewing,
             monitor=windows.monitor,
             pedal=windows.pedal,
+            stream=_stream(args, workstation),
         ),
         Teller(),
         deliver,
@@ -81,6 +83,10 @@ def live(args: argparse.Namespace) -> int:
             signal.signal(number, lambda *_: enough.set())
         deliveries[0].end(_print, enough)
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
+
+
+def _stream(args: argparse.Namespace, workstation: Workstation) -> StreamOptions | None:
+    return workstation.stream if args.openigtlink is None else StreamOptions(args.openigtlink)
 
 
 def check(args: argparse.Namespace) -> int:

@@ -87,7 +87,8 @@ class Patience(threading.Thread):
             self.code = "cancelled" if self._given_up.is_set() else "timed_out"
             with contextlib.suppress(Exception):  # it may have gone in this moment
                 self._cancel()
-            self._association.abort()
+            # As the library tells whoever waits that the connection is gone: it aborts then, and answers.
+            self._association.dimse.msg_queue.put((None, None))
             return
 
     def end(self) -> None:
@@ -127,9 +128,11 @@ def associated(
         raise FetchError("no_connection", f"{peer}: no connection")
     try:
         yield association
-    finally:
-        if association.is_established:
-            association.release()
+    except BaseException:
+        association.abort()
+        raise
+    if association.is_established:
+        association.release()
 
 
 def series_of(
