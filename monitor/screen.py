@@ -30,9 +30,9 @@ def _target(options: ViewOptions | ConsoleOptions | StreamOptions) -> Callable[.
 
 
 class Screen:
-    """One process that is shown snapshots: the room's screen, the console or a stream. ``on_act`` gets the operator's acts, each
-    with the alarm that it is about, if
-    any (code, about), and its params, on a thread of the screen's own."""
+    """One process that is shown snapshots: the room's screen, the console or a stream. ``on_act`` gets the
+    operator's acts, each with the alarm that it is about, if any (code, about), and its params, on a thread
+    of the screen's own."""
 
     def __init__(
         self,

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
 
 from monitor.intake.tls import TlsError, client_context
 from monitor.workstation import FetchConfig
@@ -26,6 +25,10 @@ from monitor.workstation import FetchConfig
 # What is wrong is said here, in words; its own lines are for programmers, and hold what was asked for.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
+# Study root query/retrieve information models (PS3.4 C.6.2).
+FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
+GET = UID("1.2.840.10008.5.1.4.1.2.2.3")
 # Planning images and what is drawn on them.
 MODALITIES = ("CT", "RTSTRUCT", "SEG")
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)

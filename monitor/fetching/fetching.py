@@ -15,10 +15,10 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import build_role, evt
 from pynetdicom.association import Association
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GET
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as MOVE
 
 from monitor.fetching.asking import (
+    GET,
+    MOVE,
     SYNTAXES,
     FetchError,
     Patience,

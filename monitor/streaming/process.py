@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -39,7 +38,7 @@ def run_stream(conn: Connection, options: StreamOptions) -> None:
         os.nice(10)  # core and view go before
     server: Server | None = None
     posted: dict[str, tuple[Any, ...]] = {}
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, ConnectionError):
         while (snapshot := _latest(conn)) is not None:
             server = server or _opened(options)
             if server is not None:
@@ -77,13 +76,9 @@ def _opened(options: StreamOptions) -> Server | None:
 
 
 def _posted(server: Server, snapshot: Snapshot, posted: dict[str, tuple[Any, ...]]) -> None:
-    try:
+    # A file that a later snapshot has replaced: that one names its own.
+    with contextlib.suppress(FileNotFoundError):
         post(server, snapshot, posted)
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # a file that a later snapshot has replaced: the next has its own
-        print(f"openigtlink: {type(error).__name__}", file=sys.stderr, flush=True)
 
 
 def post(server: Server, snapshot: Snapshot, posted: dict[str, tuple[Any, ...]]) -> None:

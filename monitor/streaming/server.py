@@ -1,7 +1,7 @@
 """An OpenIGTLink server that only gives: each client gets the latest of each device, as fast as it takes it.
 
-Bytes, seconds. Why not pyigtl's: docs/decisions/0016. Invariant: ``post`` never waits, memory is one message a
-device however slow a client is, and what clients send is thrown away unread.
+Bytes, seconds. Why not pyigtl's: docs/decisions/0016. Invariant: ``post`` never waits, memory is one
+message a device however slow a client is, and what clients send is thrown away unread.
 """
 
 from __future__ import annotations

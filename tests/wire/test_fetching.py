@@ -24,13 +24,9 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelFind,
-    StudyRootQueryRetrieveInformationModelMove,
-)
 
 from monitor.cli import main
-from monitor.fetching.asking import FetchError, Series, series_of
+from monitor.fetching.asking import FIND, MOVE, FetchError, Series, series_of
 from monitor.fetching.fetching import fetch
 from monitor.fetching.keeping import NOT_AUTHORIZED
 from monitor.intake.folder import volumes_in
@@ -39,7 +35,7 @@ from monitor.sending import Receiver, send_all
 from monitor.workstation import FetchConfig, load_workstation
 from scanner_sim.cli import main as simulate
 from tests.intake.intake_helpers import ct_dataset
-from tests.wire.test_sending import free_port, held, orthanc
+from tests.wire.test_sending import free_port, orthanc
 
 ID = "DEMO-LIVER"
 
@@ -70,7 +66,12 @@ class Room:
 
     def workstation(self, **keys: object) -> Path:
         path = self.folder / "workstation.toml"
-        given = {"from": f"PACS@127.0.0.1:{self.dicom}", "port": self.own, "timeout_s": 20.0, **keys}
+        given = {
+            "from": f"PACS@127.0.0.1:{self.dicom}",
+            "port": self.own,
+            "timeout_s": 20.0,
+            **keys,
+        }
         lines = [f"{key} = {json.dumps(value)}" for key, value in given.items()]
         path.write_text("[fetch]\n" + "\n".join(lines) + "\n", encoding="utf-8")
         return path
@@ -201,7 +202,7 @@ def dcmqrscp(folder: Path, port: int) -> Iterator[None]:
         pytest.skip("DCMTK is not installed: apt-get install dcmtk")
     (folder / "db").mkdir(parents=True)
     (folder / "qr.cfg").write_text(
-        f'NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n'
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
         "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nPACS {folder / 'db'} RW (200, 1024mb) ANY\nAETable END\n",
         encoding="utf-8",
@@ -248,10 +249,14 @@ def test_a_pacs_that_stops_midway_leaves_nothing(made: Path, tmp_path: Path) -> 
             stopping.set()
 
     stopping = threading.Event()
-    with pytest.raises(FetchError) as found:  # noqa: PT012
-        with room.running():
-            process = _orthanc_process(room)
-            threading.Thread(target=lambda: (stopping.wait(30.0), process.kill()), daemon=True).start()
+    with room.running() as pacs:
+
+        def die() -> None:
+            stopping.wait(60.0)
+            pacs.kill()
+
+        threading.Thread(target=die, daemon=True).start()
+        with pytest.raises(FetchError) as found:
             fetch(room.config(timeout_s=5.0), ID, listed, tmp_path / "plan", stop_it)
     assert stopping.is_set()
     assert found.value.code in ("no_answer", "timed_out")
@@ -261,35 +266,15 @@ def test_a_pacs_that_stops_midway_leaves_nothing(made: Path, tmp_path: Path) -> 
     assert entries(tmp_path / "plan") == ["ct_1", "rtstruct_1.dcm", "seg_1.dcm"]
 
 
-def _orthanc_process(room: Room) -> Any:
-    import os
-    import signal
-
-    class Found:
-        def __init__(self, pid: int) -> None:
-            self.pid = pid
-
-        def kill(self) -> None:
-            os.kill(self.pid, signal.SIGKILL)
-
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if str(room.pacs / "orthanc.json").encode() in words:
-                return Found(int(entry.name))
-    raise AssertionError("Orthanc does not run")
-
-
 # ------------------------------------------------------------------ a PACS that misbehaves
 
 
 class Wicked:
     """A PACS that sends what it likes to whoever asks it to move: real associations by pynetdicom."""
 
-    def __init__(self, answers: Sequence[Dataset], send: Sequence[Dataset], wait_s: float = 0.0) -> None:
+    def __init__(
+        self, answers: Sequence[Dataset], send: Sequence[Dataset], wait_s: float = 0.0
+    ) -> None:
         self.answers, self.send, self.wait_s = answers, send, wait_s
         self.statuses: list[int] = []
         self.to = 0
@@ -315,8 +300,8 @@ class Wicked:
     @contextmanager
     def serving(self) -> Iterator[int]:
         ae = AE(ae_title="PACS")
-        ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-        ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
+        ae.add_supported_context(FIND)
+        ae.add_supported_context(MOVE)
 
         def move(event: Any) -> Iterator[Any]:
             time.sleep(self.wait_s)
@@ -398,7 +383,7 @@ def test_from_another_address_nobody_is_let_in(tmp_path: Path) -> None:
     wanted = asked_series()
     pacs = Wicked((), [image(0, ID, wanted.study_uid, wanted.series_uid)])
     ae = AE(ae_title="PACS")
-    ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
+    ae.add_supported_context(MOVE)
 
     def move(event: Any) -> Iterator[Any]:
         pacs.push()
@@ -462,5 +447,3 @@ def test_without_a_pacs_in_the_file_that_is_said(
     said = capsys.readouterr().err
     assert "fetch.from: expected" in said
     assert "fetch.method: expected one of move, get" in said
-
-
