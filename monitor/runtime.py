@@ -73,7 +73,8 @@ class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
     RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
-    ``view.pedal``. ``stream``: OpenIGTLink, if any."""
+    ``view.pedal``. ``stream``: OpenIGTLink, if any. ``fetch``: the command that asks a
+    PACS, if there is one."""
 
     case: Path | None
     record: Path
@@ -88,6 +89,7 @@ class LiveOptions:
     monitor: int | None = None
     pedal: Pedal = ()
     stream: StreamOptions | None = None
+    fetch: tuple[str, ...] = ()
 
     @property
     def show(self) -> str:
@@ -268,6 +270,7 @@ class Live:
             show=self.options.show,
             monitor=self.options.monitor,
             pedal=self.options.pedal,
+            fetch=self.options.fetch,
         )
         self._console = Screen(options, self.act)
 

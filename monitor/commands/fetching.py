@@ -24,6 +24,12 @@ from monitor.intake.structures import StructureError, parts
 from monitor.workstation import FetchConfig, load_workstation
 
 
+def console_command(workstation: Path | None) -> tuple[str, ...]:
+    """How the console runs this: in a process of its own, which reads the patient from its input."""
+    where = () if workstation is None else ("--workstation", str(workstation.resolve()))
+    return (sys.executable, "-m", "monitor.cli", "fetch", "--json", "--patient", "-", *where)
+
+
 def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -36,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return _asked(args, found.fetch, _patient(args), say, stop)
     except FetchError as error:
         if args.json:
-            say({"kind": "error", "code": error.code, "text": str(error)})
+            say({"kind": "error", "code": error.code, "about": error.about, "text": str(error)})
         else:
             print(f"iceball: {error}", file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ from typing import Any
 
 from monitor import console
 from monitor.commands import NOTICE
+from monitor.commands.fetching import console_command
 from monitor.commands.windows import windows_of
 from monitor.config import Config
 from monitor.delivery.delivery import Delivery
@@ -64,6 +65,7 @@ def live(args: argparse.Namespace) -> int:
             monitor=windows.monitor,
             pedal=windows.pedal,
             stream=_stream(args, workstation),
+            fetch=() if workstation.fetch is None else console_command(args.workstation),
         ),
         Teller(),
         deliver,

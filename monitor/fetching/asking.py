@@ -38,11 +38,12 @@ _LOOK_S = 0.05
 
 
 class FetchError(RuntimeError):
-    """Why nothing came of it: ``code`` for who translates, the text for who reads English."""
+    """Why nothing came of it: ``code`` and what it is ``about`` (a peer, counts, a status) for who
+    translates, the text for who reads English."""
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, code: str, text: str, about: str = "") -> None:
         super().__init__(text)
-        self.code = code
+        self.code, self.about = code, about
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def associated(
     try:
         tls = None if config.tls is None else client_context(config.tls, "fetch.tls")
     except TlsError as error:
-        raise FetchError("tls", str(error)) from None
+        raise FetchError("tls", str(error), "[fetch.tls]") from None
     named = None if tls is None or config.tls is None else (tls, config.tls.host or config.host)
     association = ae.associate(
         config.host, config.port, ae_title=config.ae_title, tls_args=named,
@@ -123,12 +124,11 @@ def associated(
     peer = f"{config.ae_title}@{config.host}:{config.port}"
     if not association.is_established:
         if tls is not None and tls.trouble:
-            raise FetchError("tls", f"{peer}: {tls.trouble}")
+            raise FetchError("tls", f"{peer}: {tls.trouble}", peer)
         if association.is_rejected:
-            raise FetchError(
-                "rejected", f"{peer} rejected the association; does it know {config.calling}?"
-            )
-        raise FetchError("no_connection", f"{peer}: no connection")
+            text = f"{peer} rejected the association; does it know {config.calling}?"
+            raise FetchError("rejected", text, peer)
+        raise FetchError("no_connection", f"{peer}: no connection", peer)
     try:
         yield association
     except BaseException:
@@ -210,7 +210,8 @@ def _find(
                 if len(answers) > _MOST_ANSWERS:
                     raise FetchError("too_many", f"more than {_MOST_ANSWERS} answers")
             elif code != 0:
-                raise FetchError("failed", f"{config.ae_title}: C-FIND status 0x{code:04X}")
+                text = f"{config.ae_title}: C-FIND status 0x{code:04X}"
+                raise FetchError("failed", text, f"0x{code:04X}")
     except ValueError as error:  # the context was not accepted
         raise FetchError("not_served", f"{config.ae_title} does not answer C-FIND") from error
     except RuntimeError as error:

@@ -58,7 +58,8 @@ def fetch(
         _retrieved(config, chosen, shelf, lambda: progress(shelf.received, of), stop)
         missing = sum(shelf.short(s) for s in chosen)
         if missing or shelf.refused:
-            raise FetchError("partial", _partial(shelf, missing))
+            about = f"{shelf.received}/{shelf.received + missing}"
+            raise FetchError("partial", _partial(shelf, missing), about)
         progress(shelf.received, of)
         return shelf.place()
 
@@ -178,12 +179,13 @@ def _judged(config: FetchConfig, status: Dataset) -> None:
         return
     if code == UNKNOWN_DESTINATION:
         text = f"{config.ae_title} does not know {config.calling} as a destination"
-        raise FetchError("unknown_destination", text)
+        raise FetchError("unknown_destination", text, config.calling)
     if code == CANCELLED:
         raise FetchError("cancelled", "cancelled")
     if code in (0, SUB_OPERATIONS_FAILED):
         done = int(status.get("NumberOfCompletedSuboperations") or 0)
         text = f"{config.ae_title}: {done} instance(s) sent, {failed} failed; nothing was kept"
-        raise FetchError("partial", text)
+        raise FetchError("partial", text, f"{done}/{done + failed}")
     comment = "".join(c for c in str(status.get("ErrorComment") or "") if c.isprintable())
-    raise FetchError("failed", f"{config.ae_title}: status 0x{code:04X} {comment}".strip())
+    text = f"{config.ae_title}: status 0x{code:04X} {comment}".strip()
+    raise FetchError("failed", text, f"0x{code:04X}")

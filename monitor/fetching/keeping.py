@@ -72,7 +72,8 @@ class Shelf:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._scratch = Path(tempfile.mkdtemp(prefix=".fetching-", dir=self.folder))
         except OSError as error:
-            raise FetchError("folder", f"{self.folder}: {error.strerror}") from None
+            text = f"{self.folder}: {error.strerror}"
+            raise FetchError("folder", text, str(self.folder)) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,7 +138,8 @@ class Shelf:
             placed = tuple(self._placed(box) for box in self._boxes.values())
             _sync(self.folder)
         except OSError as error:
-            raise FetchError("folder", f"{self.folder}: {error.strerror}") from None
+            text = f"{self.folder}: {error.strerror}"
+            raise FetchError("folder", text, str(self.folder)) from None
         return placed
 
     def _placed(self, box: _Box) -> Placed:

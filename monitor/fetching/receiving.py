@@ -63,9 +63,8 @@ class Receiver:
         except OSError as error:
             self._socket.close()
             where = f"{c.address}:{c.receive_port}"
-            raise FetchError(
-                "cannot_listen", f"cannot listen on {where}: {error.strerror}"
-            ) from None
+            text = f"cannot listen on {where}: {error.strerror}"
+            raise FetchError("cannot_listen", text, where) from None
         threading.Thread(target=self._accept, name="move-accept", daemon=True).start()
         return self
 
@@ -131,7 +130,7 @@ def _addresses(host: str) -> frozenset[str]:
     try:
         return frozenset(str(a[4][0]) for a in socket.getaddrinfo(host, None))
     except OSError as error:
-        raise FetchError("no_connection", f"{host}: {error.strerror}") from None
+        raise FetchError("no_connection", f"{host}: {error.strerror}", host) from None
 
 
 def _context(config: FetchConfig) -> ssl.SSLContext | None:
@@ -143,4 +142,4 @@ def _context(config: FetchConfig) -> ssl.SSLContext | None:
         return server_context(TlsConfig(tls.certificate, tls.key, tls.ca))
     except TlsError as error:
         text = str(error).replace("listener.tls", "fetch.tls")
-        raise FetchError("tls", text) from None
+        raise FetchError("tls", text, "[fetch.tls]") from None

@@ -180,8 +180,8 @@ def isosurface(level: Array, grid: Grid) -> tuple[FloatArray, npt.NDArray[np.int
     reaches the grid's edge is closed there."""
     from pyqtgraph.functions import isosurface as marching_cubes
 
-    outside = np.float32(max(1.0, float(np.abs(level).max())))
-    padded = np.pad(level, 1, constant_values=outside)
+    padded = np.pad(np.abs(level), 1, mode="edge")  # it ends half a voxel beyond, as a mask does
+    padded[1:-1, 1:-1, 1:-1] = level
     if not (level < 0).any():
         return np.empty((0, 3)), np.empty((0, 3), int)
     vertices, faces = marching_cubes(np.ascontiguousarray(padded), 0.0)
