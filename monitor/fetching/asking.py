@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -102,6 +103,7 @@ class Patience(threading.Thread):
 @contextlib.contextmanager
 def associated(
     config: FetchConfig,
+    stop: threading.Event,
     contexts: Sequence[tuple[str, Sequence[str]]],
     roles: Sequence[Any] = (),
     handlers: Sequence[tuple[Any, Any]] = (),
@@ -117,10 +119,10 @@ def associated(
     except TlsError as error:
         raise FetchError("tls", str(error), "[fetch.tls]") from None
     named = None if tls is None or config.tls is None else (tls, config.tls.host or config.host)
-    association = ae.associate(
+    association = _unless(stop, lambda: ae.associate(
         config.host, config.port, ae_title=config.ae_title, tls_args=named,
         ext_neg=list(roles), evt_handlers=list(handlers),
-    )  # fmt: skip
+    ))  # fmt: skip
     peer = f"{config.ae_title}@{config.host}:{config.port}"
     if not association.is_established:
         if tls is not None and tls.trouble:
@@ -138,6 +140,26 @@ def associated(
         association.release()
 
 
+def _unless(stop: threading.Event, do: Callable[[], Association]) -> Association:
+    """An association is asked for on a thread of its own: the library cannot be told to stop waiting."""
+    made: queue.SimpleQueue[Association | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            made.put(do())
+        except Exception as error:
+            made.put(error)
+
+    threading.Thread(target=ask, name="associate", daemon=True).start()
+    while not stop.is_set():
+        with contextlib.suppress(queue.Empty):
+            answer = made.get(timeout=_LOOK_S)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+    raise FetchError("cancelled", "cancelled")
+
+
 def series_of(
     config: FetchConfig,
     patient_id: str,
@@ -147,7 +169,7 @@ def series_of(
     """The planning series of a patient, the newest first. Raises ``FetchError``."""
     checked_patient(patient_id)
     stop = stop or threading.Event()
-    with associated(config, [(FIND, SYNTAXES)]) as association:
+    with associated(config, stop, [(FIND, SYNTAXES)]) as association:
         studies = _find(association, config, stop, _study(patient_id, study_uid))
         own = [s for s in studies if str(s.get("PatientID", "")).strip() == patient_id.strip()]
         if not own:

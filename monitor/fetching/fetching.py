@@ -81,11 +81,11 @@ def _retrieved(
         contexts = [(GET, SYNTAXES), *((c, OFFERED[str(c)]) for c in SOP_CLASSES)]
         roles = [build_role(c, scp_role=True) for c in SOP_CLASSES]
         handlers = [(evt.EVT_C_STORE, lambda event: _stored(event, shelf))]
-        with associated(config, contexts, roles, handlers) as association:
+        with associated(config, stop, contexts, roles, handlers) as association:
             for series in chosen:
                 _one(association, config, series, shelf, told, stop)
         return
-    with Receiver(config, shelf), associated(config, [(MOVE, SYNTAXES)]) as association:
+    with Receiver(config, shelf), associated(config, stop, [(MOVE, SYNTAXES)]) as association:
         for series in chosen:
             _one(association, config, series, shelf, told, stop)
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
 
+from monitor import certificates
 from monitor.cli import main
+from monitor.config import ClientTls
 from monitor.fetching.asking import FIND, MOVE, FetchError, Series, series_of
 from monitor.fetching.fetching import fetch
 from monitor.fetching.keeping import NOT_AUTHORIZED
@@ -57,7 +60,7 @@ class Room:
     def __init__(self, folder: Path, **more: object) -> None:
         self.folder, self.more = folder, dict(more)
         self.dicom, self.http, self.own = free_port(), free_port(), free_port()
-        self.known: dict[str, list[object]] = {"ICEBALL": ["ICEBALL", "127.0.0.1", self.own]}
+        self.known: dict[str, Any] = {"ICEBALL": ["ICEBALL", "127.0.0.1", self.own]}
         self.pacs = folder / "pacs"
         self.pacs.mkdir()
 
@@ -167,6 +170,53 @@ def test_all_of_it_comes_from_orthanc_as_it_went_in(
     assert capsys.readouterr().out.splitlines()[1:] == before.splitlines()[1:]
     frames = {x["modality"]: x["frames"] for x in came if x["kind"] == "fetched"}
     assert frames["CT"] == frames["RTSTRUCT"] != []
+
+
+@pytest.mark.parametrize("method", ["get", "move"])
+def test_by_mutual_tls_and_not_without_it(
+    made: Path, tmp_path: Path, pki: Path, method: str
+) -> None:
+    """For a C-MOVE Orthanc calls back by TLS, too, with the certificate that it is called by."""
+    tls = {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(pki / "pacs.pem"),
+        "DicomTlsPrivateKey": str(pki / "pacs.key"),
+        "DicomTlsTrustedCertificates": str(pki / "ca.pem"),
+        "DicomTlsRemoteCertificateRequired": True,
+    }
+    room = Room(tmp_path, **tls)
+    back = {"AET": "ICEBALL", "Host": "127.0.0.1", "Port": room.own, "UseDicomTls": True}
+    room.known = {"ICEBALL": back}
+    own = ClientTls(pki / "ca.pem", pki / "own.pem", pki / "own.key")
+    config = replace(room.config(method=method, timeout_s=10.0), tls=own)
+    with room.running():
+        spool = Spool(tmp_path / "spool")
+        for path in (made / "rtstruct.dcm", made / "seg.dcm"):
+            spool.add(path)
+        to = Receiver("PACS", "127.0.0.1", room.dicom, tls=own)
+        assert send_all(spool, to, lambda *_: None, 20.0)
+        placed = fetch(config, ID, series_of(config, ID), tmp_path / "plan")
+        with pytest.raises(FetchError) as found:
+            series_of(replace(config, tls=None), ID)
+    assert found.value.code == "no_connection"
+    assert sorted(p.series.modality for p in placed) == ["RTSTRUCT", "SEG"]
+    assert contours(tmp_path / "plan" / "rtstruct_1.dcm") == contours(made / "rtstruct.dcm")
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pairs that may both call and be called, of one authority, as a site has them."""
+    folder = tmp_path_factory.mktemp("pki")
+    begin, until = datetime.now(UTC) - timedelta(minutes=5), datetime.now(UTC) + timedelta(days=1)
+    ca_key = certificates._key()
+    ca = certificates._certificate("test", begin, until, ca_key, None, ca_key)
+    (folder / "ca.pem").write_bytes(certificates._pem(ca))
+    for name in ("pacs", "own"):
+        key = certificates._key()
+        pem = certificates._certificate(name, begin, until, key, ca, ca_key, None, ["127.0.0.1"])
+        (folder / f"{name}.pem").write_bytes(certificates._pem(pem))
+        (folder / f"{name}.key").write_bytes(certificates._key_pem(key))
+    return folder
 
 
 @pytest.mark.requirement("REQ-FETCH")

@@ -49,6 +49,7 @@ class FromPacs(QObject):
         self._process: QProcess | None = None
         self._lines: list[dict[str, Any]] = []
         self._rest = b""
+        self._stopped = False
 
     @property
     def available(self) -> bool:
@@ -82,6 +83,7 @@ class FromPacs(QObject):
         """Told to stop; it leaves nothing behind."""
         process = self._process
         if process is not None:
+            self._stopped = True
             process.terminate()
             QTimer.singleShot(_PATIENCE_MS, lambda: self._kill(process))
 
@@ -101,7 +103,7 @@ class FromPacs(QObject):
     # ------------------------------------------------------------------ the process
 
     def _start(self, more: Sequence[str]) -> None:
-        self._lines, self._rest = [], b""
+        self._lines, self._rest, self._stopped = [], b"", False
         process = self._process = QProcess(self)
         process.readyReadStandardOutput.connect(self._read)
         process.finished.connect(lambda *_: self._ended(process))
@@ -136,7 +138,9 @@ class FromPacs(QObject):
         process.deleteLater()
         error = next((x for x in self._lines if x["kind"] == "error"), None)
         came = [x for x in self._lines if x["kind"] == "fetched"]
-        if error is not None:
+        if self._stopped:
+            self.failed.emit("cancelled", "")
+        elif error is not None:
             self.failed.emit(error["code"], error["about"])
         elif came and process.exitCode() == 0:
             self._came(came[0])
