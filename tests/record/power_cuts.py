@@ -2,7 +2,8 @@
 
 The procedure is that of ``tests.replay.recorded``, played once to its end by the real core; what it knew
 after every input is remembered. A cut keeps the journal up to a random byte, the files that were there by
-then, and the checkpoints of that time, some of them torn. Seconds are real ones; the procedure's clock is scripted.
+then, and the checkpoints of that time, some of them torn. Seconds are real ones; the procedure's clock is
+scripted.
 """
 
 from __future__ import annotations
