@@ -20,6 +20,7 @@ import numpy as np
 
 from monitor.clock import ProcedureClock
 from monitor.journal_fields import iso_utc
+from monitor.record.using import share
 
 JOURNAL = "journal.jsonl"
 # 2: every event that the procedure worked on, and the case with its files (``iceball replay``).
@@ -44,8 +45,11 @@ class Journal:
         self._seq = 0
         try:
             self._file = self.path.open("x", encoding="utf-8")
+            share(self._file)
         except FileExistsError:
             raise RecordError(f"{self.path}: a procedure is recorded there already") from None
+        except BlockingIOError as error:
+            raise RecordError(f"{self.path}: {error.strerror}") from None
 
     def write(self, kind: str, **fields: Any) -> None:
         """One line. Raises ``RecordError`` when it cannot be kept."""
