@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from monitor.record.reading import in_use
 from monitor.record.spool import Spool
 
 
@@ -16,8 +17,9 @@ def report(args: argparse.Namespace) -> int:
     from monitor.report.writing import write_report
 
     out: Path = args.out or args.record / "report"
-    for path in write_report(args.record, out, args.language, args.engine):
-        print(path)
+    with in_use(args.record):
+        for path in write_report(args.record, out, args.language, args.engine):
+            print(path)
     return 0
 
 
@@ -30,7 +32,8 @@ def export(args: argparse.Namespace) -> int:
     targets = Targets(args.dicom, args.nifti, args.csv, args.language)
     if not (targets.dicom or targets.nifti or targets.csv):
         raise ConfigError("export: say what to write: --dicom, --nifti or --csv DIR")
-    written, left_out = written_by(args.record, targets, args.engine)
+    with in_use(args.record):
+        written, left_out = written_by(args.record, targets, args.engine)
     for path in written:
         print(path)
     for what in left_out:
@@ -50,7 +53,8 @@ def send(args: argparse.Namespace) -> int:
         raise ConfigError(f"--to {error}") from None
     spool, left_out = Spool(args.spool or args.what / "spool"), list[str]()
     if (args.what / JOURNAL).exists():
-        left_out = _spool_record(args.what, spool)
+        with in_use(args.what):
+            left_out = _spool_record(args.what, spool)
     else:
         for path in sorted(args.what.glob("*.dcm")):
             spool.add(path)
