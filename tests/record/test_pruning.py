@@ -324,7 +324,7 @@ def test_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert head.split() == ["began", "ended", "age", "size", "record"]
     assert b.startswith("2020-09-13 12:26Z  2020-09-13 12:27Z")
     assert b.endswith(f"{tmp_path}/b")
-    assert d.startswith("2020-09-13 12:26Z  not ended")
+    assert d.startswith("2020-09-13 12:27Z  not ended")
     assert d.endswith(f"{tmp_path}/d (in use or read-only)")
     assert c.split()[:2] == ["-", "unreadable"]
     assert "format 1" in why
