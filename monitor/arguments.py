@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
+from monitor import logs
 from monitor.commands import (
     NOTICE,
     certificates,
@@ -21,6 +22,7 @@ from monitor.commands import (
     outputs,
     procedure,
     replay,
+    timings,
 )
 from monitor.demo import SCENARIO, SPEED
 
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_export(commands)
     _add_send(commands)
+    _add_timings(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -145,6 +148,19 @@ def _add_live(commands: Any) -> None:
         type=float,
         metavar="UNIX_S",
         help="rehearsal: when the fast clock agreed with the wall clock",
+    )
+    p.add_argument(
+        "--log-level",
+        choices=logs.LEVELS,
+        default="info",
+        help="of RECORD/logs (docs/operations.md); default %(default)s",
+    )
+    p.add_argument(
+        "--metrics",
+        type=_port,
+        metavar="PORT",
+        help="serve figures for Prometheus on 127.0.0.1:PORT; default what the workstation's file says, else "
+        "not; 0: a free one, which is printed",
     )
     p.set_defaults(run=procedure.live)
 
@@ -264,6 +280,19 @@ def _add_send(commands: Any) -> None:
         help="end then, and leave what waits in the spool; default: go on until stopped",
     )
     p.set_defaults(run=outputs.send)
+
+
+def _add_timings(commands: Any) -> None:
+    p = commands.add_parser(
+        "timings",
+        help="how long each stage of a record's scans and forecasts took",
+        epilog=f"Exit status 1: the record holds no timings. {NOTICE}",
+        description="Number, median, 95th percentile and worst of every stage, in seconds, from the "
+        "`timing` lines of the journal (docs/journal.md).",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument("--json", action="store_true", help="print the table as JSON")
+    p.set_defaults(run=timings.run)
 
 
 def _add_segment(commands: Any) -> None:
@@ -479,6 +508,12 @@ def _positive(text: str) -> float:
 def _monitor(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 15):
         raise argparse.ArgumentTypeError(f"{text}: expected a monitor's number, 0 to 15")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text}: expected a port, 0 to 65535")
     return int(text)
 
 

@@ -31,6 +31,7 @@ from monitor.publish import Publisher, Shared
 from monitor.record.events import input_line
 from monitor.record.journal import Journal, RecordError
 from monitor.record.store import Store
+from monitor.stages import Stopwatch, timed_by
 from monitor.state import (
     Ending,
     Event,
@@ -44,6 +45,7 @@ from monitor.state import (
     initial_state,
     on_disk,
 )
+from monitor.timing import Timing
 
 _TICK_S = 0.1
 # Measuring a scan takes a second or two, on a busy machine more: at work is not silent.
@@ -80,6 +82,7 @@ class Core:
         self.shared: Shared = self._publisher.share(self.state, procedure)
         self._ticked_mono_s = 0.0
         self._held: deque[Any] = deque()
+        self._watch, self._timing = Stopwatch(clock.mono_s), Timing()
 
     def run(
         self,
@@ -126,19 +129,22 @@ class Core:
         ):  # their instance is in the journal already
             self.journal(*input_line(event))
         try:
-            self.state, outputs = step(self.state, event, self.procedure, self._engine)
+            with timed_by(self._watch):
+                self.state, outputs = step(self.state, event, self.procedure, self._engine)
             for output in outputs:
                 self._carry_out(output)
             if outputs or isinstance(event, OperatorAct):
-                self.shared = self._publisher.share(self.state, self.procedure)
+                with self._watch.going_on("publish"):
+                    self.shared = self._publisher.share(self.state, self.procedure)
                 self._on_news()
             if self.state.assessment is not shown:
                 give_back()  # a scan was measured or a forecast finished, and that is out
-            self._time(event, self._clock.mono_s() - began)
+            self._time(event, outputs, began)
         except RecordError as error:
             self._record_failed(error)
         except Exception as error:
             self.state = after_fault(self.state, event)
+            self._watch.taken()
             self.failed(type(event).__name__, error)
         self.beat_mono_s = self._clock.mono_s()
 
@@ -185,7 +191,9 @@ class Core:
 
     def _received(self, instance: Instance) -> None:
         self.journal(*input_line(instance))
-        self.handle(decode(instance, self._store.record))
+        with timed_by(self._watch):
+            decoded = decode(instance, self._store.record)
+        self.handle(decoded)
 
     def _tick(self) -> None:
         now = self._clock.mono_s()
@@ -203,7 +211,8 @@ class Core:
     def _carry_out(self, output: Output) -> None:
         if isinstance(output, KeepVolume):
             volume_id = output.volume.volume_id
-            ref = self._store.keep_volume(output.volume)
+            with self._watch.going_on("keep"):
+                ref = self._store.keep_volume(output.volume)
             self._publisher.volume_kept(volume_id, ref)
             self.state = on_disk(self.state, volume_id, np.load(ref.path, mmap_mode="r"))
         elif isinstance(output, Rejected):
@@ -215,10 +224,11 @@ class Core:
         path = self._store.quarantine(rejected)
         self.journal("instance_rejected", {**rejected_fields(rejected), "path": path})
 
-    def _time(self, event: Event, took_s: float) -> None:
-        """What took long enough to matter."""
-        if took_s > 0.1:
-            self.journal("timing", {"event": type(event).__name__, "took_s": took_s})
+    def _time(self, event: Event, outputs: list[Output], began_mono_s: float) -> None:
+        now = self._clock.mono_s()
+        line = self._timing.line(event, outputs, self._watch.taken(), now - began_mono_s, now)
+        if line is not None:
+            self.journal("timing", line)
 
     def journal(self, kind: str, fields: dict[str, Any]) -> None:
         """One line, and whoever listens. A record that cannot be written alarms, the work goes on."""

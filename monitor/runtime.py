@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
+from monitor import logs
 from monitor.case import load_case
 from monitor.clock import ProcedureClock
 from monitor.core import Core
@@ -29,6 +30,7 @@ from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, che
 from monitor.decision.safety import Facts, causes
 from monitor.intake.listener import check_port, check_tls, run_listener
 from monitor.journal_fields import alarm_fields
+from monitor.metrics import Observed
 from monitor.opening import open_case, open_drawing
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
@@ -59,7 +61,7 @@ class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
     RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
-    ``view.pedal``."""
+    ``view.pedal``. ``log_level``: of RECORD/logs."""
 
     case: Path | None
     record: Path
@@ -73,6 +75,7 @@ class LiveOptions:
     console: bool = False
     monitor: int | None = None
     pedal: Pedal = ()
+    log_level: str = "info"
 
     @property
     def show(self) -> str:
@@ -100,6 +103,14 @@ def _drafted(record: Path, workstation: Workstation | None) -> Path:
     return path
 
 
+def _logging(say: Callable[[str, dict[str, Any]], None]) -> Callable[[str, dict[str, Any]], None]:
+    def told(kind: str, fields: dict[str, Any]) -> None:
+        logs.journal_line(kind, fields)
+        say(kind, fields)
+
+    return told
+
+
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
@@ -118,9 +129,10 @@ class Live:
         self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
         store = Store(options.record, self._scratch)
         procedure, self._case = self._kept(self._given)
+        self.logs = logs.LogOptions(options.record / logs.FOLDER, options.log_level)
         self._news = threading.Event()
         self.core = Core(
-            procedure, self._engine, self._journal, store, self.clock, say, self._news.set
+            procedure, self._engine, self._journal, store, self.clock, _logging(say), self._news.set
         )
         self.stopping = threading.Event()
         self.ended_by = ""
@@ -210,10 +222,15 @@ class Live:
         # Of its own: an event on which a process was waiting when it was killed can never be set.
         self._intake_stop = _SPAWN.Event()
         self._intake = _SPAWN.Process(
-            target=run_listener,
+            target=logs.run,
             name="intake",
             daemon=True,
-            args=(self.config.listener, blobs, self.clock, self._inbox, self._intake_stop),
+            args=(
+                self.logs,
+                "intake",
+                run_listener,
+                *(self.config.listener, blobs, self.clock, self._inbox, self._intake_stop),
+            ),
         )
         self._intake.start()
 
@@ -229,7 +246,7 @@ class Live:
             monitor=self.options.monitor,
             pedal=self.options.pedal,
         )
-        self._screen = Screen(options, self.act)
+        self._screen = Screen(options, self.act, self.logs)
 
     def _start_console(self) -> None:
         options = ConsoleOptions(
@@ -242,7 +259,7 @@ class Live:
             monitor=self.options.monitor,
             pedal=self.options.pedal,
         )
-        self._console = Screen(options, self.act)
+        self._console = Screen(options, self.act, self.logs)
 
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
@@ -287,6 +304,22 @@ class Live:
         """The case as the record keeps it from now on: what is worked with is what a replay will find."""
         kept = keep_case(self.options.record, path)
         return open_case(self.options.record / kept.path)[1], kept
+
+    def observed(self) -> Observed:
+        """How it stands, for the metrics. From any thread."""
+        volume, now_utc_s = self.core.state.volume, self.clock.now_utc_s()
+        alive = {"core": self._worker.is_alive(), "watch": self._watcher.is_alive()}
+        if self._intake is not None:
+            alive["intake"] = self._intake.is_alive()
+        for name, screen in (("view", self._screen), ("console", self._console)):
+            if screen is not None:
+                alive[name] = screen.exitcode is None
+        return Observed(
+            scan_age_s=None if volume is None else now_utc_s - volume.acquired_utc_s,
+            waiting=self._inbox.qsize(),
+            alarms=tuple((s.alarm.code, s.alarm.priority.value) for s in self._alarms),
+            alive=alive,
+        )
 
     # ------------------------------------------------------------------ the watch
 
