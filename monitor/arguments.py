@@ -444,8 +444,11 @@ def _add_doctor(commands: Any) -> None:
         "doctor",
         help="whether this machine can carry a procedure",
         epilog=f"Exit status 0: fine; 1: warnings; 2: it cannot run. {NOTICE}",
-        description="Looks at packages, engine, display, fonts, disk, clock, locale, the workstation's file "
-        "and its port, and says of each what it found and how to mend it.",
+        description="Looks at packages, engine, GPU, display, fonts, disk, clock, locale, the workstation's "
+        "file, its port and its certificates, and says of each what it found and how to mend it.",
+    )
+    p.add_argument(
+        "--case", type=Path, metavar="CASE.toml", help="look at this case's port and certificates"
     )
     p.add_argument("--workstation", type=Path, metavar="FILE", help="as of live")
     p.add_argument(
