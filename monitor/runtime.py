@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import open_engine, warm_up
+from monitor import logs
 from monitor.case import load_case
 from monitor.clock import ProcedureClock
 from monitor.core import Core
@@ -30,6 +31,7 @@ from monitor.decision.safety import Facts, causes
 from monitor.intake.channel import Inbox, IntakeGone
 from monitor.intake.listener import check_port, check_tls, run_listener
 from monitor.journal_fields import alarm_fields
+from monitor.metrics import Observed
 from monitor.opening import open_case, open_drawing
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
@@ -65,7 +67,8 @@ class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
     RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
-    ``view.pedal``. ``resume``: what ``record`` holds is gone on with, and its own case."""
+    ``view.pedal``. ``log_level``: of RECORD/logs. ``resume``: what ``record`` holds is gone on with, and its
+    own case."""
 
     case: Path | None
     record: Path
@@ -80,6 +83,7 @@ class LiveOptions:
     monitor: int | None = None
     pedal: Pedal = ()
     resume: bool = False
+    log_level: str = "info"
 
     @property
     def show(self) -> str:
@@ -107,6 +111,14 @@ def _drafted(record: Path, workstation: Workstation | None) -> Path:
     return path
 
 
+def _logging(say: Callable[[str, dict[str, Any]], None]) -> Callable[[str, dict[str, Any]], None]:
+    def told(kind: str, fields: dict[str, Any]) -> None:
+        logs.journal_line(kind, fields)
+        say(kind, fields)
+
+    return told
+
+
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
@@ -121,11 +133,11 @@ class Live:
 
     def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
         self.options = options
-        self._say = say
         if options.resume:
             self._go_on()
         else:
             self._begin()
+        self.logs = logs.LogOptions(options.record / logs.FOLDER, options.log_level)
         self._news = threading.Event()
         self._store = Store(options.record, self._scratch, spare=self._spare)
         self.core = Core(
@@ -134,7 +146,7 @@ class Live:
             self._journal,
             self._store,
             self.clock,
-            say,
+            _logging(say),
             self._news.set,
             self._checkpoint,
         )
@@ -334,10 +346,15 @@ class Live:
         self._intake_stop = _SPAWN.Event()
         reader, writer = _SPAWN.Pipe(duplex=False)
         self._intake = _SPAWN.Process(
-            target=run_listener,
+            target=logs.run,
             name="intake",
             daemon=True,
-            args=(self.config.listener, blobs, self.clock, writer, self._intake_stop),
+            args=(
+                self.logs,
+                "intake",
+                run_listener,
+                *(self.config.listener, blobs, self.clock, writer, self._intake_stop),
+            ),
         )
         self._intake.start()
         writer.close()  # the process has its own; with it ends the pipe
@@ -355,7 +372,7 @@ class Live:
             monitor=self.options.monitor,
             pedal=self.options.pedal,
         )
-        self._screen = Screen(options, self.act)
+        self._screen = Screen(options, self.act, self.logs)
 
     def _start_console(self) -> None:
         options = ConsoleOptions(
@@ -368,7 +385,7 @@ class Live:
             monitor=self.options.monitor,
             pedal=self.options.pedal,
         )
-        self._console = Screen(options, self.act)
+        self._console = Screen(options, self.act, self.logs)
 
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
@@ -414,6 +431,22 @@ class Live:
         """The case as the record keeps it from now on: what is worked with is what a replay will find."""
         kept = keep_case(self.options.record, path)
         return open_case(self.options.record / kept.path)[1], kept
+
+    def observed(self) -> Observed:
+        """How it stands, for the metrics. From any thread."""
+        volume, now_utc_s = self.core.state.volume, self.clock.now_utc_s()
+        alive = {"core": self._worker.is_alive(), "watch": self._watcher.is_alive()}
+        if self._intake is not None:
+            alive["intake"] = self._intake.is_alive()
+        for name, screen in (("view", self._screen), ("console", self._console)):
+            if screen is not None:
+                alive[name] = screen.exitcode is None
+        return Observed(
+            scan_age_s=None if volume is None else now_utc_s - volume.acquired_utc_s,
+            waiting=self._inbox.waiting,
+            alarms=tuple((s.alarm.code, s.alarm.priority.value) for s in self._alarms),
+            alive=alive,
+        )
 
     # ------------------------------------------------------------------ the watch
 

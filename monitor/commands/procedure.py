@@ -16,10 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor import console
+from monitor import console, logs
 from monitor.commands import NOTICE
 from monitor.commands.windows import windows_of
 from monitor.demo import DemoOptions, run_demo
+from monitor.metrics import Metrics
 from monitor.opening import open_case
 from monitor.record.inventory import latest_unfinished
 from monitor.record.journal import RecordError
@@ -64,7 +65,10 @@ def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
 def _live(args: argparse.Namespace, record: Path) -> int:
     from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
-    windows = windows_of(args, load_workstation(args.workstation).screen, args.headless)
+    workstation = load_workstation(args.workstation)
+    windows = windows_of(args, workstation.screen, args.headless)
+    port = workstation.metrics_port if args.metrics is None else args.metrics
+    metrics, teller = None if port is None else Metrics(port), Teller()
     procedure = Live(
         LiveOptions(
             args.case,
@@ -80,18 +84,25 @@ def _live(args: argparse.Namespace, record: Path) -> int:
             monitor=windows.monitor,
             pedal=windows.pedal,
             resume=args.resume is not None,
+            log_level=args.log_level,
         ),
-        Teller(),
+        teller if metrics is None else metrics.counting(teller),
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: procedure.request_stop("signal"))
-    procedure.start()
-    if args.headless:
-        threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
-    while not procedure.stopping.wait(0.2):
-        pass
-    procedure.finish()
+    with logs.logged(procedure.logs, "core"):
+        procedure.start()
+        if metrics is not None:
+            metrics.observe(procedure.observed)
+            print(f"Metrics: {metrics.url}", flush=True)
+        if args.headless:
+            threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
+        while not procedure.stopping.wait(0.2):
+            pass
+        procedure.finish()
+    if metrics is not None:
+        metrics.close()
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
 
 

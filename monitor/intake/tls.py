@@ -47,6 +47,14 @@ def server_context(config: TlsConfig, now: datetime | None = None) -> ssl.SSLCon
     return context
 
 
+def valid_until(config: TlsConfig) -> datetime:
+    """When the first of its certificates expires. Raises ``TlsError``."""
+    at = datetime.now(UTC)
+    found = _certificates(config.certificate, "certificate", at)
+    found += _certificates(config.ca, "ca", at) if config.ca is not None else []
+    return min(c.not_valid_after_utc for c in found)
+
+
 def _bytes(path: Path, field: str) -> bytes:
     try:
         return path.read_bytes()
