@@ -256,8 +256,6 @@ class Core:
 
     def _received(self, instance: Instance) -> None:
         self.input_seq = self.journal(*input_line(instance))
-        self.handle(decode(instance, self._store.record))
-        self.journal(*input_line(instance))
         with timed_by(self._watch):
             decoded = decode(instance, self._store.record)
         self.handle(decoded)
