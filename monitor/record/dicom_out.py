@@ -116,7 +116,7 @@ def _seg(
         series_description=f"{series} ({NOTICE})"[:64],
     )
     seg.ContentCreatorName = ""  # no person made it (PS3.3 C.8.20.2)
-    return _dated(seg, source)
+    return _dated(_named_codes(seg), source)
 
 
 # ------------------------------------------------------------------ measurements
@@ -155,7 +155,7 @@ def measurements(
         is_verified=False,
         series_description=f"Ice measurements ({NOTICE})"[:64],
     )
-    return _dated(document, source)
+    return _dated(_named_codes(document), source)
 
 
 def _groups(
@@ -273,7 +273,7 @@ def capture(source: Source, number: int, rgb: npt.NDArray[np.uint8], title: str)
         series_description=f"{title} ({NOTICE})"[:64],
     )
     image.PatientOrientation = None  # of a screen there is none
-    image.Laterality = None
+    image.pop("Laterality", None)  # of paired parts only (PS3.3 C.7.3.1)
     image.BurnedInAnnotation = "YES"  # the patient's label is on it
     return _dated(image, source)
 
@@ -289,6 +289,18 @@ def _uid(source: Source, *parts: str) -> str:
     """The same for the same record, study and parts; under 2.25 no root is needed (PS3.5 B.2)."""
     key = "\0".join((source.record_key, source.study_uid, _release(), *parts)).encode()
     return f"2.25.{int.from_bytes(hashlib.sha256(key).digest()[:16], 'big')}"
+
+
+def _named_codes(made: Any) -> Any:
+    """Whose the private codes are (PS3.3 C.12.1.1.6)."""
+    scheme = pydicom.Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = _SCHEME, "Codes of iceball-monitor"
+    scheme.CodingSchemeResponsibleOrganization = _MAKER
+    made.CodingSchemeIdentificationSequence = [
+        *made.get("CodingSchemeIdentificationSequence", ()),
+        scheme,
+    ]
+    return made
 
 
 def _digest(pixels: npt.NDArray[Any]) -> str:

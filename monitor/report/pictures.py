@@ -49,7 +49,9 @@ class Pictures:
         from monitor.view.layout import DESIGN
         from monitor.view.window import RoomWindow
 
-        self._window = RoomWindow(lambda _: None, language)
+        # At the moment of its snapshot, however long painting takes here: the age of an image, and that
+        # nothing is heard of the monitor, are not this machine's to tell.
+        self._window = RoomWindow(lambda _: None, language, mono=lambda: 0.0)
         self._window.resize(*DESIGN)
         self._window.show()
 

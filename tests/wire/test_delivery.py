@@ -184,17 +184,22 @@ def test_orthanc_has_all_after_outages_a_kill_and_the_end(tmp_path: Path) -> Non
     case = plan / "case.toml"
     text = case.read_text(encoding="utf-8")
     objects = json.dumps(PACS_OBJECTS)
-    pacs = f'\n[pacs]\nsend_to = "PACS@127.0.0.1:{dicom_port}"\nobjects = {objects}\ngive_up_after_s = 400\n'
-    case.write_text(text + pacs, encoding="utf-8")
+    pacs = f'\n[pacs]\nsend_to = "PACS@127.0.0.1:{dicom_port}"\nobjects = {objects}\n'
+    case.write_text(f"{text}{pacs}give_up_after_s = 400\n", encoding="utf-8")
     live = LiveProcess(case, record, "--clock-speed", repr(speed), "--clock-epoch", epoch)
 
     def told(code: str, after: int = 0) -> dict[str, Any]:
-        return live.wait(lambda lines: next((x for x in lines if x["kind"] == "delivery"
-                                             and x["code"] == code and x["seq"] > after), None), 400.0)  # fmt: skip
+        def found(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+            of = (x for x in lines if x["kind"] == "delivery" and x["code"] == code)
+            return next((x for x in of if x["seq"] > after), None)
+
+        return live.wait(found, 400.0)
 
     with live:
-        push = subprocess.Popen([*simulator, "push", SCENARIO, "--to", f"ICEBALL@127.0.0.1:{live.port}",
-                                 "--speed", repr(speed), "--epoch", epoch])  # fmt: skip
+        to = f"ICEBALL@127.0.0.1:{live.port}"
+        push = subprocess.Popen(
+            [*simulator, "push", SCENARIO, "--to", to, "--speed", repr(speed), "--epoch", epoch]
+        )
         away = told("no_connection")
         assert away["waiting"] >= 1
         os.kill(nicest_child(live.process.pid), signal.SIGKILL)
