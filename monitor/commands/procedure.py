@@ -19,7 +19,7 @@ from monitor import console
 from monitor.commands import NOTICE
 from monitor.commands.windows import windows_of
 from monitor.config import Config
-from monitor.delivery.delivery import Delivery
+from monitor.delivery.delivery import Delivery, check_pacs
 from monitor.demo import DemoOptions, run_demo
 from monitor.view.process import has_display
 from monitor.workstation import load_workstation
@@ -89,6 +89,8 @@ def check(args: argparse.Namespace) -> int:
 
     config, procedure = open_case(args.case)
     check_tls(config.listener)
+    if config.pacs is not None:
+        check_pacs(config.pacs)
     state = "fine" if not procedure.draft else "a draft, without a lesion: nothing is measured"
     print(
         f"{args.case}: {state}. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "

@@ -20,6 +20,11 @@ import numpy.typing as npt
 import pydicom
 from highdicom import sr
 from pydicom.sr.codedict import codes
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from monitor.record.account import Fields, ScanAccount, interval, number, rows
 from monitor.record.masks import FROZEN, Mask
@@ -27,6 +32,7 @@ from monitor.record.masks import FROZEN, Mask
 _MAKER, _SCHEME = "Iceball Monitor", "99ICEBALL"
 NOTICE = "Research software, not a medical device"
 MEASURED, PREDICTED = "iceball measurement", "iceball bioheat forecast"
+SOP_CLASSES = (SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage)
 _ML = ("mL", "UCUM", "milliliter")
 _SERIES = {"ice": 9001, "isotherms": 9002, "measurements": 9003, "screen": 9004}
 
@@ -273,7 +279,7 @@ def capture(source: Source, number: int, rgb: npt.NDArray[np.uint8], title: str)
         series_description=f"{title} ({NOTICE})"[:64],
     )
     image.PatientOrientation = None  # of a screen there is none
-    image.pop("Laterality", None)  # of paired parts only (PS3.3 C.7.3.1)
+    image.Laterality = None
     image.BurnedInAnnotation = "YES"  # the patient's label is on it
     return _dated(image, source)
 
