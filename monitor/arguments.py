@@ -129,6 +129,23 @@ def _add_live(commands: Any) -> None:
         "default out/record-<date>; must not hold a record already",
     )
     p.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the record in DIR, whose procedure did not end (a power cut, a machine that was "
+        "started anew); its own case is used",
+    )
+    p.add_argument(
+        "--new",
+        action="store_true",
+        help="begin anew although a procedure of this patient was not ended within the last hours",
+    )
+    p.add_argument(
+        "--unsupervised",
+        action="store_true",
+        help="do not start the program again when it dies",
+    )
+    p.add_argument(
         "--screenshots",
         action="store_true",
         help="render the screen to a PNG per scan in DIR/screens",

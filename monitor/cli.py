@@ -42,6 +42,7 @@ _READER_GONE = 141
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    args.typed = sys.argv[1:] if argv is None else argv
     try:
         return int(args.run(args))
     except _MENDABLE as error:

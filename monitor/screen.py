@@ -51,6 +51,10 @@ class Screen:
         threading.Thread(target=self._hear, args=(self._pipe,), name="acts", daemon=True).start()
 
     @property
+    def pid(self) -> int:
+        return int(self._process.pid or 0)
+
+    @property
     def exitcode(self) -> int | None:
         """None while it lives."""
         return self._process.exitcode

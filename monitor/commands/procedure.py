@@ -21,6 +21,10 @@ from monitor.commands.windows import windows_of
 from monitor.config import Config
 from monitor.delivery.delivery import Delivery, check_pacs
 from monitor.demo import DemoOptions, run_demo
+from monitor.opening import open_case
+from monitor.record.journal import RecordError
+from monitor.record.records import latest_unfinished
+from monitor.supervisor import supervise
 from monitor.view.process import has_display
 from monitor.workstation import load_workstation
 
@@ -36,9 +40,31 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def live(args: argparse.Namespace) -> int:
+    record = args.resume or args.record or _stamped("record")
+    if args.unsupervised:
+        return _live(args, record)
+    if not args.resume:
+        _none_unfinished(args, record)
+    return supervise(args.typed, record, _say_error)
+
+
+def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
+    """A record of the same patient that was not ended is not passed over in silence: a scan with ice in it
+    would become the new one's baseline. Raises ``RecordError`` naming both ways on."""
+    if args.new or args.case is None:
+        return
+    patient_id = open_case(args.case)[0].patient_id
+    found = latest_unfinished(record.parent, patient_id)
+    if found is not None:
+        raise RecordError(
+            f"{found}: a procedure of this patient was not ended. To go on with it: iceball live --resume "
+            f"{found}; to begin anew: --new"
+        )
+
+
+def _live(args: argparse.Namespace, record: Path) -> int:
     from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
-    record = args.record or _stamped("record")
     workstation = load_workstation(args.workstation)
     windows = windows_of(args, workstation.screen, args.headless)
     deliveries: list[Delivery] = []
@@ -62,6 +88,7 @@ def live(args: argparse.Namespace) -> int:
             viewing=windows.viewing,
             monitor=windows.monitor,
             pedal=windows.pedal,
+            resume=args.resume is not None,
         ),
         Teller(),
         deliver,
@@ -85,7 +112,6 @@ def live(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     from monitor.intake.listener import check_tls
-    from monitor.opening import open_case
 
     config, procedure = open_case(args.case)
     check_tls(config.listener)
@@ -159,6 +185,11 @@ def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: st
 
 def _print(text: str) -> None:
     print(text, flush=True)
+
+
+def _say_error(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"iceball: {text}", file=sys.stderr, flush=True)
 
 
 class Teller:

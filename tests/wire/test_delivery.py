@@ -156,10 +156,15 @@ def test_looking_never_waits_for_a_process_that_hangs(record: Path, worked: Work
 # ------------------------------------------------------------------ a live procedure
 
 
-def nicest_child(pid: int) -> int:
-    """The child that gives way to all others."""
+def below(pid: int) -> list[int]:
+    """All processes that it started, and those that these did."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    nice = {int(c): os.getpriority(os.PRIO_PROCESS, int(c)) for c in children}
+    return [p for c in map(int, children) for p in (c, *below(c))]
+
+
+def nicest_child(pid: int) -> int:
+    """The process that gives way to all others."""
+    nice = {c: os.getpriority(os.PRIO_PROCESS, c) for c in below(pid)}
     found = max(nice, key=nice.__getitem__)
     assert sorted(nice.values())[-1] > sorted(nice.values())[-2], nice
     return found
