@@ -44,7 +44,7 @@ _OBJECTS = frozenset({"ice_seg", "predicted_seg", "sr"})
 # Folders of a record that are given away; the others are named in the manifest.
 _KEPT_FOLDERS = frozenset({"blobs", "volumes", "cases", "corrections"})
 _DROPPED_FOLDERS = frozenset(
-    "quarantine screens draft console report spool scratch checkpoints".split()
+    ["quarantine", "screens", "draft", "console", "report", "spool", "scratch", "checkpoints"]
 )
 
 

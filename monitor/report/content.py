@@ -223,7 +223,8 @@ class _Writer:
             self.word("status"),
         ]
         found = [self._scan(s, names) for s in self.a.scans]
-        marks = tuple("" if s.assessment.get("status") == "OK" else "warn" for s in self.a.scans)
+        fine = [s.assessment.get("status") == "OK" or self._is_baseline(s) for s in self.a.scans]
+        marks = tuple("" if x else "warn" for x in fine)
         return self._table("scans", tuple(heads), found, self.word("scans.note"), marks)
 
     def _scan(self, s: ScanAccount, names: Sequence[str]) -> tuple[str, ...]:
@@ -269,10 +270,16 @@ class _Writer:
             return self.word("no_ice" if number(f, "ice_volume_ml") == 0.0 else "unknown")
         return f"{self.mm_down(mm)} ({self.word('at_least', mm=self.mm_down(least))})"
 
+    def _is_baseline(self, s: ScanAccount) -> bool:
+        """And nothing but that is why nothing was measured in it."""
+        codes = {r.get("code") for r in rows(s.assessment, "reasons")}
+        return s.volume_id == self.a.baseline_id and codes == {"baseline"}
+
     def _status(self, s: ScanAccount) -> str:
         said = []
         status = str(s.assessment.get("status") or "")
-        said.append(self.named(f"status.{status}", self.word("unknown")))
+        if not self._is_baseline(s):
+            said.append(self.named(f"status.{status}", self.word("unknown")))
         if s.volume_id == self.a.baseline_id:
             said.append(self.word("baseline"))
         else:

@@ -26,6 +26,7 @@ from PyQt5.QtGui import (
 )
 
 from monitor.report.content import Content
+from monitor.report.paging import keep_together
 from monitor.report.pictures import png
 from monitor.view import style
 from monitor.view.qt import Qt
@@ -103,6 +104,7 @@ def _document(c: Content, images: Mapping[str, QImage]) -> QTextDocument:
     width, height = _PAGE_PT[0] - 2 * _MARGIN_PT, _PAGE_PT[1] - 2 * _MARGIN_PT - _FOOT_PT
     # Laid out in points of 1/72 inch at Qt's 96 a screen: what is 9pt there is 12 units here.
     document.setPageSize(QSizeF(width * _UNITS, height * _UNITS))
+    keep_together(document)
     return document
 
 

@@ -139,7 +139,7 @@ class Room:
         """Plays the script through ``Core.run``."""
         journal = Journal(self.record, self.clock)  # type: ignore[arg-type]
         store = Store(self.record, self.record.parent / "scratch")
-        (self.record.parent / "scratch").mkdir()
+        (self.record.parent / "scratch").mkdir(exist_ok=True)
         kept = keep_case(self.record, self.case)
         _, procedure = open_case(self.record / kept.path)
         engine = open_engine("cpu", MOST_LATENT)
