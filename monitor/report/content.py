@@ -161,7 +161,7 @@ class _Writer:
             (self.word("began"), self.date(a.began_utc_s)),
             (self.word("ended"), self.date(a.ended_utc_s)),
             (self.word("times"), self.word("times.note")),
-            (self.word("organ"), str(f.get("organ") or self.word("unknown")).replace("_", " ")),
+            (self.word("organ"), self._organ(f.get("organ"))),
             (self.word("goal"), goal),
             (self.word("needles"), self._listed(f.get("needles"))),
             (self.word("structures"), self._listed(f.get("structures"))),
@@ -170,6 +170,12 @@ class _Writer:
             fast = self.word("clock_speed.fast", speed=formats.decimal(speed, 0, self.language))
             facts.append((self.word("clock_speed"), fast))
         return tuple(facts)
+
+    def _organ(self, name: Any) -> str:
+        key = f"console.organ.{name}"
+        known = key in TABLES[self.language]
+        said = text(self.language, key) if known else str(name or self.word("unknown"))
+        return said.replace("_", " ")
 
     def _listed(self, values: Any) -> str:
         if not isinstance(values, list):

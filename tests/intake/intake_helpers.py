@@ -27,7 +27,7 @@ from monitor.intake.decode import decode
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import ListenerFailed, Listening
 from monitor.intake.wire import Limits
-from monitor.model import AssociationEnded, CtSlice, Instance, Rejected
+from monitor.model import AssociationEnded, CtFrames, CtSlice, Instance, Rejected
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -64,7 +64,7 @@ class Running:
         )
         return self.of(Instance)
 
-    def decoded(self) -> list[CtSlice | Rejected]:
+    def decoded(self) -> list[CtSlice | CtFrames | Rejected]:
         return [decode(i, self.record) for i in self.of(Instance)]
 
 
