@@ -22,6 +22,7 @@ from highdicom import sr
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
     Comprehensive3DSRStorage,
+    ExplicitVRLittleEndian,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
@@ -270,6 +271,7 @@ def capture(source: Source, number: int, rgb: npt.NDArray[np.uint8], title: str)
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
         series_instance_uid=_uid(source, "screen", "series"),
         series_number=_SERIES["screen"],
         sop_instance_uid=_uid(source, "screen", str(number), _digest(rgb)),
