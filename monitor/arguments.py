@@ -20,11 +20,26 @@ from monitor.commands import (
     measuring,
     outputs,
     procedure,
+    records,
     replay,
 )
 from monitor.demo import SCENARIO, SPEED
 
 _VERSION = metadata.version("iceball-monitor")
+
+
+class _Parser(argparse.ArgumentParser):
+    """``instead``: first words that have a parser of their own, where usually a file or folder stands."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.instead: dict[str, argparse.ArgumentParser] = {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        other = self.instead.get(args[0]) if args else None
+        if other is not None:
+            return other.parse_known_args(args[1:], namespace)
+        return super().parse_known_args(args, namespace)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "predicted between scans, against the lesion, its margin and critical structures.",
     )
     top.add_argument("--version", action="version", version=f"iceball {_VERSION}")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_demo(commands)
     _add_live(commands)
     _add_check(commands)
@@ -43,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_export(commands)
     _add_send(commands)
+    _add_records(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -302,6 +318,49 @@ def _add_send(commands: Any) -> None:
     p.set_defaults(run=outputs.send)
 
 
+def _add_records(commands: Any) -> None:
+    p: _Parser = commands.add_parser(
+        "records",
+        help="which records there are; old ones deleted",
+        usage="%(prog)s [options] [DIR]\n       %(prog)s prune --older-than DAYSd [--yes] [DIR]",
+        epilog=NOTICE,
+        description="Lists the records below a folder, the oldest first: when they began and ended, how old "
+        "and how big they are. `prune` deletes old ones; nothing else ever does.",
+    )
+    _add_record_list(p)
+    p.add_argument("--json", action="store_true", help="print the list as JSON")
+    p.set_defaults(run=records.run)
+    pruning = p.instead["prune"] = argparse.ArgumentParser(
+        prog=f"{p.prog} prune",
+        epilog="Exit status 0: done, or only shown; 1: something could not be deleted, and is named; 2: an "
+        f"error in what was given. {NOTICE}",
+        description="Shows which records it would delete, and with --yes deletes them for good. One that has "
+        "not ended, is in use, waits to be sent, or has other things in its folder is kept; why is said.",
+    )
+    _add_record_list(pruning)
+    pruning.add_argument(
+        "--older-than",
+        type=_days,
+        required=True,
+        metavar="DAYSd",
+        help="only records that ended longer ago, as in 90d",
+    )
+    pruning.add_argument("--yes", action="store_true", help="delete them")
+    pruning.set_defaults(run=records.prune)
+
+
+def _add_record_list(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("out"),
+        metavar="DIR",
+        help="where the records are; default %(default)s",
+    )
+    p.add_argument("--patients", action="store_true", help="show patient ids; default hidden")
+
+
 def _add_segment(commands: Any) -> None:
     p = commands.add_parser(
         "segment",
@@ -510,6 +569,13 @@ def _positive(text: str) -> float:
     if not 0 < value <= 1000:
         raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, at most 1000")
     return value
+
+
+def _days(text: str) -> int:
+    days = text.removesuffix("d")
+    if text == days or not (days.isdecimal() and 1 <= int(days) <= 36500):
+        raise argparse.ArgumentTypeError(f"{text}: expected whole days, 1d to 36500d")
+    return int(days)
 
 
 def _monitor(text: str) -> int:

@@ -182,7 +182,8 @@ def disk(folder: Path) -> Finding:
     text = f"{there}: {free / 1e9:.1f} GB free, {_PROBE_BYTES / 1e6 / took_s:.0f} MB/s synced"
     if free < LEAST_FREE_BYTES:
         mend = (
-            f"Make room: a procedure takes up to 2 GB, {LEAST_FREE_BYTES / 1e9:.0f} GB are wanted."
+            f"Make room (old records: `iceball records`): a procedure takes up to 2 GB, "
+            f"{LEAST_FREE_BYTES / 1e9:.0f} GB are wanted."
         )
         return Finding("disk", Level.WARNING, text, mend)
     if took_s > _SLOW_S:

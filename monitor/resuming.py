@@ -104,7 +104,8 @@ def open_unfinished(record: Path) -> Unfinished:
     for checkpoint in checkpoints.read(record, lambda _: None):
         try:
             known, seq = checkpoint.known, checkpoint.seq
-            if not isinstance(known, Known) or seq not in seqs:
+            ahead = checkpoint.until > lines[-1].seq  # the journal has lost what it stands on
+            if not isinstance(known, Known) or seq not in seqs or ahead:
                 continue
             procedure = open_case(record / checkpoint.case)[1]
         except (ConfigError, StructureError, OSError):

@@ -331,8 +331,12 @@ class Live:
         self._caught_up = True
 
     def _checkpoint(self) -> None:
+        if not self.core.record_ok:
+            return  # lines that it would stand on are not on disk
         case = os.path.relpath(self.core.case, self.options.record)
-        self._checkpoints.take(Checkpoint(self.core.input_seq, case, self.core.known))
+        self._checkpoints.take(
+            Checkpoint(self.core.input_seq, self._journal.seq, case, self.core.known)
+        )
 
     def _checkpoint_failed(self, error: Exception) -> None:
         self.core.journal("checkpoint_failed", {"error": f"{type(error).__name__}: {error}"})

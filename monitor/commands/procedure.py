@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -22,8 +23,8 @@ from monitor.config import Config
 from monitor.delivery.delivery import Delivery, check_pacs
 from monitor.demo import DemoOptions, run_demo
 from monitor.opening import open_case
+from monitor.record.inventory import latest_unfinished
 from monitor.record.journal import RecordError
-from monitor.record.records import latest_unfinished
 from monitor.supervisor import supervise
 from monitor.view.process import has_display
 from monitor.workstation import load_workstation
@@ -54,7 +55,7 @@ def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
     if args.new or args.case is None:
         return
     patient_id = open_case(args.case)[0].patient_id
-    found = latest_unfinished(record.parent, patient_id)
+    found = latest_unfinished(record.parent, patient_id, time.time())
     if found is not None:
         raise RecordError(
             f"{found}: a procedure of this patient was not ended. To go on with it: iceball live --resume "

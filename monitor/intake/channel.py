@@ -81,7 +81,7 @@ class Inbox:
             try:
                 if self._sources and self._sources[0].poll(left_s):  # type: ignore[union-attr]
                     return self._sources[0].recv()  # type: ignore[union-attr]
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):  # in the middle of a message, too
                 self._over()
                 time.sleep(min(left_s, _AGAIN_S))
             if left_s == 0.0:

@@ -52,9 +52,11 @@ _THEIRS = frozenset(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """``known`` after line ``seq`` of the journal, with the case at ``case`` (relative to the record)."""
+    """``known`` after the input on line ``seq`` of the journal, all of whose results are on lines up to
+    ``until``, with the case at ``case`` (relative to the record)."""
 
     seq: int
+    until: int
     case: str
     known: Any
 
@@ -102,6 +104,7 @@ def write(record: Path, checkpoint: Checkpoint) -> None:
     data = body.getbuffer()
     head = {
         "seq": checkpoint.seq,
+        "until": checkpoint.until,
         "case": checkpoint.case,
         "code": code_hash(),
         "bytes": len(data),
@@ -155,7 +158,7 @@ def _read(record: Path, path: Path) -> Checkpoint:
     if len(data) != head["bytes"] or hashlib.sha256(data).hexdigest() != head["sha256"]:
         raise ValueError("its bytes are not those that were written")
     known = _Unpickler(record, io.BytesIO(data)).load()
-    return Checkpoint(int(head["seq"]), str(head["case"]), known)
+    return Checkpoint(int(head["seq"]), int(head["until"]), str(head["case"]), known)
 
 
 @cache

@@ -22,6 +22,7 @@ import numpy as np
 
 from monitor.clock import ProcedureClock
 from monitor.journal_fields import iso_utc
+from monitor.record.using import share
 
 JOURNAL = "journal.jsonl"
 # 2: every event that the procedure worked on, and the case with its files (``iceball replay``).
@@ -53,6 +54,7 @@ class Journal:
         flags = os.O_RDWR if resume else os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
             self._file = os.open(self.path, flags, 0o640)
+            share(self._file)
             if resume:
                 self._go_on()
             else:

@@ -64,21 +64,6 @@ class Running:
         os.close(self._lock)
 
 
-def in_use(record: Path) -> bool:
-    """Whether a program is recording there."""
-    try:
-        descriptor = os.open(record / _LOCK, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def _read(record: Path) -> list[_Process]:
     try:
         return [(int(p), int(t)) for p, t in json.loads((record / _PROCESSES).read_text())]

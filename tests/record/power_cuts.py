@@ -2,7 +2,8 @@
 
 The procedure is that of ``tests.replay.recorded``, played once to its end by the real core; what it knew
 after every input is remembered. A cut keeps the journal up to a random byte, the files that were there by
-then, and the checkpoints of that time, some of them torn. Seconds are real ones; the procedure's clock is scripted.
+then, and the checkpoints of that time, some of them torn. Seconds are real ones; the procedure's clock is
+scripted.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class _KeepingCore(RememberingCore):
     def _checkpoint(self) -> None:
         record = self._store.record
         case = os.path.relpath(self.case, record)
-        checkpoints.write(record, Checkpoint(self.input_seq, case, self.known))
+        made = Checkpoint(self.input_seq, self._journal.seq, case, self.known)
+        checkpoints.write(record, made)
         name = f"{self.input_seq:08d}.state"
         (record.parent / "checkpoints").mkdir(exist_ok=True)
         os.link(record / checkpoints.FOLDER / name, record.parent / "checkpoints" / name)
@@ -142,7 +144,8 @@ def _files(played: Played, lines: list[JournalLine], rng: random.Random, to: Pat
 
 
 def _checkpoints(played: Played, lines: list[JournalLine], rng: random.Random, to: Path) -> None:
-    """The two newest of then, of which the newest may be torn, or not there yet, or both may be of no use."""
+    """The two newest of then, of which the newest may be torn, or ahead of the journal, or not there yet, or
+    both may be of no use."""
     last = lines[-1].seq
     there = sorted((played.record.parent / "checkpoints").glob("*.state"))
     names = [p for p in there if int(p.stem) <= last][-2:]
