@@ -282,6 +282,12 @@ def _add_export(commands: Any) -> None:
     p.add_argument("--nifti", type=Path, metavar="DIR", help="scans, ice, distances, forecast")
     p.add_argument("--csv", type=Path, metavar="DIR", help="scans.csv and alarms.csv")
     p.add_argument(
+        "--deidentified",
+        type=Path,
+        metavar="OUT",
+        help="a new folder: the record and what comes of it, without its patient (research)",
+    )
+    p.add_argument(
         "--language",
         choices=("en", "fr"),
         default="en",
@@ -306,6 +312,19 @@ def _add_send(commands: Any) -> None:
     p.add_argument("what", type=Path, metavar="RECORD|DIR", help="a record, or a folder of *.dcm")
     p.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the receiver")
     p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
+    p.add_argument(
+        "--tls-ca",
+        type=Path,
+        metavar="PEM",
+        help="send by TLS: who may have signed the receiver's certificate",
+    )
+    p.add_argument("--tls-certificate", type=Path, metavar="PEM", help="this side's own")
+    p.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    p.add_argument(
+        "--tls-host",
+        metavar="NAME",
+        help="what the receiver's certificate has to be for; default: the HOST of --to",
+    )
     p.add_argument(
         "--give-up-after",
         type=float,

@@ -19,12 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gpu_kernels.select import open_engine, warm_up
 from monitor import logs
 from monitor.case import load_case
 from monitor.clock import ProcedureClock
+from monitor.config import Config
 from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
@@ -46,7 +47,8 @@ from monitor.record.running import Running
 from monitor.record.store import Store
 from monitor.resuming import Unfinished, open_unfinished, standing_alarms
 from monitor.screen import Screen
-from monitor.state import OperatorAct
+from monitor.snapshot import Delivered
+from monitor.state import OperatorAct, State
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.pedal import Pedal
@@ -60,6 +62,16 @@ _APPEAR_S = 4.0
 _INTAKE_STOP_S = 10.0
 LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
+
+
+class Delivery(Protocol):
+    """Who gives results to others (``delivery``), and how that stands; never waits and never raises."""
+
+    standing: Delivered | None
+
+    def start(self) -> None: ...
+
+    def look(self, state: State) -> list[tuple[str, dict[str, Any]]]: ...
 
 
 @dataclass(frozen=True)
@@ -131,8 +143,14 @@ class Live:
     _down_s = 0.0
     _alarms: Alarms = ()
 
-    def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        options: LiveOptions,
+        say: Callable[[str, dict[str, Any]], None],
+        delivery: Callable[[Config, Path], Delivery | None] = lambda config, record: None,
+    ) -> None:
         self.options = options
+        self._say, self._to_deliver = say, delivery
         if options.resume:
             self._go_on()
         else:
@@ -184,6 +202,7 @@ class Live:
         self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
         check_tls(self.config.listener)
+        self._delivery = self._to_deliver(self.config, options.record)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
         # Made last: what cannot begin leaves no folder behind.
         _make(options.record)
@@ -209,6 +228,7 @@ class Live:
         )
         check_port(self.config.listener)
         check_tls(self.config.listener)
+        self._delivery = self._to_deliver(self.config, options.record)
         try:
             self.clock = ProcedureClock.resumed(found.clock(), found.last_utc_s, found.last_mono_s)
         except (KeyError, TypeError, ValueError) as error:
@@ -229,6 +249,8 @@ class Live:
             self._start_screen()
         if self.options.console:
             self._start_console()
+        if self._delivery is not None:
+            self._delivery.start()
         self._worker.start()
         self._watcher.start()
 
@@ -463,6 +485,9 @@ class Live:
                 if self._caught_up or self.core.beat_mono_s < self.clock.mono_s():
                     self._check(intake_ran)
                     self._publish()
+                if self._delivery is not None and self._caught_up:
+                    for kind, fields in self._delivery.look(self.core.state):
+                        self.core.journal(kind, fields)
             except Exception as error:
                 if repr(error) != failed:  # four times a second would fill the disk
                     failed = repr(error)
@@ -528,7 +553,8 @@ class Live:
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
-        shown = replace(shown, refused=self._refused or shown.refused)
+        delivery = None if self._delivery is None else self._delivery.standing
+        shown = replace(shown, refused=self._refused or shown.refused, delivery=delivery)
         for screen in screens:
             screen.show(shown)
         self._note_windows(screens)

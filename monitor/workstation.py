@@ -18,7 +18,7 @@ from monitor.toml_text import toml_text
 from monitor.view.pedal import PEDAL_ACTS, PEDAL_KEYS, Pedal
 
 # What a case takes over as it stands.
-_OF_A_CASE = ("language", "organ", "margin", "protocol", "listener", "display")
+_OF_A_CASE = ("language", "organ", "margin", "protocol", "listener", "display", "pacs")
 SCREENS = ("room", "console", "both")
 
 

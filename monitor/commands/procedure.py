@@ -19,6 +19,8 @@ from typing import Any
 from monitor import console, logs
 from monitor.commands import NOTICE
 from monitor.commands.windows import windows_of
+from monitor.config import Config
+from monitor.delivery.delivery import Delivery, check_pacs
 from monitor.demo import DemoOptions, run_demo
 from monitor.metrics import Metrics
 from monitor.opening import open_case
@@ -69,6 +71,13 @@ def _live(args: argparse.Namespace, record: Path) -> int:
     windows = windows_of(args, workstation.screen, args.headless)
     port = workstation.metrics_port if args.metrics is None else args.metrics
     metrics, teller = None if port is None else Metrics(port), Teller()
+    deliveries: list[Delivery] = []
+
+    def deliver(config: Config, to_record: Path) -> Delivery | None:
+        pacs = config.pacs or workstation.config.pacs
+        deliveries.extend([] if pacs is None else [Delivery(to_record, pacs)])
+        return deliveries[0] if deliveries else None
+
     procedure = Live(
         LiveOptions(
             args.case,
@@ -87,6 +96,7 @@ def _live(args: argparse.Namespace, record: Path) -> int:
             log_level=args.log_level,
         ),
         teller if metrics is None else metrics.counting(teller),
+        deliver,
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -103,6 +113,11 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         procedure.finish()
     if metrics is not None:
         metrics.close()
+    if deliveries:
+        enough = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: enough.set())
+        deliveries[0].end(_print, enough)
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
 
 
@@ -111,6 +126,8 @@ def check(args: argparse.Namespace) -> int:
 
     config, procedure = open_case(args.case)
     check_tls(config.listener)
+    if config.pacs is not None:
+        check_pacs(config.pacs)
     state = "fine" if not procedure.draft else "a draft, without a lesion: nothing is measured"
     print(
         f"{args.case}: {state}. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
