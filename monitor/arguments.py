@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
+from monitor import logs
 from monitor.commands import (
     NOTICE,
     certificates,
@@ -21,11 +22,27 @@ from monitor.commands import (
     measuring,
     outputs,
     procedure,
+    records,
     replay,
+    timings,
 )
 from monitor.demo import SCENARIO, SPEED
 
 _VERSION = metadata.version("iceball-monitor")
+
+
+class _Parser(argparse.ArgumentParser):
+    """``instead``: first words that have a parser of their own, where usually a file or folder stands."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.instead: dict[str, argparse.ArgumentParser] = {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        other = self.instead.get(args[0]) if args else None
+        if other is not None:
+            return other.parse_known_args(args[1:], namespace)
+        return super().parse_known_args(args, namespace)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         "predicted between scans, against the lesion, its margin and critical structures.",
     )
     top.add_argument("--version", action="version", version=f"iceball {_VERSION}")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_demo(commands)
     _add_live(commands)
     _add_check(commands)
@@ -45,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_export(commands)
     _add_send(commands)
+    _add_records(commands)
+    _add_timings(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -131,6 +150,23 @@ def _add_live(commands: Any) -> None:
         "default out/record-<date>; must not hold a record already",
     )
     p.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the record in DIR, whose procedure did not end (a power cut, a machine that was "
+        "started anew); its own case is used",
+    )
+    p.add_argument(
+        "--new",
+        action="store_true",
+        help="begin anew although a procedure of this patient was not ended within the last hours",
+    )
+    p.add_argument(
+        "--unsupervised",
+        action="store_true",
+        help="do not start the program again when it dies",
+    )
+    p.add_argument(
         "--screenshots",
         action="store_true",
         help="render the screen to a PNG per scan in DIR/screens",
@@ -154,6 +190,19 @@ def _add_live(commands: Any) -> None:
         type=float,
         metavar="UNIX_S",
         help="rehearsal: when the fast clock agreed with the wall clock",
+    )
+    p.add_argument(
+        "--log-level",
+        choices=logs.LEVELS,
+        default="info",
+        help="of RECORD/logs (docs/operations.md); default %(default)s",
+    )
+    p.add_argument(
+        "--metrics",
+        type=_port,
+        metavar="PORT",
+        help="serve figures for Prometheus on 127.0.0.1:PORT; default what the workstation's file says, else "
+        "not; 0: a free one, which is printed",
     )
     p.set_defaults(run=procedure.live)
 
@@ -324,6 +373,62 @@ def _add_send(commands: Any) -> None:
     p.set_defaults(run=outputs.send)
 
 
+def _add_records(commands: Any) -> None:
+    p: _Parser = commands.add_parser(
+        "records",
+        help="which records there are; old ones deleted",
+        usage="%(prog)s [options] [DIR]\n       %(prog)s prune --older-than DAYSd [--yes] [DIR]",
+        epilog=NOTICE,
+        description="Lists the records below a folder, the oldest first: when they began and ended, how old "
+        "and how big they are. `prune` deletes old ones; nothing else ever does.",
+    )
+    _add_record_list(p)
+    p.add_argument("--json", action="store_true", help="print the list as JSON")
+    p.set_defaults(run=records.run)
+    pruning = p.instead["prune"] = argparse.ArgumentParser(
+        prog=f"{p.prog} prune",
+        epilog="Exit status 0: done, or only shown; 1: something could not be deleted, and is named; 2: an "
+        f"error in what was given. {NOTICE}",
+        description="Shows which records it would delete, and with --yes deletes them for good. One that has "
+        "not ended, is in use, waits to be sent, or has other things in its folder is kept; why is said.",
+    )
+    _add_record_list(pruning)
+    pruning.add_argument(
+        "--older-than",
+        type=_days,
+        required=True,
+        metavar="DAYSd",
+        help="only records that ended longer ago, as in 90d",
+    )
+    pruning.add_argument("--yes", action="store_true", help="delete them")
+    pruning.set_defaults(run=records.prune)
+
+
+def _add_record_list(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("out"),
+        metavar="DIR",
+        help="where the records are; default %(default)s",
+    )
+    p.add_argument("--patients", action="store_true", help="show patient ids; default hidden")
+
+
+def _add_timings(commands: Any) -> None:
+    p = commands.add_parser(
+        "timings",
+        help="how long each stage of a record's scans and forecasts took",
+        epilog=f"Exit status 1: the record holds no timings. {NOTICE}",
+        description="Number, median, 95th percentile and worst of every stage, in seconds, from the "
+        "`timing` lines of the journal (docs/journal.md).",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument("--json", action="store_true", help="print the table as JSON")
+    p.set_defaults(run=timings.run)
+
+
 def _add_segment(commands: Any) -> None:
     p = commands.add_parser(
         "segment",
@@ -473,8 +578,11 @@ def _add_doctor(commands: Any) -> None:
         "doctor",
         help="whether this machine can carry a procedure",
         epilog=f"Exit status 0: fine; 1: warnings; 2: it cannot run. {NOTICE}",
-        description="Looks at packages, engine, display, fonts, disk, clock, locale, the workstation's file "
-        "and its port, and says of each what it found and how to mend it.",
+        description="Looks at packages, engine, GPU, display, fonts, disk, clock, locale, the workstation's "
+        "file, its port and its certificates, and says of each what it found and how to mend it.",
+    )
+    p.add_argument(
+        "--case", type=Path, metavar="CASE.toml", help="look at this case's port and certificates"
     )
     p.add_argument("--workstation", type=Path, metavar="FILE", help="as of live")
     p.add_argument(
@@ -534,6 +642,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def _days(text: str) -> int:
+    days = text.removesuffix("d")
+    if text == days or not (days.isdecimal() and 1 <= int(days) <= 36500):
+        raise argparse.ArgumentTypeError(f"{text}: expected whole days, 1d to 36500d")
+    return int(days)
+
+
 def _monitor(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 15):
         raise argparse.ArgumentTypeError(f"{text}: expected a monitor's number, 0 to 15")
@@ -541,8 +656,8 @@ def _monitor(text: str) -> int:
 
 
 def _port(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"{text}: expected a port, 1 to 65535")
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text}: expected a port, 0 to 65535")
     return int(text)
 
 

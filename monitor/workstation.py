@@ -61,6 +61,7 @@ class Workstation:
     draft: dict[str, Any]
     config: Config
     screen: ScreenOptions
+    metrics_port: int | None = None
     fetch: FetchConfig | None = None
     stream: StreamOptions | None = None
 
@@ -79,11 +80,12 @@ def load_workstation(path: Path | None = None) -> Workstation:
     case and the first organ. Raises ``ConfigError`` listing every field that is wrong."""
     found = path or default_path()
     tables = {} if path is None and not found.exists() else read_toml(found)
-    screen, fetch, stream = _own(tables, found)
+    screen, metrics_port, fetch, stream = _own(tables, found)
     draft = {key: tables[key] for key in _OF_A_CASE if key in tables}
     draft = anchored(draft, found.parent)
     draft.setdefault("organ", {"preset": organ_names()[0]})
-    return Workstation(found, draft, case_of(draft, found), screen, fetch, stream)
+    config = case_of(draft, found)
+    return Workstation(found, draft, config, screen, metrics_port, fetch, stream)
 
 
 def _pedal(table: Table) -> Pedal:
@@ -137,11 +139,12 @@ def _is_address(text: str) -> bool:
     return True
 
 
-_Own = tuple[ScreenOptions, FetchConfig | None, StreamOptions | None]
+_Own = tuple[ScreenOptions, int | None, FetchConfig | None, StreamOptions | None]
 
 
 def _own(tables: dict[str, Any], path: Path) -> _Own:
-    """What is the workstation's and no case's."""
+    """What is the workstation's, and no case's: its screens, the port of its metrics, whom it asks for plans
+    and to whom it streams."""
     errors: list[str] = []
     root = Table(tables, "", errors)
     for key in _OF_A_CASE:  # the case's reader looks at them
@@ -155,9 +158,12 @@ def _own(tables: dict[str, Any], path: Path) -> _Own:
         _pedal(root.table("pedal")),
     )
     table.done()
+    metrics = root.table("metrics")
+    port = metrics.whole("port", 1, 65535) if metrics.has("port") else None
+    metrics.done()
     fetch = _fetch(root.table("fetch"), path.parent) if root.has("fetch") else None
     stream = _stream(root.table("openigtlink")) if root.has("openigtlink") else None
     root.done()
     if errors:
         raise ConfigError("\n  ".join([f"{path}: {len(errors)} problem(s)", *errors]))
-    return options, fetch, stream
+    return options, port, fetch, stream

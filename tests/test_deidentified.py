@@ -18,7 +18,9 @@ from pydicom.dataset import Dataset
 from monitor.cli import main
 from monitor.deidentified.identity import Identity
 from monitor.deidentified.images import KEPT
+from monitor.deidentified.lines import Lines
 from monitor.deidentified.searching import search
+from monitor.deidentified.substitutes import Substitutes
 from tests.replay.recorded import CASE, SETTLE, Room, bowel
 
 MARK, NAME, PATIENT = "quokka", "Zephyrine^Wombatson", "QUOKKA-4711"
@@ -231,6 +233,21 @@ def test_the_search_finds_what_was_left(
     assert search(tmp_path, identity) == []
     (tmp_path / name).write_bytes(hidden)
     assert [(f.path, f.kind) for f in search(tmp_path, identity)] == [(name, kind)]
+
+
+def test_the_clock_of_a_line_is_moved_and_the_machine_is_not_named() -> None:
+    to = Substitutes("secret", 100)
+    made = Lines(to, {}, {})
+    clock = {"epoch_utc_s": 1_800_000_000.25, "anchor_wall_s": 1_800_000_001.0, "anchor_mono_s": 5.0,
+             "speed": 1.0, "boot_id": "0b7f-wombatson"}  # fmt: skip
+    line = {"seq": 1, "at": "2027-01-15T08:00:00.000Z", "mono_s": 5.0, "kind": "procedure_resumed",
+            "clock": clock, "engine": "cpu", "note": "by Wombatson"}  # fmt: skip
+    found = made.line(line)
+    assert found["at"] == "2026-10-07T08:00:00.000Z"
+    assert found["clock"] == {**clock, "epoch_utc_s": 1_791_360_000.25,
+                              "anchor_wall_s": 1_791_360_001.0, "boot_id": ""}  # fmt: skip
+    assert (found["engine"], found["note"]) == ("cpu", "")
+    assert made.left_out == {"procedure_resumed.boot_id": 1, "procedure_resumed.note": 1}
 
 
 def small(tmp_path: Path, **changed: Any) -> Path:

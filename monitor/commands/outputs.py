@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.record.reading import in_use
 from monitor.record.spool import Spool
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ def report(args: argparse.Namespace) -> int:
     from monitor.report.writing import write_report
 
     out: Path = args.out or args.record / "report"
-    for path in write_report(args.record, out, args.language, args.engine):
-        print(path)
+    with in_use(args.record):
+        for path in write_report(args.record, out, args.language, args.engine):
+            print(path)
     return 0
 
 
@@ -38,7 +40,8 @@ def export(args: argparse.Namespace) -> int:
         raise ConfigError(
             "export: say what to write: --dicom, --nifti or --csv DIR, or --deidentified OUT"
         )
-    written, left_out = written_by(args.record, targets, args.engine)
+    with in_use(args.record):
+        written, left_out = written_by(args.record, targets, args.engine)
     for path in written:
         print(path)
     for what in left_out:
@@ -54,7 +57,8 @@ def _deidentified(args: argparse.Namespace) -> int:
         raise ConfigError(
             "export: --deidentified has folders of its own for --dicom, --nifti and --csv"
         )
-    written, missing = deidentified(args.record, args.deidentified, args.engine)
+    with in_use(args.record):
+        written, missing = deidentified(args.record, args.deidentified, args.engine)
     print(f"{args.deidentified}: {len(written)} files; manifest.json says what is not there")
     for what in missing:
         print(f"iceball: not exported: {what}", file=sys.stderr)
@@ -85,7 +89,8 @@ def send(args: argparse.Namespace) -> int:
 
     spool, left_out = Spool(args.spool or args.what / "spool"), list[str]()
     if (args.what / JOURNAL).exists():
-        left_out = _spool_record(args.what, spool)
+        with in_use(args.what):
+            left_out = _spool_record(args.what, spool)
     else:
         for path in sorted(args.what.glob("*.dcm")):
             spool.add(path)

@@ -53,7 +53,9 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "core_fault": (_HIGH,),
     "not_a_number": (_HIGH,),
     "intake_dead": (_HIGH,),
+    "restarted": (_HIGH,),
     "record_failing": (_MEDIUM,),
+    "record_damaged": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
     "baseline_frozen": (_MEDIUM,),
     "ice_unannounced": (_MEDIUM,),
@@ -102,7 +104,9 @@ class Facts:
     than 0 while it has announced long work); ``structures`` are the distances last known
     (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
     machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
-    volume; ``received_utc_s`` is when the last slice of the scan that was assessed came."""
+    volume; ``received_utc_s`` is when the last slice of the scan that was assessed came. ``down_s``: so long
+    nobody watched, because the program was being started again; 0 when it was not. ``record_damage``: how
+    much of the record could not be read when it was gone on with."""
 
     phase: Phase
     baseline_id: str | None
@@ -121,6 +125,8 @@ class Facts:
     fault: str | None
     forecast: Forecast | None
     organ: str
+    down_s: float
+    record_damage: int
 
 
 _Rule = Callable[[Facts, float], Iterator[Cause]]
@@ -177,8 +183,12 @@ def _core(f: Facts, now: float) -> Iterator[Cause]:
         yield _cause("core_fault", f.fault, error=f.fault)
     if not f.intake_alive:
         yield _cause("intake_dead")
+    if f.down_s != 0.0:
+        yield _cause("restarted", seconds=_rounded(f.down_s))
     if not f.record_ok:
         yield _cause("record_failing")
+    if f.record_damage != 0:
+        yield _cause("record_damaged", count=str(f.record_damage))
 
 
 def _numbers(f: Facts, now: float) -> Iterator[Cause]:

@@ -15,7 +15,14 @@ from typing import Any
 from monitor.deidentified.substitutes import Substitutes
 
 # Of the network, of the machine, or of who was refused: nothing follows from them.
-DROPPED = frozenset({"listening", "listener_failed", "association_refused", "delivery"})
+DROPPED = frozenset(
+    {
+        "listening", "listener_failed", "association_refused", "delivery", "record_damaged",
+        "checkpoint_failed",
+    }
+)  # fmt: skip
+# Of the wall clock, without the ending that others have.
+_WALL_S = "anchor_wall_s"
 _MISMATCH = frozenset({"patient_mismatch", "frame_of_reference_mismatch"})
 _WORDS = frozenset(
     {
@@ -24,7 +31,7 @@ _WORDS = frozenset(
         "asked_by", "where", "state",
     }
 )  # fmt: skip
-_BODIES = frozenset({"name", "body", "structure", "structures"})
+_BODIES = frozenset({"name", "body", "structure", "structures", "about"})
 _SENTENCES = frozenset({"text"})
 _APART = frozenset({"seq", "kept_case", "patient_id", "calling_ae_title"})
 _UIDS = frozenset(
@@ -65,7 +72,8 @@ class Lines:
         if isinstance(value, bool) or value is None:
             return value
         if isinstance(value, int | float):
-            return self.to.utc_s(value) if name.endswith("_utc_s") else value
+            dated = name.endswith("_utc_s") or name == _WALL_S
+            return self.to.utc_s(value) if dated else value
         if isinstance(value, Mapping):
             return {self._key(k): self._field(k, v) for k, v in value.items()}
         if isinstance(value, list):

@@ -66,6 +66,8 @@ class Substitutes:
 
     def body(self, name: str) -> str:
         """A structure's name where it is a word of the program's own; else a number, as it came up first."""
+        if not name:
+            return name
         if f"body.{name.strip().lower()}" in TABLES["en"] or name in _OWN_BODIES:
             return name
         return self.renamed.setdefault(name, f"structure {len(self.renamed) + 1}")

@@ -43,7 +43,9 @@ _OF_A_CASE = ("language", "organ", "margin", "lesion", "structure", "needle", "p
 _OBJECTS = frozenset({"ice_seg", "predicted_seg", "sr"})
 # Folders of a record that are given away; the others are named in the manifest.
 _KEPT_FOLDERS = frozenset({"blobs", "volumes", "cases", "corrections"})
-_DROPPED_FOLDERS = frozenset({"quarantine", "screens", "draft", "console", "report", "spool"})
+_DROPPED_FOLDERS = frozenset(
+    ["quarantine", "screens", "draft", "console", "report", "spool", "scratch", "checkpoints"]
+)
 
 
 class DeidentifyError(RecordError):

@@ -32,16 +32,21 @@ _RESTART_S = 5.0
 _STOP_S = 5.0
 
 
+def check_pacs(config: PacsConfig) -> None:
+    """Raises ``ConfigError`` naming the file of [pacs.tls] that is wrong."""
+    if config.tls is not None:
+        try:
+            client_context(config.tls)
+        except TlsError as error:
+            raise ConfigError(str(error)) from None
+
+
 class Delivery:
     """Of one procedure. Raises ``ConfigError`` when the files that TLS needs are wrong."""
 
     def __init__(self, record: Path, config: PacsConfig) -> None:
         self._record, self._config = record, config
-        if config.tls is not None:
-            try:
-                client_context(config.tls)
-            except TlsError as error:
-                raise ConfigError(str(error)) from None
+        check_pacs(config)
         self._seen: IceSegmentation | None = None
         self._news: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
         self._process: Any = None

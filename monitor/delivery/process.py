@@ -26,7 +26,7 @@ from monitor.imaging.registration import Registration
 from monitor.model import CtVolume, IceSegmentation
 from monitor.record.account import account
 from monitor.record.journal import RecordError
-from monitor.record.reading import read_journal
+from monitor.record.reading import in_use, read_journal
 from monitor.record.spool import Spool
 from monitor.sending import Receiver, Trouble, send_all
 from monitor.snapshot import Delivered
@@ -124,7 +124,10 @@ class _Delivering:
     def _rest(self) -> None:
         wanted = frozenset(_OBJECTS[name] for name in self._config.objects)
         try:
-            with tempfile.TemporaryDirectory(prefix="iceball-pacs-") as folder:
+            with (
+                in_use(self._record),
+                tempfile.TemporaryDirectory(prefix="iceball-pacs-") as folder,
+            ):
                 written, left_out = export(
                     self._record, Targets(dicom=Path(folder), objects=wanted)
                 )

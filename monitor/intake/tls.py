@@ -40,6 +40,14 @@ def server_context(config: TlsConfig, now: datetime | None = None) -> ssl.SSLCon
     return context
 
 
+def valid_until(config: TlsConfig) -> datetime:
+    """When the first of its certificates expires. Raises ``TlsError``."""
+    at = datetime.now(UTC)
+    found = _certificates(config.certificate, "certificate", at)
+    found += _certificates(config.ca, "ca", at) if config.ca is not None else []
+    return min(c.not_valid_after_utc for c in found)
+
+
 class ClientContext(ssl.SSLContext):
     """Remembers why a handshake failed, which the DICOM library does not say. ``trouble``: "" if none did."""
 

@@ -62,6 +62,8 @@ FINE = Facts(
     fault=None,
     forecast=FAR,
     organ="liver",
+    down_s=0.0,
+    record_damage=0,
 )
 
 
