@@ -12,7 +12,7 @@ import queue
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.queues import Queue as ProcessQueue
 from typing import Any
 
@@ -22,6 +22,7 @@ from gpu_kernels.engine import Engine
 from monitor.clock import ProcedureClock
 from monitor.decision.safety import GRACE_S
 from monitor.intake.decode import decode
+from monitor.intake.messages import LetIn, Refused
 from monitor.journal_fields import rejected_fields
 from monitor.memory import give_back
 from monitor.model import AssociationEnded, CtFrames, CtSlice, Instance, Rejected
@@ -71,6 +72,8 @@ class Core:
         self.started = False
         self.fault: str | None = None
         self.record_ok = True
+        # Address → who was turned away there when it called last, and why (a code).
+        self.shut_out: Mapping[str, tuple[str, str]] = {}
         self._engine = engine
         self._journal = journal
         self._store = store
@@ -155,7 +158,7 @@ class Core:
             if isinstance(message, Instance | AssociationEnded):
                 self._held.append(message)
             else:
-                self.journal(*message.line())
+                self._told(message)
         except queue.Empty:
             pass
         except Exception as error:
@@ -171,8 +174,16 @@ class Core:
         elif isinstance(message, AssociationEnded):
             self.handle(message)
         else:
-            self.journal(*message.line())
+            self._told(message)
         return True
+
+    def _told(self, message: Any) -> None:
+        """What the listener says of itself and of its peers."""
+        if isinstance(message, Refused) and message.shut_out:
+            self.shut_out = {**self.shut_out, message.address: (message.peer, message.shut_out)}
+        elif isinstance(message, LetIn):
+            self.shut_out = {a: who for a, who in self.shut_out.items() if a != message.address}
+        self.journal(*message.line())
 
     def _serve_acts(self, acts: queue.SimpleQueue[OperatorAct]) -> bool:
         try:

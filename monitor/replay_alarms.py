@@ -39,6 +39,7 @@ _MACHINE: dict[str, dict[str, Any]] = {
     "intake_dead": {"intake_alive": False},
     "record_failing": {"record_ok": False},
     "clock_jump": {"clock_jump_s": 1e6},
+    "scanner_refused": {},  # nothing depends on it
 }
 # What an alarm is about, of its params: others are figures of the moment.
 _ABOUT = ("name", "reason", "expected", "received", "where")

@@ -335,6 +335,7 @@ class Live:
             record_ok=self.core.record_ok,
             clock_jump_s=self.clock.jump_s(),
             fault=self.core.fault,
+            shut_out=tuple(self.core.shut_out.values()),
         )
         now_utc_s = self.clock.now_utc_s()
         return facts_of(self.core.state, self.core.procedure, now_utc_s, machine)

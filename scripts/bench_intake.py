@@ -3,13 +3,13 @@
     python scripts/bench_intake.py [--slices 400] [--small 0] [--room] [--folder DIR]
 
 0.5 MB CT slices over loopback, from DCMTK's storescu (TCP_NODELAY=1) as fast as it can: on one association
-while nothing else runs, on one while as many processes as there are cores compute without a pause (more than
-core and view ever do), and on four at once; and at a pace of 250 a second, idle and beside them: what it takes
-until each is answered. ``durable``: each slice is on the disk before it is acknowledged (fdatasync). ``--room``:
-to a whole ``iceball live`` that measures, forecasts and paints under Xvfb. ``--small N``: N small instances
-follow on one association after another, and the listener's memory is read on the way. The senders go before all
-else, where the system allows it: a scanner has processors of its own. So does all of this before other sessions
-of the machine. Bytes, seconds.
+while nothing else runs, on one while as many processes as there are cores compute without a pause (more
+than core and view ever do), and on four at once; and at a pace of 250 a second, idle and beside them: how
+long each waits for its answer. ``durable``: each slice is on the disk before it is acknowledged (fdatasync).
+``--room``: to a whole ``iceball live`` that measures, forecasts and paints under Xvfb. ``--small N``: N small
+instances follow on one association after another, and the listener's memory is read on the way. The senders
+go before all else, where the system allows it: a scanner has processors of its own. So does all of this
+before other sessions of the machine. Bytes, seconds.
 """
 
 from __future__ import annotations
@@ -228,18 +228,18 @@ def in_a_room(folder: Path, images: Path) -> str:
         target = Target("ICEBALL", "127.0.0.1", found.port)
         for number, slices in enumerate(scans_of(scans)):
             deliver(anew(slices, time.time() - 2.0), target)
-            found.wait(lambda m, n=number: sum(x["kind"] == "volume_completed" for x in m) > n)
+            _wait_for(found, "volume_completed", number + 1)
         pids = found.processes()
         before_s = {name: cpu_s(pid) for name, pid in pids.items()}
         took_s = send(found.port, images)
         used = {n: (cpu_s(pid) - before_s[n]) / took_s for n, pid in pids.items()}
-        _accounted(found, count)
+        _wait_for(found, "instance_received", count)
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in sorted(used.items()))
     return f"{count / took_s:.0f} slices/s in a room at work (of a core: {shares})"
 
 
-def _accounted(found: Room, count: int) -> None:
-    found.wait(lambda m: sum(x["kind"] == "instance_received" for x in m) >= count, 300.0)
+def _wait_for(found: Room, kind: str, count: int) -> None:
+    found.wait(lambda m: sum(x["kind"] == kind for x in m) >= count, 300.0)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Two patients' images in one room: whatever the order, neither gets a slice of the other. HU, LPS mm, seconds.
+"""Two patients' images in one room: whatever the order, neither gets a slice of the other. HU, mm, seconds.
 
-Every slice says by its pixels whose it is (the first patient's are positive, the other's negative), so that a
-mix is seen whatever the identifiers say.
+Every slice says by its pixels whose it is (the first patient's are positive, the other's negative), so that
+a mix is seen whatever the identifiers say.
 """
 
 from __future__ import annotations

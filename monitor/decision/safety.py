@@ -54,6 +54,7 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "not_a_number": (_HIGH,),
     "intake_dead": (_HIGH,),
     "record_failing": (_MEDIUM,),
+    "scanner_refused": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
     "baseline_frozen": (_MEDIUM,),
     "ice_unannounced": (_MEDIUM,),
@@ -102,7 +103,8 @@ class Facts:
     than 0 while it has announced long work); ``structures`` are the distances last known
     (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
     machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
-    volume; ``received_utc_s`` is when the last slice of the scan that was assessed came."""
+    volume; ``shut_out``: peers that are expected and were turned away when they called last, each with a
+    reason; ``received_utc_s`` is when the last slice of the scan that was assessed came."""
 
     phase: Phase
     baseline_id: str | None
@@ -119,6 +121,7 @@ class Facts:
     clock_offset_s: float | None
     clock_jump_s: float
     fault: str | None
+    shut_out: tuple[tuple[str, str], ...]
     forecast: Forecast | None
     organ: str
 
@@ -179,6 +182,12 @@ def _core(f: Facts, now: float) -> Iterator[Cause]:
         yield _cause("intake_dead")
     if not f.record_ok:
         yield _cause("record_failing")
+
+
+def _scanner(f: Facts, now: float) -> Iterator[Cause]:
+    """Whose images cannot come: an old CT would tell of it only minutes later."""
+    for peer, reason in f.shut_out:
+        yield _cause("scanner_refused", f"{peer} {reason}", peer=peer, reason=reason)
 
 
 def _numbers(f: Facts, now: float) -> Iterator[Cause]:
@@ -386,4 +395,12 @@ _RESTS_ON: tuple[_Rule, ...] = (
     _image,
     _measurement,
 )
-_RULES: tuple[_Rule, ...] = (*_RESTS_ON, _structures, _foreseen, _ahead, _protocol, _margin)
+_RULES: tuple[_Rule, ...] = (
+    *_RESTS_ON,
+    _scanner,
+    _structures,
+    _foreseen,
+    _ahead,
+    _protocol,
+    _margin,
+)

@@ -166,7 +166,7 @@ def _read_by_gdcm(d: Dataset) -> npt.NDArray[Any]:
     plain.file_meta = FileMetaDataset()
     plain.file_meta.TransferSyntaxUID = d.file_meta.TransferSyntaxUID
     plain.SOPClassUID = plain.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = "1.2"
+    plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = UID("1.2")
     for keyword in _PIXEL_MODULE:
         plain[keyword] = d[keyword]
     plain.RescaleSlope, plain.RescaleIntercept = "1", "0"
