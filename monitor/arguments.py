@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
+from monitor import logs
 from monitor.commands import (
     NOTICE,
     certificates,
@@ -22,6 +23,7 @@ from monitor.commands import (
     procedure,
     records,
     replay,
+    timings,
 )
 from monitor.demo import SCENARIO, SPEED
 
@@ -59,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_send(commands)
     _add_records(commands)
+    _add_timings(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -179,6 +182,19 @@ def _add_live(commands: Any) -> None:
         metavar="UNIX_S",
         help="rehearsal: when the fast clock agreed with the wall clock",
     )
+    p.add_argument(
+        "--log-level",
+        choices=logs.LEVELS,
+        default="info",
+        help="of RECORD/logs (docs/operations.md); default %(default)s",
+    )
+    p.add_argument(
+        "--metrics",
+        type=_port,
+        metavar="PORT",
+        help="serve figures for Prometheus on 127.0.0.1:PORT; default what the workstation's file says, else "
+        "not; 0: a free one, which is printed",
+    )
     p.set_defaults(run=procedure.live)
 
 
@@ -266,6 +282,12 @@ def _add_export(commands: Any) -> None:
     p.add_argument("--nifti", type=Path, metavar="DIR", help="scans, ice, distances, forecast")
     p.add_argument("--csv", type=Path, metavar="DIR", help="scans.csv and alarms.csv")
     p.add_argument(
+        "--deidentified",
+        type=Path,
+        metavar="OUT",
+        help="a new folder: the record and what comes of it, without its patient (research)",
+    )
+    p.add_argument(
         "--language",
         choices=("en", "fr"),
         default="en",
@@ -290,6 +312,19 @@ def _add_send(commands: Any) -> None:
     p.add_argument("what", type=Path, metavar="RECORD|DIR", help="a record, or a folder of *.dcm")
     p.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the receiver")
     p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
+    p.add_argument(
+        "--tls-ca",
+        type=Path,
+        metavar="PEM",
+        help="send by TLS: who may have signed the receiver's certificate",
+    )
+    p.add_argument("--tls-certificate", type=Path, metavar="PEM", help="this side's own")
+    p.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    p.add_argument(
+        "--tls-host",
+        metavar="NAME",
+        help="what the receiver's certificate has to be for; default: the HOST of --to",
+    )
     p.add_argument(
         "--give-up-after",
         type=float,
@@ -340,6 +375,19 @@ def _add_record_list(p: argparse.ArgumentParser) -> None:
         help="where the records are; default %(default)s",
     )
     p.add_argument("--patients", action="store_true", help="show patient ids; default hidden")
+
+
+def _add_timings(commands: Any) -> None:
+    p = commands.add_parser(
+        "timings",
+        help="how long each stage of a record's scans and forecasts took",
+        epilog=f"Exit status 1: the record holds no timings. {NOTICE}",
+        description="Number, median, 95th percentile and worst of every stage, in seconds, from the "
+        "`timing` lines of the journal (docs/journal.md).",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument("--json", action="store_true", help="print the table as JSON")
+    p.set_defaults(run=timings.run)
 
 
 def _add_segment(commands: Any) -> None:
@@ -491,8 +539,11 @@ def _add_doctor(commands: Any) -> None:
         "doctor",
         help="whether this machine can carry a procedure",
         epilog=f"Exit status 0: fine; 1: warnings; 2: it cannot run. {NOTICE}",
-        description="Looks at packages, engine, display, fonts, disk, clock, locale, the workstation's file "
-        "and its port, and says of each what it found and how to mend it.",
+        description="Looks at packages, engine, GPU, display, fonts, disk, clock, locale, the workstation's "
+        "file, its port and its certificates, and says of each what it found and how to mend it.",
+    )
+    p.add_argument(
+        "--case", type=Path, metavar="CASE.toml", help="look at this case's port and certificates"
     )
     p.add_argument("--workstation", type=Path, metavar="FILE", help="as of live")
     p.add_argument(
@@ -562,6 +613,12 @@ def _days(text: str) -> int:
 def _monitor(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 15):
         raise argparse.ArgumentTypeError(f"{text}: expected a monitor's number, 0 to 15")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text}: expected a port, 0 to 65535")
     return int(text)
 
 

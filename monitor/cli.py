@@ -17,6 +17,7 @@ from monitor.demo import DemoError
 from monitor.intake.folder import FolderError
 from monitor.intake.listener import ListenError
 from monitor.intake.structures import StructureError
+from monitor.metrics import MetricsError
 from monitor.record.journal import RecordError
 from monitor.record.masks import MaskError
 from monitor.segment import SegmentError
@@ -33,6 +34,7 @@ _MENDABLE = (
     EngineUnavailable,
     DemoError,
     CertificatesError,
+    MetricsError,
 )
 
 

@@ -35,6 +35,7 @@ from monitor.record.journal import Journal, RecordError
 from monitor.record.left_behind import left_behind
 from monitor.record.store import Store
 from monitor.snapshot import ArrayRef, PastScan
+from monitor.stages import Stopwatch, timed_by
 from monitor.state import (
     Ending,
     Event,
@@ -48,6 +49,7 @@ from monitor.state import (
     initial_state,
     on_disk,
 )
+from monitor.timing import Timing
 
 _TICK_S = 0.1
 # Measuring a scan takes a second or two, on a busy machine more: at work is not silent.
@@ -97,6 +99,7 @@ class Core:
         self.shared: Shared = self._publisher.share(self.state, procedure)
         self._ticked_mono_s = self._paid_mono_s = 0.0
         self._held: deque[Any] = deque()
+        self._watch, self._timing = Stopwatch(clock.mono_s), Timing()
         # Results of the input at hand that the journal has already (``redo``).
         self._known = 0
 
@@ -181,20 +184,23 @@ class Core:
     def _work_on(self, event: Event) -> None:
         began, shown = self._clock.mono_s(), self.state.assessment
         try:
-            self.state, outputs = step(self.state, event, self.procedure, self._engine)
+            with timed_by(self._watch):
+                self.state, outputs = step(self.state, event, self.procedure, self._engine)
             for output in outputs:
                 self._carry_out(output)
             if outputs or isinstance(event, OperatorAct):
-                self.shared = self._publisher.share(self.state, self.procedure)
+                with self._watch.going_on("publish"):
+                    self.shared = self._publisher.share(self.state, self.procedure)
                 self._on_news()
             if outputs:
                 self._on_result()
             if self.state.assessment is not shown:
                 give_back()  # a scan was measured or a forecast finished, and that is out
-            self._time(event, self._clock.mono_s() - began)
+            self._time(event, outputs, began)
         except Exception as error:
             self.state = after_fault(self.state, event)
-            self.failed(type(event).__name__, error)
+            self._watch.taken()
+            self._result("fault", self._fault(type(event).__name__, error))
         self.beat_mono_s = self._clock.mono_s()
 
     # ------------------------------------------------------------------ what comes in
@@ -250,7 +256,9 @@ class Core:
 
     def _received(self, instance: Instance) -> None:
         self.input_seq = self.journal(*input_line(instance))
-        self.handle(decode(instance, self._store.record))
+        with timed_by(self._watch):
+            decoded = decode(instance, self._store.record)
+        self.handle(decoded)
 
     def _tick(self) -> None:
         now = self._clock.mono_s()
@@ -269,6 +277,10 @@ class Core:
         if isinstance(output, KeepVolume):
             volume_id = output.volume.volume_id
             ref = self._store.keep_volume(output.volume)
+            if self._store.failing is not None:
+                self._record_failed(self._store.failing)
+            with self._watch.going_on("keep"):
+                ref = self._store.keep_volume(output.volume)
             if self._store.failing is not None:
                 self._record_failed(self._store.failing)
             self._publisher.volume_kept(volume_id, ref)
@@ -307,10 +319,11 @@ class Core:
         self.record_ok = True
         self._on_line("record_kept_again", {})
 
-    def _time(self, event: Event, took_s: float) -> None:
-        """What took long enough to matter."""
-        if took_s > 0.1:
-            self.journal("timing", {"event": type(event).__name__, "took_s": took_s})
+    def _time(self, event: Event, outputs: list[Output], began_mono_s: float) -> None:
+        now = self._clock.mono_s()
+        line = self._timing.line(event, outputs, self._watch.taken(), now - began_mono_s, now)
+        if line is not None:
+            self.journal("timing", line)
 
     def journal(self, kind: str, fields: dict[str, Any]) -> int:
         """One line, and whoever listens; its number. A record that cannot be written alarms, the work
@@ -330,6 +343,9 @@ class Core:
 
     def failed(self, event: str, error: Exception) -> None:
         """An error in the program: journalled, and a fact for the alarms. From any thread."""
+        self.journal("fault", self._fault(event, error))
+
+    def _fault(self, event: str, error: Exception) -> dict[str, Any]:
         self.fault = f"{type(error).__name__} while handling {event}"
         where = traceback.format_exception(error)[-3:]
-        self._result("fault", {"event": event, "error": str(error), "trace": "".join(where)})
+        return {"event": event, "error": str(error), "trace": "".join(where)}

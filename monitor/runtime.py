@@ -19,17 +19,20 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gpu_kernels.select import open_engine, warm_up
+from monitor import logs
 from monitor.case import load_case
 from monitor.clock import ProcedureClock
+from monitor.config import Config
 from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
 from monitor.intake.channel import Inbox, IntakeGone
 from monitor.intake.listener import check_port, check_tls, run_listener
 from monitor.journal_fields import alarm_fields
+from monitor.metrics import Observed
 from monitor.opening import open_case, open_drawing
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
@@ -44,7 +47,8 @@ from monitor.record.running import Running
 from monitor.record.store import Store
 from monitor.resuming import Unfinished, open_unfinished, standing_alarms
 from monitor.screen import Screen
-from monitor.state import OperatorAct
+from monitor.snapshot import Delivered
+from monitor.state import OperatorAct, State
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.pedal import Pedal
@@ -60,12 +64,23 @@ LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
 
 
+class Delivery(Protocol):
+    """Who gives results to others (``delivery``), and how that stands; never waits and never raises."""
+
+    standing: Delivered | None
+
+    def start(self) -> None: ...
+
+    def look(self, state: State) -> list[tuple[str, dict[str, Any]]]: ...
+
+
 @dataclass(frozen=True)
 class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
     RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
-    ``view.pedal``. ``resume``: what ``record`` holds is gone on with, and its own case."""
+    ``view.pedal``. ``log_level``: of RECORD/logs. ``resume``: what ``record`` holds is gone on with, and its
+    own case."""
 
     case: Path | None
     record: Path
@@ -80,6 +95,7 @@ class LiveOptions:
     monitor: int | None = None
     pedal: Pedal = ()
     resume: bool = False
+    log_level: str = "info"
 
     @property
     def show(self) -> str:
@@ -107,6 +123,14 @@ def _drafted(record: Path, workstation: Workstation | None) -> Path:
     return path
 
 
+def _logging(say: Callable[[str, dict[str, Any]], None]) -> Callable[[str, dict[str, Any]], None]:
+    def told(kind: str, fields: dict[str, Any]) -> None:
+        logs.journal_line(kind, fields)
+        say(kind, fields)
+
+    return told
+
+
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
@@ -119,13 +143,19 @@ class Live:
     _down_s = 0.0
     _alarms: Alarms = ()
 
-    def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        options: LiveOptions,
+        say: Callable[[str, dict[str, Any]], None],
+        delivery: Callable[[Config, Path], Delivery | None] = lambda config, record: None,
+    ) -> None:
         self.options = options
-        self._say = say
+        self._say, self._to_deliver = say, delivery
         if options.resume:
             self._go_on()
         else:
             self._begin()
+        self.logs = logs.LogOptions(options.record / logs.FOLDER, options.log_level)
         self._news = threading.Event()
         self._store = Store(options.record, self._scratch, spare=self._spare)
         self.core = Core(
@@ -134,7 +164,7 @@ class Live:
             self._journal,
             self._store,
             self.clock,
-            say,
+            _logging(say),
             self._news.set,
             self._checkpoint,
         )
@@ -172,6 +202,7 @@ class Live:
         self._engine = open_engine(options.engine, MOST_LATENT)
         check_port(self.config.listener)
         check_tls(self.config.listener)
+        self._delivery = self._to_deliver(self.config, options.record)
         self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
         # Made last: what cannot begin leaves no folder behind.
         _make(options.record)
@@ -197,6 +228,7 @@ class Live:
         )
         check_port(self.config.listener)
         check_tls(self.config.listener)
+        self._delivery = self._to_deliver(self.config, options.record)
         try:
             self.clock = ProcedureClock.resumed(found.clock(), found.last_utc_s, found.last_mono_s)
         except (KeyError, TypeError, ValueError) as error:
@@ -217,6 +249,8 @@ class Live:
             self._start_screen()
         if self.options.console:
             self._start_console()
+        if self._delivery is not None:
+            self._delivery.start()
         self._worker.start()
         self._watcher.start()
 
@@ -334,10 +368,15 @@ class Live:
         self._intake_stop = _SPAWN.Event()
         reader, writer = _SPAWN.Pipe(duplex=False)
         self._intake = _SPAWN.Process(
-            target=run_listener,
+            target=logs.run,
             name="intake",
             daemon=True,
-            args=(self.config.listener, blobs, self.clock, writer, self._intake_stop),
+            args=(
+                self.logs,
+                "intake",
+                run_listener,
+                *(self.config.listener, blobs, self.clock, writer, self._intake_stop),
+            ),
         )
         self._intake.start()
         writer.close()  # the process has its own; with it ends the pipe
@@ -355,7 +394,7 @@ class Live:
             monitor=self.options.monitor,
             pedal=self.options.pedal,
         )
-        self._screen = Screen(options, self.act)
+        self._screen = Screen(options, self.act, self.logs)
 
     def _start_console(self) -> None:
         options = ConsoleOptions(
@@ -368,7 +407,7 @@ class Live:
             monitor=self.options.monitor,
             pedal=self.options.pedal,
         )
-        self._console = Screen(options, self.act)
+        self._console = Screen(options, self.act, self.logs)
 
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
@@ -415,6 +454,22 @@ class Live:
         kept = keep_case(self.options.record, path)
         return open_case(self.options.record / kept.path)[1], kept
 
+    def observed(self) -> Observed:
+        """How it stands, for the metrics. From any thread."""
+        volume, now_utc_s = self.core.state.volume, self.clock.now_utc_s()
+        alive = {"core": self._worker.is_alive(), "watch": self._watcher.is_alive()}
+        if self._intake is not None:
+            alive["intake"] = self._intake.is_alive()
+        for name, screen in (("view", self._screen), ("console", self._console)):
+            if screen is not None:
+                alive[name] = screen.exitcode is None
+        return Observed(
+            scan_age_s=None if volume is None else now_utc_s - volume.acquired_utc_s,
+            waiting=self._inbox.waiting,
+            alarms=tuple((s.alarm.code, s.alarm.priority.value) for s in self._alarms),
+            alive=alive,
+        )
+
     # ------------------------------------------------------------------ the watch
 
     def _watch(self) -> None:
@@ -430,6 +485,9 @@ class Live:
                 if self._caught_up or self.core.beat_mono_s < self.clock.mono_s():
                     self._check(intake_ran)
                     self._publish()
+                if self._delivery is not None and self._caught_up:
+                    for kind, fields in self._delivery.look(self.core.state):
+                        self.core.journal(kind, fields)
             except Exception as error:
                 if repr(error) != failed:  # four times a second would fill the disk
                     failed = repr(error)
@@ -495,7 +553,8 @@ class Live:
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
-        shown = replace(shown, refused=self._refused or shown.refused)
+        delivery = None if self._delivery is None else self._delivery.standing
+        shown = replace(shown, refused=self._refused or shown.refused, delivery=delivery)
         for screen in screens:
             screen.show(shown)
         self._note_windows(screens)

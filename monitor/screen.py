@@ -14,12 +14,18 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from monitor.logs import LogOptions, run
 from monitor.snapshot import Snapshot
 from monitor.view.console.process import ConsoleOptions, run_console
 from monitor.view.process import ViewOptions, run_view
 
 _SPAWN = multiprocessing.get_context("spawn")
 _QUIT_S = 20.0
+
+
+def _named(options: ViewOptions | ConsoleOptions) -> tuple[str, Callable[..., None]]:
+    is_console = isinstance(options, ConsoleOptions)
+    return ("console", run_console) if is_console else ("view", run_view)
 
 
 class Screen:
@@ -31,6 +37,7 @@ class Screen:
         self,
         options: ViewOptions | ConsoleOptions,
         on_act: Callable[[str, Any, Any], None],
+        logs: LogOptions = LogOptions(),  # noqa: B008 (frozen)
     ) -> None:
         self._on_act = on_act
         self._latest: Snapshot | None = None
@@ -39,9 +46,9 @@ class Screen:
         self._over = False
         self._pipe, child = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
-            target=run_console if isinstance(options, ConsoleOptions) else run_view,
+            target=run,
             name="view",
-            args=(child, options),
+            args=(logs, *_named(options), child, options),
             daemon=True,
         )
         self._process.start()

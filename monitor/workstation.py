@@ -18,7 +18,7 @@ from monitor.toml_text import toml_text
 from monitor.view.pedal import PEDAL_ACTS, PEDAL_KEYS, Pedal
 
 # What a case takes over as it stands.
-_OF_A_CASE = ("language", "organ", "margin", "protocol", "listener", "display")
+_OF_A_CASE = ("language", "organ", "margin", "protocol", "listener", "display", "pacs")
 SCREENS = ("room", "console", "both")
 
 
@@ -42,6 +42,7 @@ class Workstation:
     draft: dict[str, Any]
     config: Config
     screen: ScreenOptions
+    metrics_port: int | None = None
 
     def draft_text(self) -> str:
         return toml_text(self.draft)
@@ -58,11 +59,11 @@ def load_workstation(path: Path | None = None) -> Workstation:
     case and the first organ. Raises ``ConfigError`` listing every field that is wrong."""
     found = path or default_path()
     tables = {} if path is None and not found.exists() else read_toml(found)
-    screen = _screen(tables, found)
+    screen, metrics_port = _own(tables, found)
     draft = {key: tables[key] for key in _OF_A_CASE if key in tables}
     draft = anchored(draft, found.parent)
     draft.setdefault("organ", {"preset": organ_names()[0]})
-    return Workstation(found, draft, case_of(draft, found), screen)
+    return Workstation(found, draft, case_of(draft, found), screen, metrics_port)
 
 
 def _pedal(table: Table) -> Pedal:
@@ -72,7 +73,8 @@ def _pedal(table: Table) -> Pedal:
     return pedal
 
 
-def _screen(tables: dict[str, Any], path: Path) -> ScreenOptions:
+def _own(tables: dict[str, Any], path: Path) -> tuple[ScreenOptions, int | None]:
+    """What is the workstation's, and no case's: its screens, and the port of its metrics."""
     errors: list[str] = []
     root = Table(tables, "", errors)
     for key in _OF_A_CASE:  # the case's reader looks at them
@@ -86,7 +88,10 @@ def _screen(tables: dict[str, Any], path: Path) -> ScreenOptions:
         _pedal(root.table("pedal")),
     )
     table.done()
+    metrics = root.table("metrics")
+    port = metrics.whole("port", 1, 65535) if metrics.has("port") else None
+    metrics.done()
     root.done()
     if errors:
         raise ConfigError("\n  ".join([f"{path}: {len(errors)} problem(s)", *errors]))
-    return options
+    return options, port

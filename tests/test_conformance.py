@@ -12,6 +12,7 @@ from monitor.intake.limits import SETTABLE, Limits
 from monitor.intake.listener import OFFERED, SOP_CLASSES, VERIFICATION
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.intake.tls import CIPHERS
+from monitor.record.dicom_out import SOP_CLASSES as SOP_CLASSES_SENT
 
 TEXT = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text(encoding="utf-8")
 
@@ -33,6 +34,12 @@ def test_sop_classes() -> None:
     for uid, name in said.items():
         assert name == UID(uid).name
     assert set(OFFERED) == set(said)
+
+
+def test_sop_classes_that_are_sent() -> None:
+    said = {row[1]: row[0] for row in rows("What is sent")}
+    assert list(said) == list(SOP_CLASSES_SENT)
+    assert all(name == UID(uid).name for uid, name in said.items())
 
 
 def test_transfer_syntaxes_in_their_order() -> None:

@@ -16,10 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor import console
+from monitor import console, logs
 from monitor.commands import NOTICE
 from monitor.commands.windows import windows_of
+from monitor.config import Config
+from monitor.delivery.delivery import Delivery, check_pacs
 from monitor.demo import DemoOptions, run_demo
+from monitor.metrics import Metrics
 from monitor.opening import open_case
 from monitor.record.inventory import latest_unfinished
 from monitor.record.journal import RecordError
@@ -64,7 +67,17 @@ def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
 def _live(args: argparse.Namespace, record: Path) -> int:
     from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
-    windows = windows_of(args, load_workstation(args.workstation).screen, args.headless)
+    workstation = load_workstation(args.workstation)
+    windows = windows_of(args, workstation.screen, args.headless)
+    port = workstation.metrics_port if args.metrics is None else args.metrics
+    metrics, teller = None if port is None else Metrics(port), Teller()
+    deliveries: list[Delivery] = []
+
+    def deliver(config: Config, to_record: Path) -> Delivery | None:
+        pacs = config.pacs or workstation.config.pacs
+        deliveries.extend([] if pacs is None else [Delivery(to_record, pacs)])
+        return deliveries[0] if deliveries else None
+
     procedure = Live(
         LiveOptions(
             args.case,
@@ -80,18 +93,31 @@ def _live(args: argparse.Namespace, record: Path) -> int:
             monitor=windows.monitor,
             pedal=windows.pedal,
             resume=args.resume is not None,
+            log_level=args.log_level,
         ),
-        Teller(),
+        teller if metrics is None else metrics.counting(teller),
+        deliver,
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: procedure.request_stop("signal"))
-    procedure.start()
-    if args.headless:
-        threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
-    while not procedure.stopping.wait(0.2):
-        pass
-    procedure.finish()
+    with logs.logged(procedure.logs, "core"):
+        procedure.start()
+        if metrics is not None:
+            metrics.observe(procedure.observed)
+            print(f"Metrics: {metrics.url}", flush=True)
+        if args.headless:
+            threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
+        while not procedure.stopping.wait(0.2):
+            pass
+        procedure.finish()
+    if metrics is not None:
+        metrics.close()
+    if deliveries:
+        enough = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: enough.set())
+        deliveries[0].end(_print, enough)
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
 
 
@@ -100,6 +126,8 @@ def check(args: argparse.Namespace) -> int:
 
     config, procedure = open_case(args.case)
     check_tls(config.listener)
+    if config.pacs is not None:
+        check_pacs(config.pacs)
     state = "fine" if not procedure.draft else "a draft, without a lesion: nothing is measured"
     print(
         f"{args.case}: {state}. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "

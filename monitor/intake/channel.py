@@ -54,7 +54,7 @@ class Outbox:
         while (message := self._waiting.get()) is not None:
             if not gone:
                 try:
-                    self._pipe.send(message)
+                    self._pipe.send((self._waiting.qsize(), message))
                 except OSError:
                     gone = True  # the core: the intake process is about to notice
 
@@ -64,6 +64,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self._sources: deque[Connection | IntakeGone] = deque()
+        # Messages that waited in the listener behind the one read last, when that was sent.
+        self.waiting = 0
 
     def follow(self, pipe: Connection, before: IntakeGone | None = None) -> None:
         """From now on ``pipe``, once what came ``before`` has been read."""
@@ -80,7 +82,8 @@ class Inbox:
             left_s = max(end_s - time.monotonic(), 0.0)
             try:
                 if self._sources and self._sources[0].poll(left_s):  # type: ignore[union-attr]
-                    return self._sources[0].recv()  # type: ignore[union-attr]
+                    self.waiting, message = self._sources[0].recv()  # type: ignore[union-attr]
+                    return message
             except (EOFError, OSError):  # in the middle of a message, too
                 self._over()
                 time.sleep(min(left_s, _AGAIN_S))

@@ -110,6 +110,13 @@ def parts(path: Path) -> tuple[Part, ...]:
     return found
 
 
+def number_of(path: Path, roi: str) -> int:
+    """The number of what a case calls by a name, or the label. Raises ``StructureError``."""
+    if _is_mask(path):
+        return int(roi)
+    return _pick(ShapeFile(path, roi), *_named(path, _dataset(path)))[0]
+
+
 def _roi(path: Path, known: dict[int, str], number: int, what: str) -> str:
     """By its name where no other is called so, else by its number."""
     try:

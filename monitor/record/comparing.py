@@ -56,6 +56,7 @@ NOT_COMPARED = frozenset(
         "operator",
         "process_restarted",
         "timing",
+        "delivery",
         "procedure_ended",
     }
 )

@@ -19,7 +19,7 @@ from monitor.record.using import alone
 # All that the program itself puts into a record's folder.
 _PARTS = frozenset(
     {
-        *(JOURNAL, *FOLDERS, "cases", "corrections", "draft", "console", "report", "spool"),
+        *(JOURNAL, *FOLDERS, "cases", "corrections", "draft", "console", "report", "spool", "logs"),
         # Of a program that was killed after its last line.
         *("scratch", "checkpoints", "running.lock", "running.json"),
     }

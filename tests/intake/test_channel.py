@@ -57,7 +57,7 @@ def test_of_a_killed_process_what_it_sent_is_read_then_that_it_is_gone(size: int
     process.join()
     again, ours = _SPAWN.Pipe(duplex=False)
     inbox.follow(again, IntakeGone(frozenset({"a.dcm"})))
-    ours.send("the next")
+    ours.send((0, "the next"))
     found = taken(inbox)
     assert found[-2:] == [IntakeGone(frozenset({"a.dcm"})), "the next"]
     numbers = [x[0] for x in found[:-2]]

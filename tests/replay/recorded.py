@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,6 +130,8 @@ class Room:
         self.record, self.case = folder / "record", folder / "case" / "case.toml"
         self.clock = ScriptedClock()
         self.script: list[Any] = []
+        # What else an image holds, for whoever wants to dress it up.
+        self.dress: Callable[[Any], None] = lambda d: None
         self._associations = 0
         for made in (self.record, self.case.parent, folder / "plan"):
             made.mkdir(parents=True)
@@ -214,6 +217,7 @@ class Room:
         d.PixelData = (hu + 1024).astype("<u2").tobytes()
         for name, value in changed.items():
             setattr(d, name, value)
+        self.dress(d)
         part = self.record / "blobs" / "received.part"
         d.save_as(part, enforce_file_format=True)
         sha256 = hashlib.sha256(part.read_bytes()).hexdigest()

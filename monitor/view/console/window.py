@@ -19,7 +19,7 @@ from PyQt5.QtWidgets import QFileDialog, QPushButton, QShortcut, QWidget
 from monitor.config import ListenerConfig
 from monitor.model import PhaseKind
 from monitor.planning.draft import Draft, missing
-from monitor.snapshot import Snapshot
+from monitor.snapshot import Delivered, Snapshot
 from monitor.view import formats
 from monitor.view.alarms import told
 from monitor.view.console import layout
@@ -114,6 +114,7 @@ class ConsoleWindow(QWidget):
         for title in (self.patient, self.phase):
             title.setWordWrap(False)
         self.missing, notice = layout.label("missing"), layout.label("notice")
+        self.delivery = layout.label("notice")
         words.put(notice.setText, "notice")
         orders = [layout.button(words, key, do) for key, do in self._orders()]
         self.undo, self.redo, self.language, self.clear, self.end = orders
@@ -124,7 +125,7 @@ class ConsoleWindow(QWidget):
         self.stack, self._area = layout.stacked(self.pages)
         layout.put_together(
             self, (self.patient, self.phase), orders, self.steps.values(), (self.pane, self.slice),
-            self._area, (self.missing, self.alarms, notice),
+            self._area, (self.missing, self.alarms, self.delivery, notice),
         )  # fmt: skip
         for keys, do in (
             ("Ctrl+Z", editor.take_back),
@@ -228,12 +229,21 @@ class ConsoleWindow(QWidget):
         self.words.put(
             self._note, "console.no_image" if self.pane.stack is None else "console.done"
         )
+        self._show_delivery(s.delivery if s is not None else None)
         alarms = s.alarms if s else ()
         language = self.words.language
         seen = not self.silent() and not self.replaying()
         self.alarms.show_alarms(alarms, lambda a: told(a, None, language), seen)
         self.editor.show_on_pane(live_needles=self.step == "monitor")
         self._say_slice()
+
+    def _show_delivery(self, d: Delivered | None) -> None:
+        """Where results are sent. Of no consequence for the patient: beside the notice, no alarm."""
+        self.delivery.setVisible(d is not None)
+        if d is not None:
+            counts = {"sent": str(d.sent), "waiting": str(d.waiting), "refused": str(d.refused)}
+            key = f"console.delivery.{d.code}"
+            self.words.put(self.delivery.setText, key, name=d.ae_title, why=d.reason, **counts)
 
     def _inputs(self) -> Inputs:
         s, since_s = self.snapshot, self._mono() - self._received_mono_s
