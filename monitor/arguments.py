@@ -18,6 +18,7 @@ from monitor.commands import (
     certificates,
     doctor,
     engines,
+    fetching,
     measuring,
     outputs,
     procedure,
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_live(commands)
     _add_check(commands)
+    _add_fetch(commands)
     _add_replay(commands)
     _add_report(commands)
     _add_export(commands)
@@ -171,6 +173,13 @@ def _add_live(commands: Any) -> None:
     )
     _add_engine(p)
     p.add_argument(
+        "--openigtlink",
+        type=_port,
+        metavar="PORT",
+        help="stream images, ice and needles to 3D Slicer on this machine (docs/hospital.md); default what "
+        "the workstation's file says, else none",
+    )
+    p.add_argument(
         "--clock-speed",
         type=_positive,
         default=1.0,
@@ -207,6 +216,36 @@ def _add_check(commands: Any) -> None:
     )
     p.add_argument("case", type=Path, metavar="CASE.toml")
     p.set_defaults(run=procedure.check)
+
+
+def _add_fetch(commands: Any) -> None:
+    p = commands.add_parser(
+        "fetch",
+        help="planning CT, RTSTRUCT and SEG from a PACS",
+        epilog="Exit status 0: listed, or all of it fetched; 1: not, and why is said, and nothing was kept; "
+        f"2: an error in what was given. {NOTICE}",
+        description="Asks the PACS of the workstation's [fetch] what it has of a patient (C-FIND), and with "
+        "--to brings it into a folder (C-MOVE, or C-GET): a folder for each CT, a file for each structure "
+        "set, as a case may name them (docs/hospital.md). Data of another patient are refused.",
+    )
+    whose = p.add_mutually_exclusive_group(required=True)
+    whose.add_argument(
+        "--patient",
+        metavar="ID",
+        help="PatientID, as it is in the images; -: the first line of standard input",
+    )
+    whose.add_argument("--case", type=Path, metavar="CASE.toml", help="the patient of this case")
+    p.add_argument("--study", metavar="UID", help="only of this study")
+    p.add_argument(
+        "--series",
+        metavar="UID",
+        action="append",
+        help="only this one; may be repeated. Default: all CT, RTSTRUCT and SEG of the study",
+    )
+    p.add_argument("--to", type=Path, metavar="DIR", help="bring them here; without it, list them")
+    p.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    p.add_argument("--workstation", type=Path, metavar="FILE", help="as of live")
+    p.set_defaults(run=fetching.run)
 
 
 def _add_replay(commands: Any) -> None:

@@ -311,7 +311,7 @@ def _pacs(t: Table, folder: Path) -> PacsConfig:
         calling,
         objects,
         t.number("give_up_after_s", 0.0, 86400.0, "s", _DEFAULT_GIVE_UP_S),
-        _client_tls(t.table("tls"), folder) if t.has("tls") else None,
+        client_tls(t.table("tls"), folder) if t.has("tls") else None,
     )
     t.done()
     return made
@@ -325,7 +325,8 @@ def place_of(text: str) -> tuple[str, str, int] | None:
     return found[1], found[2], int(found[3])
 
 
-def _client_tls(t: Table, folder: Path) -> ClientTls:
+def client_tls(t: Table, folder: Path) -> ClientTls:
+    """A table of files for who calls by TLS; they are looked at when it does."""
     both = t.has("certificate"), t.has("key")
     if both[0] != both[1]:
         t.error("key" if both[0] else "certificate", "missing: certificate and key belong together")

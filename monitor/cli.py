@@ -21,6 +21,7 @@ from monitor.metrics import MetricsError
 from monitor.record.journal import RecordError
 from monitor.record.masks import MaskError
 from monitor.segment import SegmentError
+from monitor.streaming.server import StreamError
 
 _MENDABLE = (
     ConfigError,
@@ -34,6 +35,7 @@ _MENDABLE = (
     EngineUnavailable,
     DemoError,
     CertificatesError,
+    StreamError,
     MetricsError,
 )
 

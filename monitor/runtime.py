@@ -49,6 +49,8 @@ from monitor.resuming import Unfinished, open_unfinished, standing_alarms
 from monitor.screen import Screen
 from monitor.snapshot import Delivered
 from monitor.state import OperatorAct, State
+from monitor.streaming.process import StreamOptions
+from monitor.streaming.server import check_stream
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.pedal import Pedal
@@ -79,8 +81,8 @@ class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
     RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
-    ``view.pedal``. ``log_level``: of RECORD/logs. ``resume``: what ``record`` holds is gone on with, and its
-    own case."""
+    ``view.pedal``. ``stream``: OpenIGTLink, if any. ``fetch``: the command that asks a PACS, if there is one.
+    ``log_level``: of RECORD/logs. ``resume``: what ``record`` holds is gone on with, and its own case."""
 
     case: Path | None
     record: Path
@@ -94,6 +96,8 @@ class LiveOptions:
     console: bool = False
     monitor: int | None = None
     pedal: Pedal = ()
+    stream: StreamOptions | None = None
+    fetch: tuple[str, ...] = ()
     resume: bool = False
     log_level: str = "info"
 
@@ -151,6 +155,8 @@ class Live:
     ) -> None:
         self.options = options
         self._say, self._to_deliver = say, delivery
+        if options.stream is not None:
+            check_stream(options.stream.address, options.stream.port)
         if options.resume:
             self._go_on()
         else:
@@ -184,6 +190,7 @@ class Live:
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
         self._console: Screen | None = None
+        self._stream: Screen | None = None
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
         self._windows: list[int] = []
@@ -249,6 +256,7 @@ class Live:
             self._start_screen()
         if self.options.console:
             self._start_console()
+        self._start_stream()
         if self._delivery is not None:
             self._delivery.start()
         self._worker.start()
@@ -270,7 +278,7 @@ class Live:
         self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
-        for screen in (self._screen, self._console):
+        for screen in (self._screen, self._console, self._stream):
             if screen is not None:
                 screen.quit()
         self._running.clear_away()
@@ -406,8 +414,13 @@ class Live:
             show=self.options.show,
             monitor=self.options.monitor,
             pedal=self.options.pedal,
+            fetch=self.options.fetch,
         )
         self._console = Screen(options, self.act, self.logs)
+
+    def _start_stream(self) -> None:
+        if self.options.stream is not None:
+            self._stream = Screen(self.options.stream, self.act, self.logs)
 
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
@@ -503,6 +516,9 @@ class Live:
         if self._console is not None and self._console.exitcode is not None:
             self._restarted("console", self._console.exitcode)
             self._start_console()
+        if self._stream is not None and self._stream.exitcode is not None:
+            self._restarted("openigtlink", self._stream.exitcode)
+            self._start_stream()
         if self._intake is None or self._intake.is_alive():
             return self._intake is not None
         if self._intake.exitcode == 2:  # it has said why
@@ -524,6 +540,7 @@ class Live:
             fault=self.core.fault,
             down_s=self._down_s,
             record_damage=self._damage,
+            shut_out=tuple(self.core.shut_out.values()),
         )
         now_utc_s = self.clock.now_utc_s()
         return facts_of(self.core.state, self.core.procedure, now_utc_s, machine)
@@ -544,7 +561,7 @@ class Live:
             self.core.journal(kind, alarm_fields(alarm))
 
     def _publish(self) -> None:
-        screens = [s for s in (self._screen, self._console) if s is not None]
+        screens = [s for s in (self._screen, self._console, self._stream) if s is not None]
         if not screens or not self.core.started:  # until then a screen waits, and not without end
             return
         self._seq += 1

@@ -16,6 +16,7 @@ from typing import Any
 
 from monitor.logs import LogOptions, run
 from monitor.snapshot import Snapshot
+from monitor.streaming.process import StreamOptions, run_stream
 from monitor.view.console.process import ConsoleOptions, run_console
 from monitor.view.process import ViewOptions, run_view
 
@@ -23,19 +24,22 @@ _SPAWN = multiprocessing.get_context("spawn")
 _QUIT_S = 20.0
 
 
-def _named(options: ViewOptions | ConsoleOptions) -> tuple[str, Callable[..., None]]:
-    is_console = isinstance(options, ConsoleOptions)
-    return ("console", run_console) if is_console else ("view", run_view)
+def _named(
+    options: ViewOptions | ConsoleOptions | StreamOptions,
+) -> tuple[str, Callable[..., None]]:
+    if isinstance(options, StreamOptions):
+        return "openigtlink", run_stream
+    return ("console", run_console) if isinstance(options, ConsoleOptions) else ("view", run_view)
 
 
 class Screen:
-    """One view process, the room's screen or the console. ``on_act`` gets the operator's acts, each
-    with the alarm that it is about, if
-    any (code, about), and its params, on a thread of the screen's own."""
+    """One process that is shown snapshots: the room's screen, the console or a stream. ``on_act`` gets the
+    operator's acts, each with the alarm that it is about, if any (code, about), and its params, on a thread
+    of the screen's own."""
 
     def __init__(
         self,
-        options: ViewOptions | ConsoleOptions,
+        options: ViewOptions | ConsoleOptions | StreamOptions,
         on_act: Callable[[str, Any, Any], None],
         logs: LogOptions = LogOptions(),  # noqa: B008 (frozen)
     ) -> None:

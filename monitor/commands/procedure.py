@@ -18,6 +18,7 @@ from typing import Any
 
 from monitor import console, logs
 from monitor.commands import NOTICE
+from monitor.commands.fetching import console_command
 from monitor.commands.windows import windows_of
 from monitor.config import Config
 from monitor.delivery.delivery import Delivery, check_pacs
@@ -26,9 +27,10 @@ from monitor.metrics import Metrics
 from monitor.opening import open_case
 from monitor.record.inventory import latest_unfinished
 from monitor.record.journal import RecordError
+from monitor.streaming.process import StreamOptions
 from monitor.supervisor import supervise
 from monitor.view.process import has_display
-from monitor.workstation import load_workstation
+from monitor.workstation import Workstation, load_workstation
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -92,6 +94,8 @@ def _live(args: argparse.Namespace, record: Path) -> int:
             viewing=windows.viewing,
             monitor=windows.monitor,
             pedal=windows.pedal,
+            stream=_stream(args, workstation),
+            fetch=() if workstation.fetch is None else console_command(args.workstation),
             resume=args.resume is not None,
             log_level=args.log_level,
         ),
@@ -119,6 +123,10 @@ def _live(args: argparse.Namespace, record: Path) -> int:
             signal.signal(number, lambda *_: enough.set())
         deliveries[0].end(_print, enough)
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
+
+
+def _stream(args: argparse.Namespace, workstation: Workstation) -> StreamOptions | None:
+    return workstation.stream if args.openigtlink is None else StreamOptions(args.openigtlink)
 
 
 def check(args: argparse.Namespace) -> int:

@@ -64,7 +64,9 @@ def load_structure(config: StructureConfig) -> Loaded:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # Missing or misshapen elements, as in a file that was cut off: half of it is not read.
         raise StructureError(f"{path}: damaged or incomplete: {error}") from error
-    return Loaded(structure, _frame(dataset), str(dataset.get("PatientID") or "") or None)
+    return Loaded(
+        structure, frame_of_reference(dataset), str(dataset.get("PatientID") or "") or None
+    )
 
 
 def _is_mask(path: Path) -> bool:
@@ -249,7 +251,8 @@ def _pick(shape: ShapeFile, known: dict[int, str], what: str) -> tuple[int, str]
     raise StructureError(f"{shape.path}: no {what} {shape.roi!r}; it holds: {listed}")
 
 
-def _frame(dataset: pydicom.Dataset) -> str | None:
+def frame_of_reference(dataset: pydicom.Dataset) -> str | None:
+    """The space in which an RTSTRUCT, a SEG or an image lies; None where it says none."""
     if "FrameOfReferenceUID" in dataset:
         return str(dataset.FrameOfReferenceUID)
     referenced = dataset.get("ReferencedFrameOfReferenceSequence") or []

@@ -126,7 +126,9 @@ def test_a_wrong_address_is_an_error(text: str) -> None:
 
 
 @contextmanager
-def orthanc(folder: Path, dicom_port: int, http_port: int, **more: object) -> Iterator[None]:
+def orthanc(
+    folder: Path, dicom_port: int, http_port: int, **more: object
+) -> Iterator[subprocess.Popen[bytes]]:
     """A PACS on loopback whose store outlives it; known peers only, as sites have it."""
     path = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if path is None:
@@ -156,7 +158,7 @@ def orthanc(folder: Path, dicom_port: int, http_port: int, **more: object) -> It
                 ):
                     break
             time.sleep(0.1)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(20.0)

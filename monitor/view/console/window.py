@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from monitor.view.console import layout
 from monitor.view.console.alarm_list import AlarmList
 from monitor.view.console.editor import Editor
 from monitor.view.console.monitor_page import MonitorPage
+from monitor.view.console.pacs import FromPacs
 from monitor.view.console.pages import (
     BaselinePage,
     LesionPage,
@@ -69,6 +70,7 @@ class ConsoleWindow(QWidget):
         stale_after_s: float,
         speed: float = 1.0,
         mono: Callable[[], float] = time.monotonic,
+        fetch: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.words = Words(language)
@@ -84,6 +86,7 @@ class ConsoleWindow(QWidget):
         self._stack_of: Any = None
         self.pane = EditPane()
         self.editor = Editor(self.pane, self._arrays, self)
+        self.pacs = FromPacs(fetch, folder / "pacs", self)
         self._make()
         self.pane.moved.connect(self._say_slice)
         self.scale = 1.0
@@ -92,6 +95,9 @@ class ConsoleWindow(QWidget):
         self._timer.timeout.connect(self.refresh)
         self.go("baseline")
         self.editor.changed.connect(self.refresh)
+        self.pacs.changed.connect(self.refresh)
+        self.pacs.fetched.connect(self._from_pacs)
+        self.pacs.failed.connect(self._pacs_failed)
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -373,6 +379,27 @@ class ConsoleWindow(QWidget):
         if path:
             self.editor.take_file(target, Path(path))
 
+    def ask_pacs(self, target: str) -> None:
+        """What there is to import; pressed again, it is given up."""
+        patient_id = self.editor.draft.patient_id
+        if self.pacs.busy:
+            self.pacs.cancel()
+        elif not patient_id:
+            self.editor.tell("console.pacs.whose")
+        else:
+            self.editor.offered = self.editor.said = None
+            self.pacs.ask(target, patient_id)
+
+    def _from_pacs(self, target: str, path: str) -> None:
+        """What is of another patient than the draft is now is not looked at."""
+        if self.editor.draft.patient_id == self.pacs.patient_id:
+            self.editor.take_file(target, Path(path))
+        else:
+            self.editor.tell("console.pacs.other_patient")
+
+    def _pacs_failed(self, code: str, about: str) -> None:
+        self.editor.tell(f"console.pacs.{code}", about=about)
+
     def send_plan(self) -> None:
         """Writes the case with what it names, then tells the core."""
         draft, folder, listener = self.editor.draft, self._folder, self._listener
@@ -403,6 +430,7 @@ class ConsoleWindow(QWidget):
     def close_for_good(self) -> None:
         self._timer.stop()
         self.editor.worker.finish()
+        self.pacs.finish()
         self._may_close = True
         self.close()
 
