@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from monitor.memory import give_back
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,6 +19,13 @@ ROOT = Path(__file__).parents[1]
 def _no_memory_of_windows(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What this machine's user chose for the real windows is not to decide how a test's open."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_given_back() -> Iterator[None]:
+    """What a file's tests have freed, for the processes that the next file's start."""
+    yield
+    give_back()
 
 
 @pytest.fixture(scope="session")
