@@ -77,7 +77,11 @@ def _live(args: argparse.Namespace, record: Path) -> int:
 
     def deliver(config: Config, to_record: Path) -> Delivery | None:
         pacs = config.pacs or workstation.config.pacs
-        deliveries.extend([] if pacs is None else [Delivery(to_record, pacs)])
+        deliveries.extend(
+            []
+            if pacs is None
+            else [Delivery(to_record, pacs, logs.of_record(to_record, args.log_level))]
+        )
         return deliveries[0] if deliveries else None
 
     procedure = Live(
