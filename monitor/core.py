@@ -12,7 +12,7 @@ import queue
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from monitor.clock import ProcedureClock
 from monitor.decision.safety import GRACE_S
 from monitor.intake.channel import Inbox, IntakeGone
 from monitor.intake.decode import decode
+from monitor.intake.messages import LetIn, Refused
 from monitor.journal_fields import rejected_fields
 from monitor.memory import give_back
 from monitor.model import AssociationEnded, CtFrames, CtSlice, Instance, Rejected
@@ -90,6 +91,8 @@ class Core:
         self.record_ok = True
         # Of the last input: what a checkpoint stands on.
         self.input_seq = 0
+        # Address → who was turned away there when it called last, and why (a code).
+        self.shut_out: Mapping[str, tuple[str, str]] = {}
         self._engine = engine
         self._journal = journal
         self._store = store
@@ -216,7 +219,7 @@ class Core:
             if isinstance(message, Instance | AssociationEnded | IntakeGone):
                 self._held.append(message)
             else:
-                self.journal(*message.line())
+                self._told(message)
         except queue.Empty:
             pass
         except Exception as error:
@@ -234,7 +237,7 @@ class Core:
         elif isinstance(message, IntakeGone):
             self.take_up(message.kept)
         else:
-            self.journal(*message.line())
+            self._told(message)
         return True
 
     def take_up(self, kept: frozenset[str]) -> int:
@@ -244,6 +247,14 @@ class Core:
         for instance in missed:
             self._received(instance)
         return len(missed)
+
+    def _told(self, message: Any) -> None:
+        """What the listener says of itself and of its peers."""
+        if isinstance(message, Refused) and message.shut_out:
+            self.shut_out = {**self.shut_out, message.address: (message.peer, message.shut_out)}
+        elif isinstance(message, LetIn):
+            self.shut_out = {a: who for a, who in self.shut_out.items() if a != message.address}
+        self.journal(*message.line())
 
     def _serve_acts(self, acts: queue.SimpleQueue[OperatorAct]) -> bool:
         try:

@@ -56,6 +56,7 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "restarted": (_HIGH,),
     "record_failing": (_MEDIUM,),
     "record_damaged": (_MEDIUM,),
+    "scanner_refused": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
     "baseline_frozen": (_MEDIUM,),
     "ice_unannounced": (_MEDIUM,),
@@ -104,7 +105,8 @@ class Facts:
     than 0 while it has announced long work); ``structures`` are the distances last known
     (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
     machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
-    volume; ``received_utc_s`` is when the last slice of the scan that was assessed came. ``down_s``: so long
+    volume; ``shut_out``: peers that are expected and were turned away when they called last, each with a
+    reason; ``received_utc_s`` is when the last slice of the scan that was assessed came. ``down_s``: so long
     nobody watched, because the program was being started again; 0 when it was not. ``record_damage``: how
     much of the record could not be read when it was gone on with."""
 
@@ -123,6 +125,7 @@ class Facts:
     clock_offset_s: float | None
     clock_jump_s: float
     fault: str | None
+    shut_out: tuple[tuple[str, str], ...]
     forecast: Forecast | None
     organ: str
     down_s: float
@@ -189,6 +192,12 @@ def _core(f: Facts, now: float) -> Iterator[Cause]:
         yield _cause("record_failing")
     if f.record_damage != 0:
         yield _cause("record_damaged", count=str(f.record_damage))
+
+
+def _scanner(f: Facts, now: float) -> Iterator[Cause]:
+    """Whose images cannot come: an old CT would tell of it only minutes later."""
+    for peer, reason in f.shut_out:
+        yield _cause("scanner_refused", f"{peer} {reason}", peer=peer, reason=reason)
 
 
 def _numbers(f: Facts, now: float) -> Iterator[Cause]:
@@ -396,4 +405,12 @@ _RESTS_ON: tuple[_Rule, ...] = (
     _image,
     _measurement,
 )
-_RULES: tuple[_Rule, ...] = (*_RESTS_ON, _structures, _foreseen, _ahead, _protocol, _margin)
+_RULES: tuple[_Rule, ...] = (
+    *_RESTS_ON,
+    _scanner,
+    _structures,
+    _foreseen,
+    _ahead,
+    _protocol,
+    _margin,
+)

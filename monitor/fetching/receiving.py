@@ -116,7 +116,7 @@ class _Service:
     def admit(self, hello: Hello) -> Rejection | None:
         called = hello.called.decode("latin-1").strip(" \0")
         if called != self._receiver.config.calling.strip():
-            return Rejection("called by another title", _CALLED_TITLE_UNKNOWN)
+            return Rejection("called by another title", _CALLED_TITLE_UNKNOWN, "peer_called_title")
         return None
 
     def pace(self) -> float:

@@ -64,7 +64,9 @@ def load_structure(config: StructureConfig) -> Loaded:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # Missing or misshapen elements, as in a file that was cut off: half of it is not read.
         raise StructureError(f"{path}: damaged or incomplete: {error}") from error
-    return Loaded(structure, frame_of_reference(dataset), str(dataset.get("PatientID") or "") or None)
+    return Loaded(
+        structure, frame_of_reference(dataset), str(dataset.get("PatientID") or "") or None
+    )
 
 
 def _is_mask(path: Path) -> bool:

@@ -50,6 +50,7 @@ NOT_COMPARED = frozenset(
         "listening",
         "listener_failed",
         "association_refused",
+        "peer_accepted",
         "alarm_raised",
         "alarm_acknowledged",
         "alarm_cleared",

@@ -71,6 +71,10 @@ def measured(status: Any, *codes: str) -> Case:
     return case(assessment=replace(GOOD, status=status, reasons=reasons))
 
 
+def shut_out(reason: str) -> Case:
+    return case(shut_out=(("CT1@10.0.0.5", reason),))
+
+
 def frozen_ml(volume: float) -> Case:
     return case(assessment=replace(GOOD, ice_volume_ml=volume))
 
@@ -163,6 +167,11 @@ ROWS: dict[str, Row] = {
     ),
     "record_failing": Row(
         case(record_ok=False), FLAG, case(record_ok=None), ONE_WAY, always(MEDIUM)
+    ),
+    "scanner_refused": Row(
+        shut_out("peer_tls"), "a word", case(shut_out=None, instead="core_fault"),
+        [(case(shut_out=()), shut_out("peer_tls"))],
+        always(MEDIUM), {"peer": "CT1@10.0.0.5", "reason": "peer_tls"},
     ),
     "no_baseline": Row(
         case(baseline_id=None), "an id", case(baseline_id=None), ONE_WAY, graver_while_active()

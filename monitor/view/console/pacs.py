@@ -108,7 +108,9 @@ class FromPacs(QObject):
         process.readyReadStandardOutput.connect(self._read)
         process.finished.connect(lambda *_: self._ended(process))
         process.errorOccurred.connect(
-            lambda error: self._ended(process) if error == QProcess.ProcessError.FailedToStart else None
+            lambda error: (
+                self._ended(process) if error == QProcess.ProcessError.FailedToStart else None
+            )
         )
         program, *arguments = self._command
         process.start(program, [*arguments, *more])
