@@ -362,6 +362,7 @@ class ConsoleWindow(QWidget):
             chosen = received[len(received) - 1 - row]
             self.act("pick_baseline", volume_id=chosen.volume_id)
             self.editor.edit("baseline", patient_id=chosen.patient_id)
+            self.pacs.forget()
 
     def switch_language(self) -> None:
         self.speak(next_language(self.words.language))
@@ -377,6 +378,7 @@ class ConsoleWindow(QWidget):
         title, own = self.words.say("console.import.title"), QFileDialog.DontUseNativeDialog
         path, _ = QFileDialog.getOpenFileName(self, title, "", "", "", own)
         if path:
+            self.pacs.forget()
             self.editor.take_file(target, Path(path))
 
     def ask_pacs(self, target: str) -> None:
