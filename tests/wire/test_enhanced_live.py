@@ -13,7 +13,7 @@ from scanner_sim.dicom.enhanced import enhanced
 from scanner_sim.wire.push import Target, deliver
 from tests.wire.live import LiveProcess
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 # What has a time of the room's clock, or names the objects.
 _OF_THE_MOMENT = {"seq", "at", "mono_s", "as_of", "sop_instance_uids", "sha256", "time_to_margin_s"}
@@ -45,7 +45,7 @@ def assessed(scans: Path, record: Path, *, as_objects: bool) -> tuple[list[Any],
 
 def test_enhanced_ct_is_assessed_as_the_slices_are(tmp_path: Path) -> None:
     scans = tmp_path / "scans"
-    rendered("abdominal_wall_endometriosis", scans, 40, 1)
+    rendered("abdominal_wall_endometriosis", scans, 20, 1)
     one = assessed(scans, tmp_path / "slices", as_objects=False)
     two = assessed(scans, tmp_path / "objects", as_objects=True)
     assert len(one[0]) == 2
