@@ -24,6 +24,8 @@ class Machine:
     record_ok: bool = True
     clock_jump_s: float = 0.0
     fault: str | None = None
+    down_s: float = 0.0
+    record_damage: int = 0
     shut_out: tuple[tuple[str, str], ...] = ()
 
 

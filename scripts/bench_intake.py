@@ -38,6 +38,7 @@ from x_server import x_server
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig
+from monitor.intake.channel import Inbox
 from monitor.intake.limits import Limits
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import Listening
@@ -76,11 +77,14 @@ def listening(folder: Path, durable: bool) -> Iterator[tuple[int, int, list[Any]
     blobs = folder / "blobs"
     blobs.mkdir()
     config = ListenerConfig("ICEBALL", "127.0.0.1", 0, (), None, Limits(durable=durable))
-    inbox, stop, over = _SPAWN.Queue(2000), _SPAWN.Event(), threading.Event()
+    inbox, stop, over = Inbox(), _SPAWN.Event(), threading.Event()
+    reader, writer = _SPAWN.Pipe(duplex=False)
+    inbox.follow(reader)
     process = _SPAWN.Process(
-        target=run_listener, args=(config, blobs, ProcedureClock.start(), inbox, stop)
+        target=run_listener, args=(config, blobs, ProcedureClock.start(), writer, stop)
     )
     process.start()
+    writer.close()
     first = inbox.get(timeout=120)
     assert isinstance(first, Listening), first
     told: list[Any] = []

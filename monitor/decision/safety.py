@@ -53,7 +53,9 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "core_fault": (_HIGH,),
     "not_a_number": (_HIGH,),
     "intake_dead": (_HIGH,),
+    "restarted": (_HIGH,),
     "record_failing": (_MEDIUM,),
+    "record_damaged": (_MEDIUM,),
     "scanner_refused": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
     "baseline_frozen": (_MEDIUM,),
@@ -104,7 +106,9 @@ class Facts:
     (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
     machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
     volume; ``shut_out``: peers that are expected and were turned away when they called last, each with a
-    reason; ``received_utc_s`` is when the last slice of the scan that was assessed came."""
+    reason; ``received_utc_s`` is when the last slice of the scan that was assessed came. ``down_s``: so long
+    nobody watched, because the program was being started again; 0 when it was not. ``record_damage``: how
+    much of the record could not be read when it was gone on with."""
 
     phase: Phase
     baseline_id: str | None
@@ -124,6 +128,8 @@ class Facts:
     shut_out: tuple[tuple[str, str], ...]
     forecast: Forecast | None
     organ: str
+    down_s: float
+    record_damage: int
 
 
 _Rule = Callable[[Facts, float], Iterator[Cause]]
@@ -180,8 +186,12 @@ def _core(f: Facts, now: float) -> Iterator[Cause]:
         yield _cause("core_fault", f.fault, error=f.fault)
     if not f.intake_alive:
         yield _cause("intake_dead")
+    if f.down_s != 0.0:
+        yield _cause("restarted", seconds=_rounded(f.down_s))
     if not f.record_ok:
         yield _cause("record_failing")
+    if f.record_damage != 0:
+        yield _cause("record_damaged", count=str(f.record_damage))
 
 
 def _scanner(f: Facts, now: float) -> Iterator[Cause]:

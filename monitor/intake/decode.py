@@ -38,6 +38,7 @@ from monitor.intake.enhanced import frames_of
 from monitor.intake.pixels import hounsfield
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.model import CtFrames, CtSlice, FloatArray, Instance, Int16Array, Reason, Rejected
+from monitor.stages import stage
 
 # pydicom warns by quoting values, in a log that may be shown: and those may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -49,6 +50,7 @@ _ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _WIDEST_PIXEL_MM = 10.0
 
 
+@stage("decode")
 def decode(instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
     """The slice, or slices, in ``record/instance.path``, or why it is none."""
     try:

@@ -18,7 +18,7 @@ import ssl
 import sys
 import threading
 import time
-from multiprocessing.queues import Queue as ProcessQueue
+from multiprocessing.connection import Connection as Pipe
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from monitor.intake.association import (
     Incoming,
     Rejection,
 )
+from monitor.intake.channel import Outbox
 from monitor.intake.keeping import Part, free_bytes, part10_head
 from monitor.intake.limits import Limits
 from monitor.intake.messages import LetIn, ListenerFailed, Listening, Refused
@@ -69,6 +70,8 @@ OFFERED: dict[str, tuple[str, ...]] = {
     **{str(c): tuple(map(str, TRANSFER_SYNTAXES)) for c in SOP_CLASSES},
 }
 
+# Slices waiting for the core; a full queue is told to the scanner (0xA700), which sends again.
+INBOX = 2000
 _BACKLOG = 128
 # So much nicer are core and view to this process, where the system lets it say so: at 250 slices a second it
 # needs a quarter of a core, and what they compute must not keep the scanner waiting (docs/network.md).
@@ -125,11 +128,14 @@ def run_listener(
     config: ListenerConfig,
     blobs: Path,
     clock: ProcedureClock,
-    out: ProcessQueue[Any],
+    pipe: Pipe,
     stop: ProcessEvent,
+    size: int = INBOX,
 ) -> None:
-    """The process: listens until ``stop`` is set. Exit status 2 when it cannot listen."""
+    """The process: listens until ``stop`` is set. Exit status 2 when it cannot listen. ``size``: of the
+    messages that may wait for the core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the core decides when to stop
+    out = Outbox(pipe, size)
     with contextlib.suppress(OSError):  # an ordinary user may not, unless RLIMIT_NICE allows it
         os.nice(-_AHEAD)
     server = Listener(config, blobs, clock, out)
@@ -139,7 +145,6 @@ def run_listener(
         text = str(error) if isinstance(error, TlsError) else _cannot_listen(config, error)
         out.put(ListenerFailed(text))
         out.close()
-        out.join_thread()
         sys.exit(2)
     parent = os.getppid()
     while not stop.wait(0.2):
@@ -147,14 +152,13 @@ def run_listener(
             break  # the core is gone: nobody would hear of another slice
     server.shutdown()
     out.close()
-    out.join_thread()
 
 
 class Listener:
     """Accepts on a thread of its own; ``run_listener`` is its process."""
 
     def __init__(
-        self, config: ListenerConfig, blobs: Path, clock: ProcedureClock, out: ProcessQueue[Any]
+        self, config: ListenerConfig, blobs: Path, clock: ProcedureClock, out: Outbox
     ) -> None:
         self.config, self.blobs, self.clock = config, blobs, clock
         self.limits: Limits = config.limits

@@ -43,6 +43,10 @@ RESULTS = frozenset(
 NOT_COMPARED = frozenset(
     {
         "procedure_started",
+        "procedure_resumed",
+        "record_kept_again",
+        "record_damaged",
+        "checkpoint_failed",
         "listening",
         "listener_failed",
         "association_refused",
@@ -53,6 +57,7 @@ NOT_COMPARED = frozenset(
         "operator",
         "process_restarted",
         "timing",
+        "delivery",
         "procedure_ended",
     }
 )

@@ -40,6 +40,8 @@ ENGLISH: dict[str, str] = {
     "alarm.intake_dead": "IMAGE RECEPTION STOPPED — no scan can arrive",
     "alarm.scanner_refused": "{peer} WAS TURNED AWAY — {reason}",
     "alarm.record_failing": "RECORD FAILING — check disk space",
+    "alarm.record_damaged": "RECORD INCOMPLETE — {count} item(s) could not be read back",
+    "alarm.restarted": "PROGRAM RESTARTED — nobody watched for {seconds} s",
     "alarm.view_error": "DISPLAY ERROR ({error}) — do not rely on this screen",
     "alarm.unknown": "ALARM: {code}",
     # reasons
@@ -123,6 +125,8 @@ FRENCH: dict[str, str] = {
     "alarm.intake_dead": "RÉCEPTION DES IMAGES ARRÊTÉE — aucun CT ne peut arriver",
     "alarm.scanner_refused": "{peer} A ÉTÉ REFUSÉ — {reason}",
     "alarm.record_failing": "ENREGISTREMENT EN ÉCHEC — vérifier l'espace disque",
+    "alarm.record_damaged": "ENREGISTREMENT INCOMPLET — {count} élément(s) illisible(s)",
+    "alarm.restarted": "PROGRAMME RELANCÉ — sans surveillance pendant {seconds} s",
     "alarm.view_error": "ERREUR D'AFFICHAGE ({error}) — ne pas se fier à cet écran",
     "alarm.unknown": "ALARME : {code}",
     # reasons

@@ -63,6 +63,8 @@ FINE = Facts(
     shut_out=(),
     forecast=FAR,
     organ="liver",
+    down_s=0.0,
+    record_damage=0,
 )
 
 

@@ -157,6 +157,14 @@ ROWS: dict[str, Row] = {
     "intake_dead": Row(
         case(intake_alive=False), FLAG, case(intake_alive=None), ONE_WAY, always(HIGH)
     ),
+    "restarted": Row(
+        case(down_s=3.6), case(down_s=NAN), case(down_s=None, instead="core_fault"),
+        [(case(down_s=0.0), case(down_s=0.001))], always(HIGH), {"seconds": "4"},
+    ),
+    "record_damaged": Row(
+        case(record_damage=2), "a count", case(record_damage=None),
+        [(case(record_damage=0), case(record_damage=1))], always(MEDIUM), {"count": "2"},
+    ),
     "record_failing": Row(
         case(record_ok=False), FLAG, case(record_ok=None), ONE_WAY, always(MEDIUM)
     ),
@@ -358,6 +366,8 @@ ROWS: dict[str, Row] = {
                     {"heartbeat_age_s": 4.0},
                     {"intake_alive": False},
                     {"record_ok": False},
+                    {"record_damage": 1},
+                    {"down_s": 1.0},
                     {"clock_jump_s": 6.0},
                     {"needles_known": False},
                     {"planned": False},
