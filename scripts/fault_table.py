@@ -253,16 +253,21 @@ def tried(
 
 
 def _right(room: Room, before: int, slices: list[Dataset]) -> float | None:
-    """When the assessment came of the volume with all images of the scan that can be read; None: it did
+    """When the assessment came of the volume with all images that came and can be read; None: it did
     not."""
-    wanted = {str(d.SOPInstanceUID) for d in slices}
+    sent = {str(d.SOPInstanceUID) for d in slices}
     end = time.monotonic() + _RIGHT_S
     while time.monotonic() < end:
-        lines = room.journal()[before:]
+        lines = _settled(room, before)
+        came = {x["sop_instance_uid"] for x in lines if x["kind"] == "instance_received"}
         rejected = {x["sop_instance_uid"] for x in lines if x["kind"] == "instance_rejected"}
+        inside = {
+            u for x in lines if x["kind"] == "volume_completed" for u in x["sop_instance_uids"]
+        }
+        wanted = (sent & came) - (rejected - inside)  # what came twice is inside, and rejected once
         whole = [
             x["volume_id"] for x in lines
-            if x["kind"] == "volume_completed" and wanted - rejected <= set(x["sop_instance_uids"])
+            if x["kind"] == "volume_completed" and wanted <= set(x["sop_instance_uids"])
         ]  # fmt: skip
         for x in lines:
             if x["kind"] == "assessment" and x["volume_id"] in whole:
@@ -295,11 +300,15 @@ def _left(lines: list[dict[str, Any]]) -> list[str]:
 
 
 def _settled(room: Room, before: int) -> list[dict[str, Any]]:
-    """The journal since then, when every image that came is somewhere, or after a while."""
+    """The journal since then, when an association has been over (what it brought is before that on the queue)
+    and every image that came is somewhere; or after a while."""
     end = time.monotonic() + 30.0
-    while _left(lines := room.journal()[before:]) and time.monotonic() < end:
+    while True:
+        lines = room.journal()[before:]
+        over = any(x["kind"] == "association_ended" for x in lines)
+        if (over and not _left(lines)) or time.monotonic() > end:
+            return lines
         time.sleep(0.1)
-    return lines
 
 
 def _account(room: Room, row: Row, before: int) -> None:
@@ -352,8 +361,8 @@ def table(tries: int, names: set[str], limit_s: float, keep: Path | None = None)
     end = time.monotonic() + limit_s
     with tempfile.TemporaryDirectory() as name:
         folder = keep or Path(name)
-        certificates(folder / "tls")
-        for kind, tls in (("plain", None), ("tls", folder / "tls")):
+        certificates(folder / "pairs")
+        for kind, tls in (("plain", None), ("tls", folder / "pairs")):
             mine = [row for n, row in rows.items() if (n in TLS) == (tls is not None)]
             if mine:
                 with monitor(folder / kind, tls) as (room, target):

@@ -84,7 +84,7 @@ def test_what_is_fetched() -> None:
     assert [(uid, role) for uid, role, _ in found] == [*asked, *taken]
     for uid, _, name in found:
         assert name == UID(uid).name
-    assert receiving.OFFERED == {uid: OFFERED[uid] for uid, _ in taken}
+    assert {uid: OFFERED[uid] for uid, _ in taken} == receiving.OFFERED
     text = section("What is fetched")
     assert f"{receiving.CONNECTIONS} connections" in text
     assert f"At most\n{asking.MOST_ANSWERS} answers" in text

@@ -38,6 +38,8 @@ def assessed(scans: Path, record: Path, *, as_objects: bool) -> tuple[list[Any],
             {k: v for k, v in x.items() if k not in _OF_THE_MOMENT}
             for x in live.journal("assessment")
         ]
+        for x in found:  # by how much the scanner's clock differs is of the moment, too
+            x["reasons"] = [r["code"] for r in x["reasons"]]
         received = live.journal("instance_received")
     assert len(received) == (len(volumes) if as_objects else sum(map(len, volumes)))
     return volumes, found
