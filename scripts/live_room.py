@@ -40,9 +40,11 @@ def rendered(name: str, out: Path, slices: int, scans: int) -> None:
 
 
 def scans_of(out: Path) -> list[list[Dataset]]:
-    """Every scan of a folder, its slices in order."""
+    """Every scan of a folder, its slices in order. Without the scouts: a scout is taken 20 s before the first
+    slice, and a scan is sent with its first image's time moved to now."""
     return [
-        [pydicom.dcmread(p) for p in sorted(scan.iterdir())] for scan in sorted(out.glob("scan_*"))
+        [d for d in map(pydicom.dcmread, sorted(scan.iterdir())) if "LOCALIZER" not in d.ImageType]
+        for scan in sorted(out.glob("scan_*"))
     ]
 
 
@@ -99,7 +101,8 @@ def room(case: Path, record: Path, x: XServer, *options: str, **env: str) -> Ite
     text = case.read_text().replace("port = 11112", "port = 0")
     case.write_text(text)
     command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
-    environment = {**os.environ, "DISPLAY": x.name, "QT_FONT_DPI": "96", **env}
+    state = {"XDG_STATE_HOME": str(record.with_name(f"{record.name}_state"))}  # nobody's windows
+    environment = {**os.environ, "DISPLAY": x.name, "QT_FONT_DPI": "96", **state, **env}
     environment.pop("QT_QPA_PLATFORM", None)
     program = subprocess.Popen(
         [*command, *options], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
