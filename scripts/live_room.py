@@ -36,7 +36,7 @@ def rendered(name: str, out: Path, slices: int, scans: int) -> None:
     s = replace(s, scans=(s.scans[0], *s.scans[-scans:]), scanner=replace(s.scanner, slices=slices))
     simulation = Simulation(s, keep=False)
     simulation.start()
-    write_all(simulation, out, 2, lambda _: None)
+    write_all(simulation, out, len(s.scans), lambda _: None)
 
 
 def scans_of(out: Path) -> list[list[Dataset]]:
