@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
-from PyQt5.QtWidgets import QApplication, QScrollArea
+from PyQt5.QtWidgets import QApplication
 
 from monitor.forecast_values import Change, NextScan, Outcome, WhatIf, WhatIfAnswer
 from monitor.model import Alarm, Phase, PhaseKind, Priority, Reason, Status, StructureDistance
@@ -162,9 +162,7 @@ class States:
             for step in range(4):
                 window.shown.pointed.emit((x + 15.0, y + step, z), step > 0)
         self._app.processEvents()
-        if name == "what_if":  # its answer is the page's last lines
-            for area in window.findChildren(QScrollArea):
-                area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())
+        window.pages["monitor"].turn_to(int(name == "what_if"))
         window.refresh()
         return self._picture_of(window)
 

@@ -141,6 +141,8 @@ class Editor(QObject):
     def _mark(self, e: Ellipsoid) -> None:
         self.edit("lesion", lesion=from_ellipsoid(e), marked=e)
         self.use("")
+        x, y, z = (float(v) for v in e.centre_lps_mm)
+        self.shown.move_to((x, y, z))  # all planes cut it where it is largest
 
     def _pointed(self, at: Point, dragged: bool) -> None:
         if self.tool == "needle" and not dragged:

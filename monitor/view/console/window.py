@@ -265,7 +265,7 @@ class ConsoleWindow(QWidget):
         pages["monitor"].show_state(self, may, tool, editor.correction is not None)
 
     def _note(self, said: str) -> None:
-        self.shown.note = said if self.shown.stack is None else ""
+        self.shown.note = said if self.shown.stack is None and not self.blocked() else ""
 
     def _telling(self, gaps: tuple[str, ...]) -> tuple[str, Mapping[str, str]]:
         """The gravest first, then what the last press brought, then what is missing."""
