@@ -6,7 +6,8 @@ of the same shape, at such sizes that without any boundary the two are equally l
 itself. So where the CT shows a boundary the surface lies on it, and elsewhere stays where it was drawn.
 Invariant: the surface lies between the seeds, whatever the CT holds; ``shown`` says how much of it lies
 on a boundary, and with too little of that the ellipsoid stands. Where the CT shows none, or shows it only where
-something else begins, the surface is the drawn ellipsoid's.
+something else begins, the surface is the drawn ellipsoid's. A boundary that is not where the strokes end is another
+body's (an organ in which the lesion does not show): then, too, the ellipsoid stands.
 """
 
 from __future__ import annotations
@@ -52,14 +53,16 @@ _GOES_OVER_MM = 2.5
 _FOLLOWS = (0.5, 0.8)
 # With less of its surface on a boundary, a grown body says little that was not drawn.
 LEAST_SHOWN = 0.35
+# A hand ends its strokes this near to the boundary it sees.
+_STROKE_MM = 2.5
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Grown:
-    """``body`` is the ellipsoid's where it was not ``grown``. ``shown``: the share of the surface at
-    which the CT shows a boundary."""
+    """``body`` is the ellipsoid's where it was not ``grown``: too little boundary is ``shown`` (the share of
+    the surface at which the CT shows one; ``LEAST_SHOWN``), or it is not where the strokes end."""
 
     body: DrawnBody
     grown: bool
@@ -85,7 +88,7 @@ def grow(volume: CtVolume, e: Ellipsoid) -> Grown:
     strokes = signed_distance_mm((radius - 1.0) * e.semi_axes_mm.min(), grid)
     boundary = _boundary(walked, smooth, grid, _spread(smooth[core]))
     shown = float(boundary.shows.mean()) if len(boundary.shows) else 0.0
-    if shown < LEAST_SHOWN:
+    if shown < LEAST_SHOWN or not _is_what_was_drawn(boundary, e, grid):
         return Grown(from_ellipsoid(e), False, shown)
     followed = _followed(boundary, grid)
     return Grown(drawn(grid, followed * walked + (1.0 - followed) * strokes), True, shown)
@@ -197,6 +200,20 @@ def _boundary(sdf: FloatArray, smooth: FloatArray, grid: Grid, core_sd_hu: float
     differs = np.abs(outside - inside) > needed
     own = np.abs(inside) < np.abs(outside)
     return _Boundary(at_zyx, differs & own)
+
+
+def _is_what_was_drawn(boundary: _Boundary, e: Ellipsoid, grid: Grid) -> bool:
+    """Whether the boundary, where it shows at the strokes' ends, is there rather than elsewhere."""
+    points = grid.to_lps_mm(boundary.at_zyx.astype(float))
+    there = elsewhere = 0
+    for axis, semi_mm in zip(e.axes[:2], e.semi_axes_mm[:2], strict=True):
+        for end in (e.centre_lps_mm - semi_mm * axis, e.centre_lps_mm + semi_mm * axis):
+            off_mm = np.linalg.norm(points - end, axis=-1)
+            nearest = int(off_mm.argmin())
+            if boundary.shows[nearest]:
+                there += bool(off_mm[nearest] <= _STROKE_MM)
+                elsewhere += bool(off_mm[nearest] > _STROKE_MM)
+    return there > elsewhere
 
 
 def _followed(boundary: _Boundary, grid: Grid) -> FloatArray:
