@@ -38,10 +38,7 @@ bench: install
 # Asks the package index for known weaknesses of what is pinned, from an environment of its own.
 AUDIT := $(VENV)-audit
 audit:
-	"$(PYTHON)" -m venv $(AUDIT)
-	$(AUDIT)/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/audit.txt
-	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --require-hashes -r requirements/run.txt
-	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --require-hashes -r requirements/dev.txt
+	sh scripts/audit.sh "$(PYTHON)" $(AUDIT) requirements/run.txt requirements/dev.txt
 
 clean:
 	rm -rf $(VENV) $(AUDIT) out build *.egg-info

@@ -12,19 +12,37 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.select import CHOICES
+from monitor import logs
 from monitor.commands import (
     NOTICE,
     certificates,
     doctor,
     engines,
+    fetching,
     measuring,
     outputs,
     procedure,
+    records,
     replay,
+    timings,
 )
 from monitor.demo import SCENARIO, SPEED
 
 _VERSION = metadata.version("iceball-monitor")
+
+
+class _Parser(argparse.ArgumentParser):
+    """``instead``: first words that have a parser of their own, where usually a file or folder stands."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.instead: dict[str, argparse.ArgumentParser] = {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        other = self.instead.get(args[0]) if args else None
+        if other is not None:
+            return other.parse_known_args(args[1:], namespace)
+        return super().parse_known_args(args, namespace)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,14 +53,17 @@ def parser() -> argparse.ArgumentParser:
         "predicted between scans, against the lesion, its margin and critical structures.",
     )
     top.add_argument("--version", action="version", version=f"iceball {_VERSION}")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_demo(commands)
     _add_live(commands)
     _add_check(commands)
+    _add_fetch(commands)
     _add_replay(commands)
     _add_report(commands)
     _add_export(commands)
     _add_send(commands)
+    _add_records(commands)
+    _add_timings(commands)
     _add_segment(commands)
     _add_benchmark(commands)
     _add_simulate(commands)
@@ -129,11 +150,35 @@ def _add_live(commands: Any) -> None:
         "default out/record-<date>; must not hold a record already",
     )
     p.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the record in DIR, whose procedure did not end (a power cut, a machine that was "
+        "started anew); its own case is used",
+    )
+    p.add_argument(
+        "--new",
+        action="store_true",
+        help="begin anew although a procedure of this patient was not ended within the last hours",
+    )
+    p.add_argument(
+        "--unsupervised",
+        action="store_true",
+        help="do not start the program again when it dies",
+    )
+    p.add_argument(
         "--screenshots",
         action="store_true",
         help="render the screen to a PNG per scan in DIR/screens",
     )
     _add_engine(p)
+    p.add_argument(
+        "--openigtlink",
+        type=_port,
+        metavar="PORT",
+        help="stream images, ice and needles to 3D Slicer on this machine (docs/hospital.md); default what "
+        "the workstation's file says, else none",
+    )
     p.add_argument(
         "--clock-speed",
         type=_positive,
@@ -145,6 +190,19 @@ def _add_live(commands: Any) -> None:
         type=float,
         metavar="UNIX_S",
         help="rehearsal: when the fast clock agreed with the wall clock",
+    )
+    p.add_argument(
+        "--log-level",
+        choices=logs.LEVELS,
+        default="info",
+        help="of RECORD/logs (docs/operations.md); default %(default)s",
+    )
+    p.add_argument(
+        "--metrics",
+        type=_port,
+        metavar="PORT",
+        help="serve figures for Prometheus on 127.0.0.1:PORT; default what the workstation's file says, else "
+        "not; 0: a free one, which is printed",
     )
     p.set_defaults(run=procedure.live)
 
@@ -158,6 +216,36 @@ def _add_check(commands: Any) -> None:
     )
     p.add_argument("case", type=Path, metavar="CASE.toml")
     p.set_defaults(run=procedure.check)
+
+
+def _add_fetch(commands: Any) -> None:
+    p = commands.add_parser(
+        "fetch",
+        help="planning CT, RTSTRUCT and SEG from a PACS",
+        epilog="Exit status 0: listed, or all of it fetched; 1: not, and why is said, and nothing was kept; "
+        f"2: an error in what was given. {NOTICE}",
+        description="Asks the PACS of the workstation's [fetch] what it has of a patient (C-FIND), and with "
+        "--to brings it into a folder (C-MOVE, or C-GET): a folder for each CT, a file for each structure "
+        "set, as a case may name them (docs/hospital.md). Data of another patient are refused.",
+    )
+    whose = p.add_mutually_exclusive_group(required=True)
+    whose.add_argument(
+        "--patient",
+        metavar="ID",
+        help="PatientID, as it is in the images; -: the first line of standard input",
+    )
+    whose.add_argument("--case", type=Path, metavar="CASE.toml", help="the patient of this case")
+    p.add_argument("--study", metavar="UID", help="only of this study")
+    p.add_argument(
+        "--series",
+        metavar="UID",
+        action="append",
+        help="only this one; may be repeated. Default: all CT, RTSTRUCT and SEG of the study",
+    )
+    p.add_argument("--to", type=Path, metavar="DIR", help="bring them here; without it, list them")
+    p.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    p.add_argument("--workstation", type=Path, metavar="FILE", help="as of live")
+    p.set_defaults(run=fetching.run)
 
 
 def _add_replay(commands: Any) -> None:
@@ -233,6 +321,12 @@ def _add_export(commands: Any) -> None:
     p.add_argument("--nifti", type=Path, metavar="DIR", help="scans, ice, distances, forecast")
     p.add_argument("--csv", type=Path, metavar="DIR", help="scans.csv and alarms.csv")
     p.add_argument(
+        "--deidentified",
+        type=Path,
+        metavar="OUT",
+        help="a new folder: the record and what comes of it, without its patient (research)",
+    )
+    p.add_argument(
         "--language",
         choices=("en", "fr"),
         default="en",
@@ -258,12 +352,81 @@ def _add_send(commands: Any) -> None:
     p.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the receiver")
     p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
     p.add_argument(
+        "--tls-ca",
+        type=Path,
+        metavar="PEM",
+        help="send by TLS: who may have signed the receiver's certificate",
+    )
+    p.add_argument("--tls-certificate", type=Path, metavar="PEM", help="this side's own")
+    p.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    p.add_argument(
+        "--tls-host",
+        metavar="NAME",
+        help="what the receiver's certificate has to be for; default: the HOST of --to",
+    )
+    p.add_argument(
         "--give-up-after",
         type=float,
         metavar="SECONDS",
         help="end then, and leave what waits in the spool; default: go on until stopped",
     )
     p.set_defaults(run=outputs.send)
+
+
+def _add_records(commands: Any) -> None:
+    p: _Parser = commands.add_parser(
+        "records",
+        help="which records there are; old ones deleted",
+        usage="%(prog)s [options] [DIR]\n       %(prog)s prune --older-than DAYSd [--yes] [DIR]",
+        epilog=NOTICE,
+        description="Lists the records below a folder, the oldest first: when they began and ended, how old "
+        "and how big they are. `prune` deletes old ones; nothing else ever does.",
+    )
+    _add_record_list(p)
+    p.add_argument("--json", action="store_true", help="print the list as JSON")
+    p.set_defaults(run=records.run)
+    pruning = p.instead["prune"] = argparse.ArgumentParser(
+        prog=f"{p.prog} prune",
+        epilog="Exit status 0: done, or only shown; 1: something could not be deleted, and is named; 2: an "
+        f"error in what was given. {NOTICE}",
+        description="Shows which records it would delete, and with --yes deletes them for good. One that has "
+        "not ended, is in use, waits to be sent, or has other things in its folder is kept; why is said.",
+    )
+    _add_record_list(pruning)
+    pruning.add_argument(
+        "--older-than",
+        type=_days,
+        required=True,
+        metavar="DAYSd",
+        help="only records that ended longer ago, as in 90d",
+    )
+    pruning.add_argument("--yes", action="store_true", help="delete them")
+    pruning.set_defaults(run=records.prune)
+
+
+def _add_record_list(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("out"),
+        metavar="DIR",
+        help="where the records are; default %(default)s",
+    )
+    p.add_argument("--patients", action="store_true", help="show patient ids; default hidden")
+
+
+def _add_timings(commands: Any) -> None:
+    p = commands.add_parser(
+        "timings",
+        help="how long each stage of a record's scans and forecasts took",
+        epilog=f"Exit status 1: the record holds no timings. {NOTICE}",
+        description="Number, median, 95th percentile and worst of every stage, in seconds, from the "
+        "`timing` lines of the journal (docs/journal.md).",
+    )
+    p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
+    p.add_argument("--json", action="store_true", help="print the table as JSON")
+    p.set_defaults(run=timings.run)
 
 
 def _add_segment(commands: Any) -> None:
@@ -415,8 +578,11 @@ def _add_doctor(commands: Any) -> None:
         "doctor",
         help="whether this machine can carry a procedure",
         epilog=f"Exit status 0: fine; 1: warnings; 2: it cannot run. {NOTICE}",
-        description="Looks at packages, engine, display, fonts, disk, clock, locale, the workstation's file "
-        "and its port, and says of each what it found and how to mend it.",
+        description="Looks at packages, engine, GPU, display, fonts, disk, clock, locale, the workstation's "
+        "file, its port and its certificates, and says of each what it found and how to mend it.",
+    )
+    p.add_argument(
+        "--case", type=Path, metavar="CASE.toml", help="look at this case's port and certificates"
     )
     p.add_argument("--workstation", type=Path, metavar="FILE", help="as of live")
     p.add_argument(
@@ -476,9 +642,22 @@ def _positive(text: str) -> float:
     return value
 
 
+def _days(text: str) -> int:
+    days = text.removesuffix("d")
+    if text == days or not (days.isdecimal() and 1 <= int(days) <= 36500):
+        raise argparse.ArgumentTypeError(f"{text}: expected whole days, 1d to 36500d")
+    return int(days)
+
+
 def _monitor(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 15):
         raise argparse.ArgumentTypeError(f"{text}: expected a monitor's number, 0 to 15")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text}: expected a port, 0 to 65535")
     return int(text)
 
 

@@ -6,6 +6,7 @@ Invariant: a volume that shows too little of the lesion is no baseline, whoever 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -170,21 +171,46 @@ def _nobody_picked(
     state: State, procedure: Procedure, engine: Engine
 ) -> tuple[State, list[Output]]:
     """Nobody has picked a baseline: the case says whose volumes may be one, and, when it is whole, the
-    newest of them from before the freeze is."""
+    newest of them from before the freeze that shows no ice is."""
     wanted = scans.expected(procedure.config)
     state = replace(state, assembly=assembly.expecting(state.assembly, wanted))
     mine = [v for v in state.kept if scans.suits(v, wanted)]
-    baseline = scans.latest_of(
-        v for v in mine if before_freeze(state, v) and shows_lesion(v, procedure)
-    )
     latest = scans.latest_of(mine)
     if latest is None:
         return replace(state, volume=None, assessment=None), []
     if procedure.draft:
         return shown(replace(state, volume=scans.doubted(latest, procedure)), procedure)
+    baseline, frozen = _newest_without_ice(state, mine, procedure)
     if baseline is None:
         return replace(state, volume=scans.doubted(latest, procedure), assessment=None), []
-    return _based_on(state, baseline, latest, procedure, engine)
+    state, outputs = _based_on(state, baseline, latest, procedure, engine)
+    return state if frozen is None else unannounced(state, baseline, frozen), outputs
+
+
+def _newest_without_ice(
+    state: State, volumes: Iterable[CtVolume], procedure: Procedure
+) -> tuple[CtVolume | None, CtVolume | None]:
+    """Of the scans from before the freeze: the baseline, and the first after it that shows ice, for then
+    the freeze had begun. The scans come one by one, as they would have come to a case that was whole."""
+    baseline: CtVolume | None = None
+    for volume in sorted(volumes, key=lambda v: v.acquired_utc_s):
+        if not before_freeze(state, volume) or not shows_lesion(volume, procedure):
+            continue
+        if baseline is not None:
+            reference = make_reference(baseline, procedure.analysis_grid, procedure.config)
+            known = replace(state, reference=reference, registration=None)
+            if scans.with_ice(known, volume, procedure) is not None:
+                return baseline, volume
+        baseline = volume
+    return baseline, None
+
+
+def unannounced(state: State, before: CtVolume, frozen: CtVolume) -> State:
+    """A freeze that nobody told began, as far as one can know, midway between these two scans."""
+    if state.progress.started_utc_s or state.unannounced_utc_s is not None:
+        return state
+    midway_utc_s = 0.5 * (before.acquired_utc_s + frozen.acquired_utc_s)
+    return replace(state, unannounced_utc_s=midway_utc_s)
 
 
 def _based_on(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import tomllib
 from dataclasses import replace
 from importlib import resources
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from monitor.config import (
+    PACS_OBJECTS,
     UNIDENTIFIED,
+    ClientTls,
     Config,
     ConfigError,
     Ellipsoid,
@@ -23,6 +26,7 @@ from monitor.config import (
     NeedleConfig,
     NeedleType,
     OrganPreset,
+    PacsConfig,
     Peer,
     PhaseConfig,
     ProtocolConfig,
@@ -37,6 +41,7 @@ from monitor.model import PhaseKind, Role
 
 _DEFAULT_LIMIT_MM = 5.0
 _DEFAULT_STALE_S = 210.0
+_DEFAULT_GIVE_UP_S = 300.0
 
 
 def load_case(path: Path) -> Config:
@@ -90,6 +95,7 @@ def _config(root: Table, path: Path, errors: list[str]) -> Config:
         stale_after_s=_optional(
             root, "display", "stale_after_s", 10.0, 3600.0, "s", _DEFAULT_STALE_S
         ),
+        pacs=_pacs(root.table("pacs"), path.parent) if root.has("pacs") else None,
     )
     patient.done()
     _unique(errors, "needle", "number", [n.number for n in config.needles])
@@ -285,18 +291,70 @@ def _limits(t: Table) -> Limits:
     return replace(usual, **given)
 
 
+_DEFAULT_OBJECTS = ("ice", "isotherms", "measurements")
+
+
+def _pacs(t: Table, folder: Path) -> PacsConfig:
+    given = t.text("send_to")
+    place = place_of(given)
+    if given and place is None:
+        t.error("send_to", f'expected "AE@host:port", got {given!r}')
+    objects = tuple(map(str, _list(t, "objects"))) if t.has("objects") else _DEFAULT_OBJECTS
+    for name in objects:
+        if name not in PACS_OBJECTS:
+            t.error("objects", f"expected any of {', '.join(PACS_OBJECTS)}; got {name!r}")
+    calling = t.text("calling", "ICEBALL")
+    if len(calling) > 16 or not calling.isascii():
+        t.error("calling", f"expected at most 16 ASCII characters, got {calling!r}")
+    made = PacsConfig(
+        *(place or ("", "", 0)),
+        calling,
+        objects,
+        t.number("give_up_after_s", 0.0, 86400.0, "s", _DEFAULT_GIVE_UP_S),
+        client_tls(t.table("tls"), folder) if t.has("tls") else None,
+    )
+    t.done()
+    return made
+
+
+def place_of(text: str) -> tuple[str, str, int] | None:
+    """Title, host and port of ``AE@host:port``; None where it is nothing of the kind."""
+    found = re.fullmatch(r"([^@\s]{1,16})@([^@\s]+):(\d{1,5})", text)
+    if found is None or not 0 < int(found[3]) < 65536:
+        return None
+    return found[1], found[2], int(found[3])
+
+
+def client_tls(t: Table, folder: Path) -> ClientTls:
+    """A table of files for who calls by TLS; they are looked at when it does."""
+    both = t.has("certificate"), t.has("key")
+    if both[0] != both[1]:
+        t.error("key" if both[0] else "certificate", "missing: certificate and key belong together")
+    tls = ClientTls(
+        folder / t.text("ca"),
+        folder / t.text("certificate") if all(both) else None,
+        folder / t.text("key") if all(both) else None,
+        t.text("host") if t.has("host") else None,
+    )
+    t.done()
+    return tls
+
+
 def anchored(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tables with the files of [listener.tls] named absolutely: they are copied nowhere, since a key is
-    to stay where it is, and a copy of the case has to find them. Raises nothing; what is wrong stays so."""
-    listener = tables.get("listener")
-    tls = listener.get("tls") if isinstance(listener, dict) else None
-    if not isinstance(listener, dict) or not isinstance(tls, dict):
-        return tables
-    files = ("certificate", "key", "ca")
-    named = {
-        k: str((folder / v).resolve()) for k, v in tls.items() if k in files and isinstance(v, str)
-    }
-    return {**tables, "listener": {**listener, "tls": {**tls, **named}}}
+    """The tables with the files of [listener.tls] and [pacs.tls] named absolutely: they are copied nowhere,
+    since a key is to stay where it is, and a copy of the case has to find them. Raises nothing; what is wrong
+    stays so."""
+    for name in ("listener", "pacs"):
+        table = tables.get(name)
+        tls = table.get("tls") if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(tls, dict):
+            named = {
+                k: str((folder / v).resolve())
+                for k, v in tls.items()
+                if k in ("certificate", "key", "ca") and isinstance(v, str)
+            }
+            tables = {**tables, name: {**table, "tls": {**tls, **named}}}
+    return tables
 
 
 def _list(t: Table, key: str) -> list[Any]:

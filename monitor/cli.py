@@ -17,9 +17,11 @@ from monitor.demo import DemoError
 from monitor.intake.folder import FolderError
 from monitor.intake.listener import ListenError
 from monitor.intake.structures import StructureError
+from monitor.metrics import MetricsError
 from monitor.record.journal import RecordError
 from monitor.record.masks import MaskError
 from monitor.segment import SegmentError
+from monitor.streaming.server import StreamError
 
 _MENDABLE = (
     ConfigError,
@@ -33,6 +35,8 @@ _MENDABLE = (
     EngineUnavailable,
     DemoError,
     CertificatesError,
+    StreamError,
+    MetricsError,
 )
 
 
@@ -42,6 +46,7 @@ _READER_GONE = 141
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    args.typed = sys.argv[1:] if argv is None else argv
     try:
         return int(args.run(args))
     except _MENDABLE as error:

@@ -161,6 +161,35 @@ class ListenerConfig:
     limits: Limits = field(default_factory=Limits)
 
 
+@dataclass(frozen=True)
+class ClientTls:
+    """PEM files. ``ca``: who may have signed the receiver's certificate. ``certificate`` and ``key``: this
+    side's own, for a receiver that asks. ``host``: what the receiver's has to be for; None: where it is."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    host: str | None = None
+
+
+# What may be sent: the measured ice of each scan while the procedure runs, all others when it has ended.
+PACS_OBJECTS = ("ice", "isotherms", "measurements", "screens")
+
+
+@dataclass(frozen=True)
+class PacsConfig:
+    """Where results are sent, and which of ``PACS_OBJECTS``. ``give_up_after_s``: how long it is tried on
+    after the procedure has ended."""
+
+    ae_title: str
+    host: str
+    port: int
+    calling: str
+    objects: tuple[str, ...]
+    give_up_after_s: float
+    tls: ClientTls | None = None
+
+
 # The label of a case that says of nobody whom it is about; a screen says so in its own language.
 UNIDENTIFIED = "unidentified"
 
@@ -183,6 +212,7 @@ class Config:
     protocol: ProtocolConfig
     listener: ListenerConfig
     stale_after_s: float
+    pacs: PacsConfig | None = None
 
     @property
     def draft(self) -> bool:

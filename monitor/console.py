@@ -51,6 +51,12 @@ def _rejected(f: _Fields) -> str:
     return f"Rejected: {f['reason']}: {f['path']}"
 
 
+def _delivery(f: _Fields) -> str:
+    reason = f": {f['reason']}" if f["reason"] else ""
+    refused = f", {f['refused']} refused" if f["refused"] else ""
+    return f"PACS {f['ae_title']}: {f['sent']} sent, {f['waiting']} waiting{refused}{reason}"
+
+
 def _trust(f: _Fields) -> str:
     """Nothing when all is well, else the status and every reason."""
     if f["status"] == "OK":
@@ -316,6 +322,7 @@ _LINES: dict[str, Callable[[_Fields], str | None]] = {
     "what_if_refused": lambda f: f"Refused: what if: {f['reason']}",
     "what_if_over": _what_if_over,
     "process_restarted": _restarted,
+    "delivery": _delivery,
     "needle_set": _needle_set,
     "ice_reviewed": lambda f: f"{f['volume_id']}: the measured ice was {f['verdict']}",
     "volume_not_measured": lambda f: (

@@ -12,8 +12,9 @@ import queue
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
-from multiprocessing.queues import Queue as ProcessQueue
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ import numpy as np
 from gpu_kernels.engine import Engine
 from monitor.clock import ProcedureClock
 from monitor.decision.safety import GRACE_S
+from monitor.intake.channel import Inbox, IntakeGone
 from monitor.intake.decode import decode
+from monitor.intake.messages import LetIn, Refused
 from monitor.journal_fields import rejected_fields
 from monitor.memory import give_back
 from monitor.model import AssociationEnded, CtFrames, CtSlice, Instance, Rejected
@@ -30,7 +33,10 @@ from monitor.procedure import Procedure
 from monitor.publish import Publisher, Shared
 from monitor.record.events import input_line
 from monitor.record.journal import Journal, RecordError
+from monitor.record.left_behind import left_behind
 from monitor.record.store import Store
+from monitor.snapshot import ArrayRef, PastScan
+from monitor.stages import Stopwatch, timed_by
 from monitor.state import (
     Ending,
     Event,
@@ -44,10 +50,21 @@ from monitor.state import (
     initial_state,
     on_disk,
 )
+from monitor.timing import Timing
 
 _TICK_S = 0.1
 # Measuring a scan takes a second or two, on a busy machine more: at work is not silent.
 _WORK_GRACE_S = 7.0
+# How often a disk that was full is tried again.
+_PAY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a procedure is gone on with: its state, and the scans of which the screen knows."""
+
+    state: State
+    history: tuple[PastScan, ...]
 
 
 class Core:
@@ -62,6 +79,7 @@ class Core:
         clock: ProcedureClock,
         on_line: Callable[[str, dict[str, Any]], None] = lambda kind, fields: None,
         on_news: Callable[[], None] = lambda: None,
+        on_result: Callable[[], None] = lambda: None,
     ) -> None:
         self.procedure = procedure
         self.state: State = initial_state(procedure)
@@ -71,29 +89,58 @@ class Core:
         self.started = False
         self.fault: str | None = None
         self.record_ok = True
+        # Of the last input: what a checkpoint stands on.
+        self.input_seq = 0
+        # Address → who was turned away there when it called last, and why (a code).
+        self.shut_out: Mapping[str, tuple[str, str]] = {}
         self._engine = engine
         self._journal = journal
         self._store = store
         self._clock = clock
-        self._on_line, self._on_news = on_line, on_news
+        self._on_line, self._on_news, self._on_result = on_line, on_news, on_result
         self._publisher = Publisher(store)
         self.shared: Shared = self._publisher.share(self.state, procedure)
-        self._ticked_mono_s = 0.0
+        self._ticked_mono_s = self._paid_mono_s = 0.0
         self._held: deque[Any] = deque()
+        self._watch, self._timing = Stopwatch(clock.mono_s), Timing()
+        # Results of the input at hand that the journal has already (``redo``).
+        self._known = 0
+
+    @property
+    def case(self) -> Path:
+        """Of the procedure in force."""
+        return self.procedure.config.path
+
+    def restore(self, known: Known, procedure: Procedure, input_seq: int) -> None:
+        """What was known when an earlier run of the program ended, before ``run``."""
+        self.state, self.procedure, self.input_seq = known.state, procedure, input_seq
+        for volume in known.state.kept:
+            path = self._store.record / "volumes" / f"{volume.volume_id}.npy"
+            self._publisher.volume_kept(volume.volume_id, ArrayRef(str(path)))
+        self._publisher.recall(known.history)
+        self.shared = self._publisher.share(self.state, procedure)
+
+    @property
+    def known(self) -> Known:
+        """For a checkpoint. From the thread of ``run`` alone."""
+        return Known(self.state, self.shared.history)
 
     def run(
         self,
-        inbox: ProcessQueue[Any],
+        inbox: Inbox,
         acts: queue.SimpleQueue[OperatorAct],
         stop: Callable[[], bool],
         ready: Callable[[], bool] = lambda: True,
+        first: Callable[[], None] = lambda: None,
     ) -> None:
         """Serves messages until ``stop()`` and the inbox is empty, then ends the procedure. A failure
         outside the pipeline (a message that cannot be read) is a fault, and the next is served. Until the
-        engine is ``ready`` images and acts wait, and the beat that was given for it runs out."""
+        engine is ``ready`` images and acts wait, and the beat that was given for it runs out; ``first``
+        is done before any of them."""
         over = False
         while not ready():
             self._hold(inbox)
+        first()
         while not over:
             try:
                 busy = self._turn(inbox, acts)
@@ -104,7 +151,7 @@ class Core:
             over = not busy and stop()
         self.handle(Ending(self._clock.now_utc_s()))
 
-    def _turn(self, inbox: ProcessQueue[Any], acts: queue.SimpleQueue[OperatorAct]) -> bool:
+    def _turn(self, inbox: Inbox, acts: queue.SimpleQueue[OperatorAct]) -> bool:
         """Whether there was anything to do."""
         busy = self._serve_acts(acts) | self._serve(inbox, self._patience_s())
         self.beat_mono_s = self._clock.mono_s()
@@ -114,32 +161,49 @@ class Core:
             self._tick()
         if not busy and self.state.work_pending:
             self._forecast()
+        if not self.record_ok:
+            self._pay()
         return busy
 
     def handle(self, event: Event) -> None:
         """One event through the pipeline. A failure is journalled and alarmed; the state before it
         stands, and the next event is served."""
-        began, shown = self._clock.mono_s(), self.state.assessment
-        self.beat_mono_s = began + _WORK_GRACE_S
+        self.beat_mono_s = self._clock.mono_s() + _WORK_GRACE_S
         if not isinstance(
             event, CtSlice | CtFrames | Rejected
         ):  # their instance is in the journal already
-            self.journal(*input_line(event))
+            self.input_seq = self.journal(*input_line(event))
+        self._work_on(event)
+
+    def redo(self, event: Event, seq: int, results: int) -> None:
+        """An event that the journal has on line ``seq``, with that many of its results, once more: what
+        an earlier run of the program had worked out of it, or was about to."""
+        self.beat_mono_s = self._clock.mono_s() + _WORK_GRACE_S
+        self.procedure = in_force(self.state, event, self.procedure)
+        self.input_seq, self._known = seq, results
+        self._work_on(event)
+        self._known = 0
+
+    def _work_on(self, event: Event) -> None:
+        began, shown = self._clock.mono_s(), self.state.assessment
         try:
-            self.state, outputs = step(self.state, event, self.procedure, self._engine)
+            with timed_by(self._watch):
+                self.state, outputs = step(self.state, event, self.procedure, self._engine)
             for output in outputs:
                 self._carry_out(output)
             if outputs or isinstance(event, OperatorAct):
-                self.shared = self._publisher.share(self.state, self.procedure)
+                with self._watch.going_on("publish"):
+                    self.shared = self._publisher.share(self.state, self.procedure)
                 self._on_news()
+            if outputs:
+                self._on_result()
             if self.state.assessment is not shown:
                 give_back()  # a scan was measured or a forecast finished, and that is out
-            self._time(event, self._clock.mono_s() - began)
-        except RecordError as error:
-            self._record_failed(error)
+            self._time(event, outputs, began)
         except Exception as error:
             self.state = after_fault(self.state, event)
-            self.failed(type(event).__name__, error)
+            self._watch.taken()
+            self._result("fault", self._fault(type(event).__name__, error))
         self.beat_mono_s = self._clock.mono_s()
 
     # ------------------------------------------------------------------ what comes in
@@ -148,20 +212,20 @@ class Core:
         """How long to wait for a message: not at all while there is work to carry on."""
         return 0.001 if self.state.work_pending else _TICK_S
 
-    def _hold(self, inbox: ProcessQueue[Any]) -> None:
+    def _hold(self, inbox: Inbox) -> None:
         """What comes while the engine is made ready: what the listener says is said now, images wait."""
         try:
             message = inbox.get(timeout=_TICK_S)
-            if isinstance(message, Instance | AssociationEnded):
+            if isinstance(message, Instance | AssociationEnded | IntakeGone):
                 self._held.append(message)
             else:
-                self.journal(*message.line())
+                self._told(message)
         except queue.Empty:
             pass
         except Exception as error:
             self.failed("the next message", error)
 
-    def _serve(self, inbox: ProcessQueue[Any], patience_s: float) -> bool:
+    def _serve(self, inbox: Inbox, patience_s: float) -> bool:
         try:
             message = self._held.popleft() if self._held else inbox.get(timeout=patience_s)
         except queue.Empty:
@@ -170,9 +234,27 @@ class Core:
             self._received(message)
         elif isinstance(message, AssociationEnded):
             self.handle(message)
+        elif isinstance(message, IntakeGone):
+            self.take_up(message.kept)
         else:
-            self.journal(*message.line())
+            self._told(message)
         return True
+
+    def take_up(self, kept: frozenset[str]) -> int:
+        """What an intake process had kept, of these names in ``blobs``, and could not tell of any more. How
+        many there were."""
+        missed = left_behind(self._store.record, kept, self._clock)
+        for instance in missed:
+            self._received(instance)
+        return len(missed)
+
+    def _told(self, message: Any) -> None:
+        """What the listener says of itself and of its peers."""
+        if isinstance(message, Refused) and message.shut_out:
+            self.shut_out = {**self.shut_out, message.address: (message.peer, message.shut_out)}
+        elif isinstance(message, LetIn):
+            self.shut_out = {a: who for a, who in self.shut_out.items() if a != message.address}
+        self.journal(*message.line())
 
     def _serve_acts(self, acts: queue.SimpleQueue[OperatorAct]) -> bool:
         try:
@@ -184,8 +266,10 @@ class Core:
         return True
 
     def _received(self, instance: Instance) -> None:
-        self.journal(*input_line(instance))
-        self.handle(decode(instance, self._store.record))
+        self.input_seq = self.journal(*input_line(instance))
+        with timed_by(self._watch):
+            decoded = decode(instance, self._store.record)
+        self.handle(decoded)
 
     def _tick(self) -> None:
         now = self._clock.mono_s()
@@ -204,29 +288,64 @@ class Core:
         if isinstance(output, KeepVolume):
             volume_id = output.volume.volume_id
             ref = self._store.keep_volume(output.volume)
+            if self._store.failing is not None:
+                self._record_failed(self._store.failing)
+            with self._watch.going_on("keep"):
+                ref = self._store.keep_volume(output.volume)
+            if self._store.failing is not None:
+                self._record_failed(self._store.failing)
             self._publisher.volume_kept(volume_id, ref)
             self.state = on_disk(self.state, volume_id, np.load(ref.path, mmap_mode="r"))
         elif isinstance(output, Rejected):
             self._rejected(output)
         elif isinstance(output, Line):
-            self.journal(output.kind, output.fields)
+            self._result(output.kind, output.fields)
 
     def _rejected(self, rejected: Rejected) -> None:
-        path = self._store.quarantine(rejected)
-        self.journal("instance_rejected", {**rejected_fields(rejected), "path": path})
-
-    def _time(self, event: Event, took_s: float) -> None:
-        """What took long enough to matter."""
-        if took_s > 0.1:
-            self.journal("timing", {"event": type(event).__name__, "took_s": took_s})
-
-    def journal(self, kind: str, fields: dict[str, Any]) -> None:
-        """One line, and whoever listens. A record that cannot be written alarms, the work goes on."""
+        path = rejected.instance.path
         try:
-            self._journal.write(kind, **fields)
+            path = self._store.quarantine(rejected)
+        except RecordError as error:  # it stays where it is, and is rejected all the same
+            self._record_failed(error)
+        self._result("instance_rejected", {**rejected_fields(rejected), "path": path})
+
+    def _result(self, kind: str, fields: dict[str, Any]) -> None:
+        """A line, unless the journal has it already."""
+        if self._known > 0:
+            self._known -= 1
+        else:
+            self.journal(kind, fields)
+
+    def _pay(self) -> None:
+        """What the disk would not take before, it may take now."""
+        now = self._clock.mono_s()
+        if now - self._paid_mono_s < _PAY_S:
+            return
+        self._paid_mono_s = now
+        try:
+            self._store.pay()
+            self._journal.write("record_kept_again")
+        except RecordError:
+            return
+        self.record_ok = True
+        self._on_line("record_kept_again", {})
+
+    def _time(self, event: Event, outputs: list[Output], began_mono_s: float) -> None:
+        now = self._clock.mono_s()
+        line = self._timing.line(event, outputs, self._watch.taken(), now - began_mono_s, now)
+        if line is not None:
+            self.journal("timing", line)
+
+    def journal(self, kind: str, fields: dict[str, Any]) -> int:
+        """One line, and whoever listens; its number. A record that cannot be written alarms, the work
+        goes on."""
+        seq = self._journal.seq + 1
+        try:
+            seq = self._journal.write(kind, **fields)
         except RecordError as error:
             self._record_failed(error)
         self._on_line(kind, fields)
+        return seq
 
     def _record_failed(self, error: RecordError) -> None:
         if self.record_ok:
@@ -235,6 +354,9 @@ class Core:
 
     def failed(self, event: str, error: Exception) -> None:
         """An error in the program: journalled, and a fact for the alarms. From any thread."""
+        self.journal("fault", self._fault(event, error))
+
+    def _fault(self, event: str, error: Exception) -> dict[str, Any]:
         self.fault = f"{type(error).__name__} while handling {event}"
         where = traceback.format_exception(error)[-3:]
-        self.journal("fault", {"event": event, "error": str(error), "trace": "".join(where)})
+        return {"event": event, "error": str(error), "trace": "".join(where)}

@@ -5,16 +5,19 @@ Seconds, bytes. Invariant: a check that fails itself is a finding, never a silen
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import IntEnum
 from importlib import metadata
 from pathlib import Path
@@ -22,8 +25,11 @@ from pathlib import Path
 from gpu_kernels.engine import EngineUnavailable
 from gpu_kernels.select import open_engine
 from gpu_kernels.selftest import check_engine
-from monitor.config import ConfigError, ListenerConfig
+from monitor.case import load_case
+from monitor.config import ConfigError, ListenerConfig, TlsConfig
 from monitor.intake.listener import ListenError, check_port
+from monitor.intake.tls import TlsError, server_context, valid_until
+from monitor.metrics import ADDRESS
 from monitor.view.process import has_display
 from monitor.workstation import load_workstation
 
@@ -32,7 +38,10 @@ FONTS = Path(__file__).parent / "view" / "fonts"
 # A procedure of 20 scans of 100 slices is 1 GB as received and 1 GB assembled; room for several.
 LEAST_FREE_BYTES = 5_000_000_000
 # A scan of 60 slices, 0.5 MB each and synced one by one, is not to take longer than a few seconds.
-_PROBE_BYTES, _SLOW_S = 16_000_000, 2.0
+_IMAGE_BYTES, _IMAGES, _SLOW_S = 500_000, 30, 2.0
+GPUS = Path("/proc/driver/nvidia/gpus")
+_SOON_DAYS = 30.0
+_TIMEX_BYTES, _UNSYNCHRONISED_US = 256, 16_000_000
 
 
 class Level(IntEnum):
@@ -51,12 +60,18 @@ class Finding:
     mend: str = ""
 
 
-def examine(workstation: Path | None, record: Path) -> list[Finding]:
-    """All checks, in order; ``record``: the folder that records are kept in."""
-    listener, first = workstation_of(workstation)
+def examine(workstation: Path | None, record: Path, case: Path | None = None) -> list[Finding]:
+    """All checks, in order; ``record``: the folder that records are kept in. ``case``: whose listener is
+    looked at in place of the workstation's."""
+    listener, metrics_port, first = workstation_of(workstation)
+    given = [first]
+    if case is not None:
+        listener, said = case_of(case)
+        given.append(said)
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("packages", lambda: packages(LOCK)),
         ("engine", engine),
+        ("gpu", lambda: gpu(GPUS)),
         ("display", display),
         ("fonts", lambda: fonts(FONTS)),
         ("disk", lambda: disk(record)),
@@ -65,7 +80,10 @@ def examine(workstation: Path | None, record: Path) -> list[Finding]:
     ]
     if listener is not None:
         checks.append(("listener", lambda: port(listener)))
-    return [first, *(_made(name, check) for name, check in checks)]
+        checks.append(("certificates", lambda: certificates(listener.tls)))
+    if metrics_port is not None:
+        checks.append(("metrics", lambda: metrics(metrics_port)))
+    return [*given, *(_made(name, check) for name, check in checks)]
 
 
 def _made(name: str, check: Callable[[], Finding]) -> Finding:
@@ -76,15 +94,25 @@ def _made(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, Level.WARNING, text, "Look at it by hand, and report this.")
 
 
-def workstation_of(path: Path | None) -> tuple[ListenerConfig | None, Finding]:
-    """The workstation's listener, None where the file is wrong."""
+def workstation_of(path: Path | None) -> tuple[ListenerConfig | None, int | None, Finding]:
+    """The workstation's listener and port for metrics, None where the file is wrong."""
     try:
         found = load_workstation(path)
     except ConfigError as error:
         mend = "Correct the file; docs/example_workstation.toml explains every field."
-        return None, Finding("workstation", Level.CANNOT_RUN, str(error), mend)
+        return None, None, Finding("workstation", Level.CANNOT_RUN, str(error), mend)
     said = f"{found.path}" if found.path.exists() else f"no {found.path}: the defaults of a case"
-    return found.config.listener, Finding("workstation", Level.FINE, said)
+    finding = Finding("workstation", Level.FINE, said)
+    return found.config.listener, found.metrics_port, finding
+
+
+def case_of(path: Path) -> tuple[ListenerConfig | None, Finding]:
+    """A case's listener, None where the case is wrong."""
+    try:
+        return load_case(path).listener, Finding("case", Level.FINE, str(path))
+    except ConfigError as error:
+        mend = "Correct the case (`iceball check`); docs/example_case.toml explains every field."
+        return None, Finding("case", Level.CANNOT_RUN, str(error), mend)
 
 
 def packages(lock: Path) -> Finding:
@@ -139,6 +167,19 @@ def engine() -> Finding:
     return Finding("engine", Level.FINE, f"{found.name} ({found.why})")
 
 
+def gpu(devices: Path) -> Finding:
+    """Whether a GPU that the driver shows is used."""
+    there = sorted(p.name for p in devices.iterdir()) if devices.is_dir() else []
+    if not there:
+        return Finding("gpu", Level.FINE, "no NVIDIA GPU: the CPU engine runs")
+    try:
+        found = open_engine("gpu")
+    except EngineUnavailable as error:
+        mend = "Install cupy for the driver's CUDA (docs/engines.md), or leave it: the CPU engine runs."
+        return Finding("gpu", Level.WARNING, f"{len(there)} NVIDIA GPU(s), not used: {error}", mend)
+    return Finding("gpu", Level.FINE, f"{found.name} ({found.why})")
+
+
 def display() -> Finding:
     """Whether Qt can open a window here, tried in a process that may crash."""
     if not has_display():
@@ -163,31 +204,44 @@ def fonts(folder: Path) -> Finding:
 
 
 def disk(folder: Path) -> Finding:
-    """Free space, and how long synced writing takes, where records are kept (or will be)."""
+    """Free space, and how long it takes to keep images one by one, where records are (or will be)."""
     there = folder.absolute()
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free
     try:
-        began = time.monotonic()
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(os.urandom(_PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        took_s = time.monotonic() - began
+        took = _kept_s(there)
     except OSError as error:
         text = f"{there}: {error.strerror}"
         mend = "Give the folder to this user, or choose another with --record."
         return Finding("disk", Level.CANNOT_RUN, text, mend)
-    text = f"{there}: {free / 1e9:.1f} GB free, {_PROBE_BYTES / 1e6 / took_s:.0f} MB/s synced"
+    text = (
+        f"{there}: {free / 1e9:.1f} GB free; {len(took)} images of {_IMAGE_BYTES / 1e6:.1f} MB kept in "
+        f"{sum(took):.2f} s, the slowest in {max(took) * 1e3:.0f} ms"
+    )
     if free < LEAST_FREE_BYTES:
         mend = (
-            f"Make room: a procedure takes up to 2 GB, {LEAST_FREE_BYTES / 1e9:.0f} GB are wanted."
+            f"Make room (old records: `iceball records`): a procedure takes up to 2 GB, "
+            f"{LEAST_FREE_BYTES / 1e9:.0f} GB are wanted."
         )
         return Finding("disk", Level.WARNING, text, mend)
-    if took_s > _SLOW_S:
+    if sum(took) > _SLOW_S:
         return Finding("disk", Level.WARNING, text, "Keep records on a local disk.")
     return Finding("disk", Level.FINE, text)
+
+
+def _kept_s(folder: Path) -> list[float]:
+    """Seconds for each of a few images, on the disk before the next one."""
+    took, image = [], os.urandom(_IMAGE_BYTES)
+    with tempfile.TemporaryDirectory(prefix=".iceball-", dir=folder) as probe:
+        for i in range(_IMAGES):
+            began_s = time.monotonic()
+            with (Path(probe) / str(i)).open("wb") as file:
+                file.write(image)
+                file.flush()
+                os.fdatasync(file.fileno())
+            took.append(time.monotonic() - began_s)
+    return took
 
 
 def clock() -> Finding:
@@ -195,15 +249,36 @@ def clock() -> Finding:
     mend = "Let machine and scanner follow one time server (systemd-timesyncd or chrony)."
     tool = shutil.which("timedatectl")
     if tool is None:
-        return Finding(
-            "clock", Level.WARNING, "no timedatectl: synchronised or not is unknown", mend
-        )
+        return _clock_by_kernel(mend)
     command = [tool, "show", "--property=NTPSynchronized", "--value"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     if done.stdout.strip() != "yes":
         said = done.stdout.strip() or (done.stderr.strip().splitlines() or ["no answer"])[0]
         return Finding("clock", Level.WARNING, f"not known to be synchronised ({said})", mend)
     return Finding("clock", Level.FINE, "synchronised")
+
+
+def _clock_by_kernel(mend: str) -> Finding:
+    error_us = clock_error_us()
+    if error_us is None:
+        text = "no timedatectl, and no word from the kernel: synchronised or not is unknown"
+        return Finding("clock", Level.WARNING, text, mend)
+    said = f"off by {error_us / 1e3:.0f} ms at most, by the kernel"
+    if error_us >= _UNSYNCHRONISED_US:  # as systemd has it
+        return Finding("clock", Level.WARNING, f"not synchronised ({said})", mend)
+    return Finding("clock", Level.FINE, f"synchronised ({said})")
+
+
+def clock_error_us() -> int | None:
+    """The most that the clock can be off, in µs, by adjtimex(2), which whatever keeps it in step tells."""
+    try:
+        adjtimex = ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return None
+    timex = (ctypes.c_long * (_TIMEX_BYTES // ctypes.sizeof(ctypes.c_long)))()
+    if adjtimex(ctypes.byref(timex)) < 0:
+        return None
+    return int(timex[3])  # struct timex: modes (padded), offset, freq, maxerror
 
 
 def locale_and_zone() -> Finding:
@@ -230,3 +305,37 @@ def port(config: ListenerConfig) -> Finding:
     except socket.gaierror as error:
         return Finding("listener", Level.CANNOT_RUN, f"{config.address}: {error}", "Correct it.")
     return Finding("listener", Level.FINE, f"{config.address}:{config.port} is free")
+
+
+def certificates(tls: TlsConfig | None) -> Finding:
+    """Whether TLS can be begun, and for how long still."""
+    if tls is None:
+        return Finding("certificates", Level.FINE, "no [listener.tls]: plain TCP")
+    try:
+        server_context(tls)
+        until = valid_until(tls)
+    except TlsError as error:
+        mend = (
+            "Ask whoever runs the hospital's authority for a pair that is valid (docs/network.md)."
+        )
+        return Finding("certificates", Level.CANNOT_RUN, str(error), mend)
+    days = (until - datetime.now(UTC)).total_seconds() / 86400.0
+    text = f"{tls.certificate}: valid until {until:%Y-%m-%d %H:%M} UTC, {int(days)} days"
+    if days < _SOON_DAYS:
+        mend = "Renew it now (docs/network.md): once expired nothing is received."
+        return Finding("certificates", Level.WARNING, text, mend)
+    if tls.key.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        text = f"{tls.key}: others than its owner can read this key"
+        return Finding("certificates", Level.WARNING, text, f"chmod 600 {tls.key}")
+    return Finding("certificates", Level.FINE, text)
+
+
+def metrics(number: int) -> Finding:
+    """Whether the port that figures are served on is free."""
+    try:
+        check_port(ListenerConfig("", ADDRESS, number, ()))
+    except ListenError:
+        text = f"{ADDRESS}:{number} is taken"
+        mend = "End the other program, or correct [metrics] in the workstation's file."
+        return Finding("metrics", Level.CANNOT_RUN, text, mend)
+    return Finding("metrics", Level.FINE, f"{ADDRESS}:{number} is free")

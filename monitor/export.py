@@ -18,11 +18,12 @@ import numpy as np
 from monitor.geometry import Grid, SliceGeometry
 from monitor.imaging.distance import sample
 from monitor.imaging.mask import FAR_MM, is_upright, mask_on, upright
-from monitor.model import Float32Array
+from monitor.imaging.registration import Registration
+from monitor.model import CtVolume, Float32Array, IceSegmentation
 from monitor.record.account import Account, ScanAccount, account
 from monitor.record.cases import sha256_of
 from monitor.record.dicom_out import Body, Source, capture, ice_seg, isotherm_seg, measurements
-from monitor.record.journal import RecordError
+from monitor.record.journal import RecordError, plain
 from monitor.record.masks import Mask, source_header, write_nifti
 from monitor.record.reading import Finding, JournalLine, read_journal
 from monitor.record.tables import alarms_csv, scans_csv
@@ -31,16 +32,19 @@ from monitor.report.pictures import Pictures, rgb
 from monitor.worked_out import WorkedOut, WorkedScan, work_out
 
 ISOTHERMS_DEGC = (0.0, -20.0, -40.0)
+OBJECTS = frozenset({"ice_seg", "predicted_seg", "sr", "screen"})
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Folders for each kind of file; None: not wanted. ``language`` of the captured screen."""
+    """Folders for each kind of file; None: not wanted. ``language`` of the captured screen. ``objects``:
+    which of the DICOM ones."""
 
     dicom: Path | None = None
     nifti: Path | None = None
     csv: Path | None = None
     language: str = "en"
+    objects: frozenset[str] = OBJECTS
 
 
 def export(
@@ -56,7 +60,8 @@ def export(
         left_out = [f"journal line {f.line}: {f.text}" for f in findings]
         if worked.broken:
             left_out.append(f"the record could not be worked out: {worked.broken}")
-        pictures = Pictures(targets.language) if targets.dicom else None
+        screens = targets.dicom is not None and "screen" in targets.objects
+        pictures = Pictures(targets.language) if screens else None
         for n, scan in enumerate(a.scans, 1):
             found = worked.scans.get(scan.volume_id)
             why = _unfit(found)
@@ -64,11 +69,13 @@ def export(
                 left_out.append(f"{scan.volume_id}: {why}")
                 continue
             try:
-                if targets.dicom and pictures is not None:
-                    source = source_of(record, lines, found)
-                    made = dicom_objects(source, n, scan, found, pictures)
-                    names = ((targets.dicom / f"{scan.volume_id}_{x}.dcm", d) for x, d in made)
-                    written += [_save(path, d) for path, d in names]
+                if targets.dicom:
+                    source = source_of(record, lines, found.volume, found.at_utc_s)
+                    made = dicom_objects(source, n, scan, found, lines, pictures)
+                    named = {
+                        f"{scan.volume_id}_{x}.dcm": d for x, d in made if x in targets.objects
+                    }
+                    written += [save(targets.dicom / name, d) for name, d in named.items()]
                 if targets.nifti:
                     written += nifti_files(targets.nifti, found)
             except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -128,39 +135,90 @@ def _unfit(found: WorkedScan | None) -> str:
     return f"not as recorded: {found.differs[0]}" if found.differs else ""
 
 
-def source_of(record: Path, lines: list[JournalLine], scan: WorkedScan) -> Source:
+def source_of(
+    record: Path, lines: list[JournalLine], volume: CtVolume, made_utc_s: float
+) -> Source:
     """The scan's slices in its order, checked against what was received."""
-    for i in scan.volume.instances:
+    for i in volume.instances:
         if sha256_of(record / i.path) != i.sha256:
             raise ValueError(f"{i.path} is not what was received")
-    images = tuple(source_header(record / i.path) for i in scan.volume.instances)
+    images = tuple(source_header(record / i.path) for i in volume.instances)
     first = lines[0].fields
     key = f"{first.get('at')} {first.get('mono_s')} {first.get('patient_id')}"
-    return Source(images, key, scan.at_utc_s)
+    return Source(images, key, made_utc_s)
 
 
 def dicom_objects(
-    source: Source, number: int, account_: ScanAccount, scan: WorkedScan, pictures: Pictures
+    source: Source,
+    number: int,
+    account_: ScanAccount,
+    scan: WorkedScan,
+    lines: list[JournalLine],
+    pictures: Pictures | None,
 ) -> list[tuple[str, Any]]:
-    """Of one scan: the ice, the predicted isotherms, the measurements, the screen; those that there are."""
+    """Of one scan: the ice, the predicted isotherms, the measurements, the screen; those that there are.
+    ``pictures`` None: no screen."""
     made: list[tuple[str, Any]] = []
     seg = None
-    bodies = ice_bodies(scan)
-    if bodies:
-        seg = ice_seg(source, number, bodies)
-        made.append(("ice_seg", seg))
+    if not scan.baseline and scan.ice is not None and scan.registration is not None:
+        seg = _ice_seg(source, lines, number, scan.volume, scan.ice, scan.registration)
+        if seg is not None:
+            made.append(("ice_seg", seg))
     if predicted := isotherm_bodies(scan):
         made.append(("predicted_seg", isotherm_seg(source, number, predicted)))
     made.append(("sr", measurements(source, number, account_, bounds_ml(scan), seg)))
-    screen = rgb(pictures.screen(scan.shown))
-    made.append(("screen", capture(source, number, screen, "Screen, replayed from the record")))
+    if pictures is not None:
+        screen = rgb(pictures.screen(scan.shown))
+        made.append(("screen", capture(source, number, screen, "Screen, replayed from the record")))
     return made
 
 
-def ice_bodies(scan: WorkedScan) -> list[Body]:
-    """The measured ice and its bounds on the scan's slices; none without a measurement, or without ice."""
-    ice, moved = scan.ice, scan.registration
-    if ice is None or moved is None or ice.sdf_mm is None or scan.baseline:
+def ice_object(
+    record: Path,
+    lines: list[JournalLine],
+    number: int,
+    volume: CtVolume,
+    ice: IceSegmentation,
+    moved: Registration,
+) -> Any:
+    """The measured ice as soon as its lines are in the journal; None where there is no surface. What is
+    exported later is the same object, byte by byte."""
+    source = source_of(record, lines, volume, volume.acquired_utc_s)
+    return _ice_seg(source, lines, number, volume, ice, moved)
+
+
+def _ice_seg(
+    source: Source,
+    lines: list[JournalLine],
+    number: int,
+    volume: CtVolume,
+    ice: IceSegmentation,
+    moved: Registration,
+) -> Any:
+    """Dated by when the ice was on record."""
+    bodies = ice_bodies(volume, ice, moved)
+    at_utc_s = measured_at(lines, ice)
+    if not bodies:
+        return None
+    return ice_seg(
+        source if at_utc_s is None else replace(source, made_utc_s=at_utc_s), number, bodies
+    )
+
+
+def measured_at(lines: list[JournalLine], ice: IceSegmentation) -> float | None:
+    """When that very measurement of the scan was on record; None where it is not."""
+    for x in reversed(lines):
+        of = x.kind == "ice_segmented" and x.fields.get("volume_id") == ice.volume_id
+        if of and x.fields.get("volume_ml") == plain(ice.volume_ml):
+            return x.at_utc_s
+    return None
+
+
+def ice_bodies(
+    volume: CtVolume, ice: IceSegmentation | None, moved: Registration | None
+) -> list[Body]:
+    """The measured ice and its bounds on the scan's slices; none without a measurement."""
+    if ice is None or moved is None or ice.sdf_mm is None:
         return []
     fields = (
         ("Ice", ("ICE", "Frozen tissue"), ice.sdf_mm),
@@ -168,7 +226,7 @@ def ice_bodies(scan: WorkedScan) -> list[Body]:
         ("Ice, outer bound (90 %)", ("ICEHI", "Frozen tissue, outer bound"), ice.outer_sdf_mm),
     )
     return [
-        Body(label, code, mask_on(scan.volume.geometry, replace(ice, sdf_mm=sdf), moved))
+        Body(label, code, mask_on(volume.geometry, replace(ice, sdf_mm=sdf), moved))
         for label, code, sdf in fields
         if sdf is not None
     ]
@@ -225,7 +283,7 @@ def _below(scan: WorkedScan, degc: Float32Array, limit_degc: float) -> Mask:
     return mask
 
 
-def _save(path: Path, made: Any) -> Path:
+def save(path: Path, made: Any) -> Path:
     part = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

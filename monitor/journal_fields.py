@@ -200,6 +200,7 @@ def assessment_fields(a: Assessment) -> dict[str, Any]:
 def alarm_fields(alarm: Alarm) -> dict[str, Any]:
     return {
         "code": alarm.code,
+        "about": alarm.about,
         "priority": alarm.priority.value,
         "params": alarm.params,
         "latched": alarm.latched,

@@ -144,7 +144,9 @@ def _volume(
     volume = scans.doubted(volume, procedure)
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
     if found := _ice_before_freeze(state, volume, procedure):
-        state, more = scans.measured(_unannounced(state, volume), procedure, found)
+        before = state.volume or volume
+        state = baselines.unannounced(replace(state, volume=volume), before, volume)
+        state, more = scans.measured(state, procedure, found)
         return state, outputs + more
     if not procedure.draft and (state.reference is None or _replaces_baseline(state, volume)):
         if not baselines.shows_lesion(volume, procedure):
@@ -164,13 +166,6 @@ def _ice_before_freeze(state: State, volume: CtVolume, procedure: Procedure) -> 
     if procedure.draft or late or not baselines.before_freeze(state, volume):
         return None
     return scans.with_ice(state, volume, procedure)
-
-
-def _unannounced(state: State, volume: CtVolume) -> State:
-    began_utc_s = state.unannounced_utc_s
-    if began_utc_s is None and state.volume is not None:
-        began_utc_s = 0.5 * (state.volume.acquired_utc_s + volume.acquired_utc_s)
-    return replace(state, volume=volume, unannounced_utc_s=began_utc_s)
 
 
 def _why_not_measured(state: State, volume: CtVolume) -> str | None:

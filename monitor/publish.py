@@ -6,7 +6,8 @@ LPS mm, UTC seconds. Invariant: an array is written once; a snapshot names only 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -69,6 +70,10 @@ class Publisher:
         """The pixels of a volume are in the record already: the screen reads them there."""
         self._volumes = {**self._volumes, volume_id: ref}
 
+    def recall(self, history: tuple[PastScan, ...]) -> None:
+        """The scans that an earlier run of the program had shown, as far as their files are still there."""
+        self._shared = _with(self._shared, history=tuple(map(_there, history)))
+
     def share(self, state: State, procedure: Procedure) -> Shared:
         """The files of ``state``'s arrays; only what is new is written."""
         old, shared = self._state, self._shared
@@ -117,6 +122,14 @@ class Publisher:
             else self._store.keep_field(f"{name}_{ice.volume_id}", sdf.astype(np.float16))
             for name, sdf in fields.items()
         }
+
+
+def _there(scan: PastScan) -> PastScan:
+    refs = {f.name: getattr(scan, f.name) for f in fields(scan)}
+    gone = {
+        n: None for n, r in refs.items() if isinstance(r, ArrayRef) and not Path(r.path).exists()
+    }
+    return replace(scan, **gone)  # type: ignore[arg-type]
 
 
 def with_scan(

@@ -8,9 +8,11 @@ side only, or there at another time, is told, unless it stood for less than two 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from monitor.decision.alarm_states import (
@@ -39,6 +41,9 @@ _MACHINE: dict[str, dict[str, Any]] = {
     "intake_dead": {"intake_alive": False},
     "record_failing": {"record_ok": False},
     "clock_jump": {"clock_jump_s": 1e6},
+    "restarted": {"down_s": 1e6},
+    "record_damaged": {"record_damage": 1},
+    "scanner_refused": {},  # nothing depends on it
 }
 # What an alarm is about, of its params: others are figures of the moment.
 _ABOUT = ("name", "reason", "expected", "received", "where")
@@ -66,6 +71,8 @@ class AlarmReplay:
         self._speed = float(lines[0].fields.get("clock_speed", 1.0))
         first = min((x.at_utc_s for x in self._lines), default=lines[0].at_utc_s)
         self._now = first
+        self._gaps = _unwatched(lines, _CHECK_S * self._speed)
+        self._unwatched_s = math.inf
         self._until = lines[-1].at_utc_s
         self._pending = list(self._lines)
         self._state: tuple[State, Procedure] | None = None
@@ -112,6 +119,10 @@ class AlarmReplay:
 
     def _check(self, since_utc_s: float) -> None:
         assert self._state is not None
+        if any(began <= self._now < over for began, over in self._gaps):
+            self._unwatched_s = min(self._unwatched_s, since_utc_s)
+            return  # nobody watched: the program was being started again
+        since_utc_s, self._unwatched_s = min(since_utc_s, self._unwatched_s), math.inf
         while self._pending and self._pending[0].at_utc_s <= self._now:
             self._heard(self._pending.pop(0))
         machine = Machine()
@@ -141,6 +152,16 @@ class AlarmReplay:
         for line in self._lines:
             if line.kind != ACKNOWLEDGED and line.fields.get("code") not in _MACHINE:
                 yield Change(_recorded_key(line), line.at_utc_s, line.at_utc_s, line.number)
+
+
+def _unwatched(lines: list[JournalLine], check_s: float) -> list[tuple[float, float]]:
+    """From the last line that a program wrote before it died, or the check before, to where the next
+    went on."""
+    return [
+        (before.at_utc_s - check_s, line.at_utc_s)
+        for before, line in pairwise(lines)
+        if line.kind == "procedure_resumed"
+    ]
 
 
 # ------------------------------------------------------------------ side by side

@@ -9,36 +9,50 @@ it can be, started again; nothing fails in silence.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import queue
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gpu_kernels.select import open_engine, warm_up
+from monitor import logs
 from monitor.case import load_case
 from monitor.clock import ProcedureClock
+from monitor.config import Config
 from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
+from monitor.intake.channel import STOP, Inbox, IntakeGone
 from monitor.intake.listener import check_port, check_tls, run_listener
 from monitor.journal_fields import alarm_fields
+from monitor.metrics import Observed
 from monitor.opening import open_case, open_drawing
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure
 from monitor.publish import snapshot
+from monitor.record import checkpoints
 from monitor.record.cases import KeptCase, keep_case
+from monitor.record.checkpoints import Checkpoint, Checkpoints
 from monitor.record.drawings import keep_drawing
-from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
+from monitor.record.journal import FORMAT_VERSION, JOURNAL, Journal, RecordError, plain
+from monitor.record.left_behind import kept_names
+from monitor.record.running import Running
 from monitor.record.store import Store
+from monitor.resuming import Unfinished, open_unfinished, standing_alarms
 from monitor.screen import Screen
-from monitor.state import OperatorAct
+from monitor.snapshot import Delivered
+from monitor.state import OperatorAct, State
+from monitor.streaming.process import StreamOptions
+from monitor.streaming.server import check_stream
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.pedal import Pedal
@@ -47,11 +61,21 @@ from monitor.watching import Machine, facts_of
 from monitor.workstation import Workstation, load_workstation
 
 _WATCH_S = 0.25
-# Slices waiting for the core; a full queue is told to the scanner (0xA700), which sends again.
-_INBOX = 2000
+# A window is on the screen so long after its process was started.
+_APPEAR_S = 4.0
 _INTAKE_STOP_S = 10.0
 LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
+
+
+class Delivery(Protocol):
+    """Who gives results to others (``delivery``), and how that stands; never waits and never raises."""
+
+    standing: Delivered | None
+
+    def start(self) -> None: ...
+
+    def look(self, state: State) -> list[tuple[str, dict[str, Any]]]: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +83,8 @@ class LiveOptions:
     """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
     for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
     RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
-    ``view.pedal``."""
+    ``view.pedal``. ``stream``: OpenIGTLink, if any. ``fetch``: the command that asks a PACS, if there is one.
+    ``log_level``: of RECORD/logs. ``resume``: what ``record`` holds is gone on with, and its own case."""
 
     case: Path | None
     record: Path
@@ -73,6 +98,10 @@ class LiveOptions:
     console: bool = False
     monitor: int | None = None
     pedal: Pedal = ()
+    stream: StreamOptions | None = None
+    fetch: tuple[str, ...] = ()
+    resume: bool = False
+    log_level: str = "info"
 
     @property
     def show(self) -> str:
@@ -100,55 +129,138 @@ def _drafted(record: Path, workstation: Workstation | None) -> Path:
     return path
 
 
+def _logging(say: Callable[[str, dict[str, Any]], None]) -> Callable[[str, dict[str, Any]], None]:
+    def told(kind: str, fields: dict[str, Any]) -> None:
+        logs.journal_line(kind, fields)
+        say(kind, fields)
+
+    return told
+
+
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
-    def __init__(self, options: LiveOptions, say: Callable[[str, dict[str, Any]], None]) -> None:
+    clock: ProcedureClock
+    _journal: Journal
+    _procedure: Procedure
+    _unfinished: Unfinished | None = None
+    _kept_names: frozenset[str] = frozenset()
+    # Seconds that nobody watched, until the alarms have been told.
+    _down_s = 0.0
+    _alarms: Alarms = ()
+
+    def __init__(
+        self,
+        options: LiveOptions,
+        say: Callable[[str, dict[str, Any]], None],
+        delivery: Callable[[Config, Path], Delivery | None] = lambda config, record: None,
+    ) -> None:
         self.options = options
-        draft = load_workstation(options.workstation) if options.case is None else None
-        self.config = draft.config if draft else open_case(options.case)[0]  # type: ignore[arg-type]
-        self._engine = open_engine(options.engine, MOST_LATENT)
-        check_port(self.config.listener)
-        check_tls(self.config.listener)
-        self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
-        # Made last: what cannot begin leaves no folder behind.
-        _make(options.record)
-        self._journal = Journal(options.record, self.clock)
-        self._given = options.case or _drafted(options.record, draft)
-        self._scratch = Path(tempfile.mkdtemp(prefix="iceball-"))
-        store = Store(options.record, self._scratch)
-        procedure, self._case = self._kept(self._given)
+        self._say, self._to_deliver = say, delivery
+        if options.stream is not None:
+            check_stream(options.stream.address, options.stream.port)
+        if options.resume:
+            self._go_on()
+        else:
+            self._begin()
+        self.logs = logs.LogOptions(options.record / logs.FOLDER, options.log_level)
         self._news = threading.Event()
+        self._store = Store(options.record, self._scratch, spare=self._spare)
         self.core = Core(
-            procedure, self._engine, self._journal, store, self.clock, say, self._news.set
+            self._procedure,
+            self._engine,
+            self._journal,
+            self._store,
+            self.clock,
+            _logging(say),
+            self._news.set,
+            self._checkpoint,
         )
+        if self._unfinished is not None:
+            self.core.restore(self._unfinished.known, self._procedure, self._unfinished.seq)
+            self._alarms = standing_alarms(self._unfinished.lines)
+        self._checkpoints = Checkpoints(options.record, self._checkpoint_failed)
         self.stopping = threading.Event()
         self.ended_by = ""
+        self._damage = 0
+        # Before, what is known is of some time ago: it is neither shown nor judged, unless this hangs.
+        self._caught_up = not options.resume
         self._acts: queue.SimpleQueue[OperatorAct] = queue.SimpleQueue()
-        self._inbox = _SPAWN.Queue(_INBOX)
-        self._intake_stop = _SPAWN.Event()
+        self._inbox = Inbox()
+        self._intake_pipe: Connection | None = None
         self._intake: BaseProcess | None = None
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
         self._console: Screen | None = None
-        self._alarms: Alarms = ()
+        self._stream: Screen | None = None
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
+        self._windows: list[int] = []
+        self._windows_mono_s = 0.0
         # Why the last act was, if it could not even be read from disk.
         self._refused: str | None = None
         self._watch_over = threading.Event()
         self._worker = threading.Thread(target=self._work, name="core")
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
+    def _begin(self) -> None:
+        """A new record."""
+        options = self.options
+        draft = load_workstation(options.workstation) if options.case is None else None
+        self.config = draft.config if draft else open_case(options.case)[0]  # type: ignore[arg-type]
+        self._engine = open_engine(options.engine, MOST_LATENT)
+        check_port(self.config.listener)
+        check_tls(self.config.listener)
+        self._delivery = self._to_deliver(self.config, options.record)
+        self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
+        # Made last: what cannot begin leaves no folder behind.
+        _make(options.record)
+        self._running = Running(options.record)
+        self._journal = Journal(options.record, self.clock)
+        self._given = options.case or _drafted(options.record, draft)
+        self._procedure, self._case = self._kept(self._given)
+
+    def _go_on(self) -> None:
+        """The record that is there."""
+        options = self.options
+        self._running = Running(options.record)
+        self._down_s = max(self._running.down_s, 0.001)
+        self._unfinished = found = open_unfinished(options.record)
+        self._procedure, self.config, self._given = (
+            found.procedure,
+            found.procedure.config,
+            found.given,
+        )
+        recorded = str(found.started.get("engine", "auto"))
+        self._engine = open_engine(
+            recorded if options.engine == "auto" else options.engine, MOST_LATENT
+        )
+        check_port(self.config.listener)
+        check_tls(self.config.listener)
+        self._delivery = self._to_deliver(self.config, options.record)
+        try:
+            self.clock = ProcedureClock.resumed(found.clock(), found.last_utc_s, found.last_mono_s)
+        except (KeyError, TypeError, ValueError) as error:
+            text = f"{options.record / JOURNAL}: does not say how its clock ran ({error})"
+            raise RecordError(text) from None
+        self._kept_names = kept_names(options.record)
+        self._journal = Journal(options.record, self.clock, resume=True)
+
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        self.core.journal("procedure_started", self._description())
+        if self._unfinished is None:
+            self.core.journal("procedure_started", self._description())
+        else:
+            self.core.journal("procedure_resumed", self._resumption(self._unfinished))
         self._start_intake()
         if self.options.screen or self.options.screenshots:
             self._start_screen()
         if self.options.console:
             self._start_console()
+        self._start_stream()
+        if self._delivery is not None:
+            self._delivery.start()
         self._worker.start()
         self._watcher.start()
 
@@ -159,8 +271,9 @@ class Live:
     def finish(self) -> None:
         """Stops taking images in, finishes what was received, ends the record."""
         self.stopping.set()
-        self._intake_stop.set()
-        if self._intake is not None:
+        if self._intake is not None and self._intake_pipe is not None:
+            with contextlib.suppress(OSError):  # it is dead already
+                self._intake_pipe.send(STOP)
             self._intake.join(_INTAKE_STOP_S)
         self._intake_over.set()
         self._worker.join()
@@ -168,11 +281,16 @@ class Live:
         self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
-        for screen in (self._screen, self._console):
+        for screen in (self._screen, self._console, self._stream):
             if screen is not None:
                 screen.quit()
+        self._running.clear_away()
         self._journal.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._checkpoints.close()
+        checkpoints.remove(self.options.record)
+        for folder in (self._scratch, self._spare):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._running.close()
 
     def _description(self) -> dict[str, Any]:
         config = self.config
@@ -188,14 +306,64 @@ class Live:
             "clock_speed": self.clock.speed,
             "needles": [n.number for n in config.needles],
             "structures": [s.name for s in config.structures],
+            "clock": self.clock.anchors(),
         }
+
+    def _resumption(self, found: Unfinished) -> dict[str, Any]:
+        return {
+            "version": version("iceball-monitor"),
+            "engine": self._engine.name,
+            "checkpoint_seq": found.seq,
+            "torn_bytes": self._journal.torn,
+            "down_s": self._down_s,
+            "clock": self.clock.anchors(),
+        }
+
+    @property
+    def _scratch(self) -> Path:
+        """Through which the screens get their fields: of the record, so that what was shown is still there
+        when the procedure is gone on with."""
+        return self.options.record / "scratch"
+
+    @property
+    def _spare(self) -> Path:
+        """In memory, for when the record's disk is full."""
+        return Path("/dev/shm") / f"iceball-{os.getpid()}"
 
     def _work(self) -> None:
         # Compiled before the first scan needs it; a slice that arrives meanwhile waits.
         warming = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
         warming.start()
         over = self._intake_over.is_set
-        self.core.run(self._inbox, self._acts, over, lambda: not warming.is_alive())
+        self.core.run(self._inbox, self._acts, over, lambda: not warming.is_alive(), self._catch_up)
+
+    def _catch_up(self) -> None:
+        """What the record has beyond its checkpoint, then what had been kept and not been told of. What is
+        missing of it is said."""
+        found = self._unfinished
+        if found is None:
+            return
+        try:
+            for redo in found.tail():
+                self.core.redo(redo.event, redo.seq, redo.results)
+            self.core.take_up(self._kept_names)
+        except Exception as error:
+            self.core.failed("what the record holds", error)
+        for finding in found.damage:
+            self.core.journal("record_damaged", {"line": finding.line, "text": finding.text})
+        self._damage = len(found.damage)
+        self._caught_up = True
+
+    def _checkpoint(self) -> None:
+        if not self.core.record_ok:
+            return  # lines that it would stand on are not on disk
+        case = os.path.relpath(self.core.case, self.options.record)
+        self._checkpoints.take(
+            Checkpoint(self.core.input_seq, self._journal.seq, case, self.core.known)
+        )
+
+    def _checkpoint_failed(self, error: Exception) -> None:
+        self.core.journal("checkpoint_failed", {"error": f"{type(error).__name__}: {error}"})
 
     def _warm_up(self) -> None:
         try:
@@ -205,17 +373,23 @@ class Live:
 
     # ------------------------------------------------------------------ intake, screen, operator
 
-    def _start_intake(self) -> None:
+    def _start_intake(self, before: IntakeGone | None = None) -> None:
         blobs = self.options.record / "blobs"
-        # Of its own: an event on which a process was waiting when it was killed can never be set.
-        self._intake_stop = _SPAWN.Event()
+        self._intake_pipe, theirs = _SPAWN.Pipe()
         self._intake = _SPAWN.Process(
-            target=run_listener,
+            target=logs.run,
             name="intake",
             daemon=True,
-            args=(self.config.listener, blobs, self.clock, self._inbox, self._intake_stop),
+            args=(
+                self.logs,
+                "intake",
+                run_listener,
+                *(self.config.listener, blobs, self.clock, theirs),
+            ),
         )
         self._intake.start()
+        theirs.close()  # the process has its own; with it ends the pipe
+        self._inbox.follow(self._intake_pipe, before)
 
     def _start_screen(self) -> None:
         screens = str(self.options.record / "screens") if self.options.screenshots else None
@@ -229,7 +403,7 @@ class Live:
             monitor=self.options.monitor,
             pedal=self.options.pedal,
         )
-        self._screen = Screen(options, self.act)
+        self._screen = Screen(options, self.act, self.logs)
 
     def _start_console(self) -> None:
         options = ConsoleOptions(
@@ -241,8 +415,13 @@ class Live:
             show=self.options.show,
             monitor=self.options.monitor,
             pedal=self.options.pedal,
+            fetch=self.options.fetch,
         )
-        self._console = Screen(options, self.act)
+        self._console = Screen(options, self.act, self.logs)
+
+    def _start_stream(self) -> None:
+        if self.options.stream is not None:
+            self._stream = Screen(self.options.stream, self.act, self.logs)
 
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
@@ -275,7 +454,8 @@ class Live:
             load_case(path)  # whose errors name the file as it was given
             procedure, kept = self._kept(path)
             self._given, self.config = path, procedure.config
-            return OperatorAct("reload", self.clock.now_utc_s(), procedure, asdict(kept))
+            now_utc_s, params = self.clock.now_utc_s(), {"path": str(path.resolve())}
+            return OperatorAct("reload", now_utc_s, procedure, asdict(kept), params)
         if act == "correct_ice":
             record, given = self.options.record, dict(params or {})
             given["path"], given["sha256"] = keep_drawing(record, record / str(given.get("path")))
@@ -288,6 +468,22 @@ class Live:
         kept = keep_case(self.options.record, path)
         return open_case(self.options.record / kept.path)[1], kept
 
+    def observed(self) -> Observed:
+        """How it stands, for the metrics. From any thread."""
+        volume, now_utc_s = self.core.state.volume, self.clock.now_utc_s()
+        alive = {"core": self._worker.is_alive(), "watch": self._watcher.is_alive()}
+        if self._intake is not None:
+            alive["intake"] = self._intake.is_alive()
+        for name, screen in (("view", self._screen), ("console", self._console)):
+            if screen is not None:
+                alive[name] = screen.exitcode is None
+        return Observed(
+            scan_age_s=None if volume is None else now_utc_s - volume.acquired_utc_s,
+            waiting=self._inbox.waiting,
+            alarms=tuple((s.alarm.code, s.alarm.priority.value) for s in self._alarms),
+            alive=alive,
+        )
+
     # ------------------------------------------------------------------ the watch
 
     def _watch(self) -> None:
@@ -299,8 +495,13 @@ class Live:
             self._news.clear()
             try:
                 intake_ran = self._keep_alive()
-                self._check(intake_ran)
-                self._publish()
+                self._running.beat()
+                if self._caught_up or self.core.beat_mono_s < self.clock.mono_s():
+                    self._check(intake_ran)
+                    self._publish()
+                if self._delivery is not None and self._caught_up:
+                    for kind, fields in self._delivery.look(self.core.state):
+                        self.core.journal(kind, fields)
             except Exception as error:
                 if repr(error) != failed:  # four times a second would fill the disk
                     failed = repr(error)
@@ -316,13 +517,16 @@ class Live:
         if self._console is not None and self._console.exitcode is not None:
             self._restarted("console", self._console.exitcode)
             self._start_console()
+        if self._stream is not None and self._stream.exitcode is not None:
+            self._restarted("openigtlink", self._stream.exitcode)
+            self._start_stream()
         if self._intake is None or self._intake.is_alive():
             return self._intake is not None
         if self._intake.exitcode == 2:  # it has said why
             self.request_stop(LISTENER_FAILED)
         else:
             self._restarted("intake", self._intake.exitcode)
-            self._start_intake()
+            self._start_intake(IntakeGone(kept_names(self.options.record)))
         return False
 
     def _restarted(self, process: str, exitcode: int | None) -> None:
@@ -335,6 +539,9 @@ class Live:
             record_ok=self.core.record_ok,
             clock_jump_s=self.clock.jump_s(),
             fault=self.core.fault,
+            down_s=self._down_s,
+            record_damage=self._damage,
+            shut_out=tuple(self.core.shut_out.values()),
         )
         now_utc_s = self.clock.now_utc_s()
         return facts_of(self.core.state, self.core.procedure, now_utc_s, machine)
@@ -346,6 +553,7 @@ class Live:
             self._journal_alarms(changes)
         now_utc_s = self.clock.now_utc_s()
         found = causes(self._facts(intake_ran), now_utc_s)
+        self._down_s = 0.0  # told: the alarm stays until somebody has seen it
         self._alarms, changes = checked(self._alarms, found, now_utc_s)
         self._journal_alarms(changes)
 
@@ -354,7 +562,7 @@ class Live:
             self.core.journal(kind, alarm_fields(alarm))
 
     def _publish(self) -> None:
-        screens = [s for s in (self._screen, self._console) if s is not None]
+        screens = [s for s in (self._screen, self._console, self._stream) if s is not None]
         if not screens or not self.core.started:  # until then a screen waits, and not without end
             return
         self._seq += 1
@@ -363,6 +571,19 @@ class Live:
         state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
         alarms = tuple(s.alarm for s in self._alarms)
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
-        shown = replace(shown, refused=self._refused or shown.refused)
+        delivery = None if self._delivery is None else self._delivery.standing
+        shown = replace(shown, refused=self._refused or shown.refused, delivery=delivery)
         for screen in screens:
             screen.show(shown)
+        self._note_windows(screens)
+
+    def _note_windows(self, screens: list[Screen]) -> None:
+        """Which processes have windows; those that a program which was killed has left go when these have
+        had time to appear."""
+        pids = [s.pid for s in screens]
+        if pids != self._windows:
+            self._windows, self._windows_mono_s = pids, self.clock.mono_s()
+            self._running.note(pids)
+        elif self._running.left and self.clock.mono_s() - self._windows_mono_s > _APPEAR_S:
+            self._running.clear_away()
+            self._running.note(pids)

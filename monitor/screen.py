@@ -14,7 +14,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from monitor.logs import LogOptions, run
 from monitor.snapshot import Snapshot
+from monitor.streaming.process import StreamOptions, run_stream
 from monitor.view.console.process import ConsoleOptions, run_console
 from monitor.view.process import ViewOptions, run_view
 
@@ -22,15 +24,24 @@ _SPAWN = multiprocessing.get_context("spawn")
 _QUIT_S = 20.0
 
 
+def _named(
+    options: ViewOptions | ConsoleOptions | StreamOptions,
+) -> tuple[str, Callable[..., None]]:
+    if isinstance(options, StreamOptions):
+        return "openigtlink", run_stream
+    return ("console", run_console) if isinstance(options, ConsoleOptions) else ("view", run_view)
+
+
 class Screen:
-    """One view process, the room's screen or the console. ``on_act`` gets the operator's acts, each
-    with the alarm that it is about, if
-    any (code, about), and its params, on a thread of the screen's own."""
+    """One process that is shown snapshots: the room's screen, the console or a stream. ``on_act`` gets the
+    operator's acts, each with the alarm that it is about, if any (code, about), and its params, on a thread
+    of the screen's own."""
 
     def __init__(
         self,
-        options: ViewOptions | ConsoleOptions,
+        options: ViewOptions | ConsoleOptions | StreamOptions,
         on_act: Callable[[str, Any, Any], None],
+        logs: LogOptions = LogOptions(),  # noqa: B008 (frozen)
     ) -> None:
         self._on_act = on_act
         self._latest: Snapshot | None = None
@@ -39,9 +50,9 @@ class Screen:
         self._over = False
         self._pipe, child = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
-            target=run_console if isinstance(options, ConsoleOptions) else run_view,
+            target=run,
             name="view",
-            args=(child, options),
+            args=(logs, *_named(options), child, options),
             daemon=True,
         )
         self._process.start()
@@ -49,6 +60,10 @@ class Screen:
         self._sender = threading.Thread(target=self._send, name="screen", daemon=True)
         self._sender.start()
         threading.Thread(target=self._hear, args=(self._pipe,), name="acts", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid or 0)
 
     @property
     def exitcode(self) -> int | None:

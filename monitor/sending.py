@@ -6,7 +6,7 @@ sent, a lasting failure is refused; no answer, or one that resources are short, 
 
 from __future__ import annotations
 
-import re
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +16,13 @@ from pathlib import Path
 import pydicom
 from pynetdicom import AE
 
+from monitor.case import place_of
+from monitor.config import ClientTls
+from monitor.intake.tls import ClientContext, TlsError, client_context
 from monitor.record.spool import Spool
+
+# What is wrong is said here, in words; its own lines are for programmers, and on the terminal.
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _TIMEOUT_S = 1.0, 60.0, 30.0
 # Of one association; a standard allows 128 presentation contexts.
@@ -25,38 +31,52 @@ _MOST_CLASSES = 100
 
 @dataclass(frozen=True)
 class Receiver:
-    """Where to send, and the AE title that calls."""
+    """Where to send, the AE title that calls, and what TLS needs; None: plain TCP."""
 
     ae_title: str
     host: str
     port: int
     calling: str = "ICEBALL"
+    tls: ClientTls | None = None
 
 
-def receiver_of(text: str) -> Receiver:
+@dataclass(frozen=True)
+class Trouble:
+    """Why what waits cannot be sent now: ``no_connection``, ``rejected``, ``no_answer``, ``no_resources`` or
+    ``tls``, and the same in words."""
+
+    code: str
+    text: str
+
+
+Told = Callable[[Trouble, int, float], None]
+
+
+def receiver_of(text: str, tls: ClientTls | None = None) -> Receiver:
     """``AE@host:port``. Raises ``ValueError``."""
-    found = re.fullmatch(r"([^@\s]{1,16})@([^@\s]+):(\d{1,5})", text)
-    if found is None or not 0 < int(found[3]) < 65536:
+    found = place_of(text)
+    if found is None:
         raise ValueError(f"{text}: expected AE@host:port")
-    return Receiver(found[1], found[2], int(found[3]))
+    return Receiver(*found, tls=tls)
 
 
 def send_all(
     spool: Spool,
     to: Receiver,
-    say: Callable[[str], None],
+    told: Told,
     give_up_after_s: float | None = None,
     stop: threading.Event | None = None,
 ) -> bool:
-    """Whether nothing is pending any more. ``give_up_after_s`` None: until stopped."""
+    """Whether nothing is pending any more. ``give_up_after_s`` None: until stopped. ``told``: the trouble,
+    how many wait, and for how long before it is tried again."""
     stop, began, wait_s = stop or threading.Event(), time.monotonic(), _FIRST_WAIT_S
     while pending := spool.pending():
-        done, trouble = _turn(spool, to, pending)
+        done, trouble = _turn(spool, to, pending, stop)
         if done:
             wait_s = _FIRST_WAIT_S
-        if not trouble:
+        if trouble is None:
             continue
-        say(f"{len(spool.pending())} waiting for {to.ae_title}: {trouble}; again in {wait_s:g} s")
+        told(trouble, len(spool.pending()), wait_s)
         gone_s = time.monotonic() - began
         if give_up_after_s is not None and gone_s + wait_s > give_up_after_s:
             return False
@@ -66,8 +86,10 @@ def send_all(
     return True
 
 
-def _turn(spool: Spool, to: Receiver, pending: list[Path]) -> tuple[int, str]:
-    """One association: how many were answered for, and what was in the way, "" if nothing."""
+def _turn(
+    spool: Spool, to: Receiver, pending: list[Path], stop: threading.Event
+) -> tuple[int, Trouble | None]:
+    """One association: how many were answered for, and what was in the way."""
     kinds: dict[Path, tuple[str, str]] = {}
     for path in pending:
         try:
@@ -79,19 +101,23 @@ def _turn(spool: Spool, to: Receiver, pending: list[Path]) -> tuple[int, str]:
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = _TIMEOUT_S
     offered = sorted(set(kinds.values()))[:_MOST_CLASSES]
     if not offered:
-        return 0, ""
+        return 0, None
+    try:
+        tls = None if to.tls is None else client_context(to.tls)  # files may have been renewed
+    except TlsError as error:
+        return 0, Trouble("tls", str(error))
     for sop_class, syntax in offered:
         ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(to.host, to.port, ae_title=to.ae_title)
+    named = None if tls is None or to.tls is None else (tls, to.tls.host or to.host)
+    association = ae.associate(to.host, to.port, ae_title=to.ae_title, tls_args=named)
     if not association.is_established:
-        refused = association.is_rejected
-        return 0, "the association was rejected" if refused else "no connection"
-    done, trouble = 0, ""
+        return 0, _not_associated(association.is_rejected, tls)
+    done, trouble = 0, None
     try:
         for path in (p for p, kind in kinds.items() if kind in offered):
             answered, trouble = _one(spool, association, path)
             done += answered
-            if trouble:
+            if trouble is not None or stop.is_set():
                 break
     finally:
         if association.is_established:
@@ -99,22 +125,30 @@ def _turn(spool: Spool, to: Receiver, pending: list[Path]) -> tuple[int, str]:
     return done, trouble
 
 
-def _one(spool: Spool, association: object, path: Path) -> tuple[int, str]:
+def _not_associated(rejected: bool, tls: ClientContext | None) -> Trouble:
+    if tls is not None and tls.trouble:
+        return Trouble("tls", tls.trouble)
+    if rejected:
+        return Trouble("rejected", "the association was rejected")
+    return Trouble("no_connection", "no connection")
+
+
+def _one(spool: Spool, association: object, path: Path) -> tuple[int, Trouble | None]:
     try:
         status = association.send_c_store(path)  # type: ignore[attr-defined]
     except ValueError as error:  # no presentation context was accepted for it
         spool.refuse(path, str(error))
-        return 1, ""
+        return 1, None
     except RuntimeError as error:  # the association is gone
-        return 0, str(error)
+        return 0, Trouble("no_answer", str(error))
     code = status.get("Status")
     if code is None:
-        return 0, "no answer"
+        return 0, Trouble("no_answer", "no answer")
     if code == 0 or 0xB000 <= code <= 0xBFFF:
         spool.sent(path)
-        return 1, ""
+        return 1, None
     said = f"status 0x{code:04X} {status.get('ErrorComment', '')}".strip()
     if 0xA700 <= code <= 0xA7FF:
-        return 0, f"{said}: out of resources"
+        return 0, Trouble("no_resources", f"{said}: out of resources")
     spool.refuse(path, said)
-    return 1, ""
+    return 1, None

@@ -84,6 +84,21 @@ class Replayed:
 
 
 @dataclass(frozen=True)
+class Delivered:
+    """How the sending of results stands: to whom, how many objects. ``code``: ``sent``, ``sending``,
+    ``refused`` (some of it), ``failed`` (it could not be made or kept), or what keeps the receiver from
+    taking them: ``no_connection``, ``rejected``, ``no_answer``, ``no_resources``, ``tls``. ``reason`` in
+    English."""
+
+    ae_title: str
+    code: str
+    sent: int
+    waiting: int
+    refused: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that a screen needs, immutable, numbered by ``seq``. The view computes nothing from it
     but contours and positions on the screen.
@@ -107,6 +122,7 @@ class Snapshot:
     volume. ``relearning``: how many scans are being learned from anew.
     ``history`` holds the scans so far, the latest last, ``course`` what the forecast comes to,
     ``phases`` what was and what the protocol plans. ``replay``: this is a record, not a patient in the room.
+    ``delivery``: how the sending of results to a PACS stands; None where nothing is sent.
     """
 
     seq: int
@@ -156,6 +172,7 @@ class Snapshot:
     course: Course | None = None
     phases: tuple[PhaseBand, ...] = ()
     replay: Replayed | None = None
+    delivery: Delivered | None = None
 
     @property
     def baseline(self) -> PastScan | None:

@@ -24,6 +24,9 @@ class Machine:
     record_ok: bool = True
     clock_jump_s: float = 0.0
     fault: str | None = None
+    down_s: float = 0.0
+    record_damage: int = 0
+    shut_out: tuple[tuple[str, str], ...] = ()
 
 
 def facts_of(state: State, procedure: Procedure, now_utc_s: float, machine: Machine) -> Facts:

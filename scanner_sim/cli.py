@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scanner_sim import scenario as scenarios
-from scanner_sim.console import Console, writer_of
+from scanner_sim.console import Console, enhanced_console, writer_of
 from scanner_sim.dicom import pixels, profiles
 from scanner_sim.output import EPOCH_UTC_S, write_all, write_truth
 from scanner_sim.patient.anatomy import outline
@@ -125,6 +125,9 @@ def _push_options(p: Any) -> None:
         "--calling-ae", type=_ae_title, default="SCANNER", help="own AE title; default %(default)s"
     )
     p.add_argument("--association", choices=("series", "image"), help="one association per what")
+    p.add_argument(
+        "--enhanced", action="store_true", help="each scan as one Enhanced CT multi-frame object"
+    )
     p.add_argument("--order", choices=_ORDERS, help="of the slices within a series")
     p.add_argument(
         "--slices-per-s",
@@ -319,7 +322,11 @@ def _push(args: argparse.Namespace) -> None:
         )
         simulation.acquisition(0)  # the procedure begins when the baseline can be shown
         start_utc_s = clock.now_utc_s()
-        console = Console(simulation, writer_of(s, start_utc_s))
+        console = (
+            enhanced_console(simulation, start_utc_s)
+            if args.enhanced
+            else Console(simulation, writer_of(s, start_utc_s))
+        )
         pace = Pace(args.slices_per_s, s.scanner.order, s.seed)  # type: ignore[arg-type]
         play(console, target, clock, start_utc_s, _say, pace, wanted)
         if args.truth is not None:

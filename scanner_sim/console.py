@@ -6,11 +6,14 @@ Invariant: asked twice for a scan, it gives the same bytes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from scanner_sim.dicom import profiles
+from scanner_sim.dicom.enhanced import enhanced
 from scanner_sim.dicom.writer import SeriesPer, Writer
 from scanner_sim.images import Geometry, Technique
 from scanner_sim.patient.anatomy import Anatomy
@@ -34,11 +37,20 @@ def writer_of(scenario: Scenario, epoch_utc_s: float) -> Writer:
     )
 
 
-class Console:
-    """The objects of one procedure, scan by scan."""
+def enhanced_console(simulation: Simulation, epoch_utc_s: float) -> Console:
+    """As ``Console`` with ``writer_of``, each volume as one Enhanced CT object."""
+    scanner = simulation.scenario.scanner
+    plain = replace(scanner, transfer_syntax="explicit")
+    writer = writer_of(replace(simulation.scenario, scanner=plain), epoch_utc_s)
+    return Console(simulation, writer, scanner.transfer_syntax)
 
-    def __init__(self, simulation: Simulation, writer: Writer) -> None:
-        self._simulation, self._writer = simulation, writer
+
+class Console:
+    """The objects of one procedure, scan by scan. ``enhanced``: the transfer syntax of Enhanced CT objects
+    that the slices, which are then uncompressed, are joined to."""
+
+    def __init__(self, simulation: Simulation, writer: Writer, enhanced: str | None = None) -> None:
+        self._simulation, self._writer, self._enhanced = simulation, writer, enhanced
 
     @property
     def ready_times_s(self) -> list[float]:
@@ -55,7 +67,7 @@ class Console:
         found += self._writer.slices(self._simulation.acquisition(number))
         if number == len(s.scans) - 1 and s.scanner.dose_page:
             found.append(self._writer.dose_page(dose_lines(s), s.scans[-1].at_s + _DOSE_AFTER_S))
-        return found
+        return found if self._enhanced is None else list(enhanced(found, self._enhanced))
 
     def _scout(self) -> Dataset:
         anatomy, s = self._simulation.anatomy, self._simulation.scenario.scanner

@@ -4,7 +4,7 @@
 
 Seeds are pydicom's test files, public CT where it is there, and images and Enhanced CT made here; many are
 dressed as CT so that their codecs are reached. Workers have bounded memory; one that dies (a codec that
-crashes) or takes over SLOW_S for an instance is a finding, and the instance is kept. Exit status 1 with
+crashes), takes over SLOW_S for an instance or more than MEMORY_BYTES is a finding. Exit status 1 with
 findings. Bytes, CPU seconds (other programs may be at work).
 """
 
@@ -35,7 +35,8 @@ from monitor.intake import assembly
 from monitor.intake.decode import decode
 from monitor.model import CtFrames, CtSlice, Instance, Rejected
 
-MEMORY_BYTES = 4 * 2**30
+ADDRESSES_BYTES = 4 * 2**30
+MEMORY_BYTES = 768 * 2**20
 SLOW_S = 10.0
 _LARGEST_SEED_BYTES = 700_000
 _NUMBERS = (
@@ -197,7 +198,7 @@ def outcomes(all_seeds: list[bytes], seed: int, numbers: range, folder: Path) ->
 
 
 def _work(args: argparse.Namespace) -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES_BYTES, ADDRESSES_BYTES))
     warnings.simplefilter("ignore")
     first, last = args.work
     all_seeds, counts, slowest = seeds(args.data), Counter[str](), 0.0
@@ -264,6 +265,10 @@ def main() -> int:
         print(f"{sum(counts.values())} instances, {len(findings)} finding(s)", flush=True)
     if slowest > SLOW_S:
         findings.append(f"an instance took {slowest:.1f} s")
+    if rss_kib * 1024 > MEMORY_BYTES:
+        findings.append(f"a worker took {rss_kib >> 10} MiB")
+    for finding in findings:
+        print("FINDING", finding)
     for outcome, count in counts.most_common():
         print(f"{count:7d}  {outcome}")
     print(f"slowest {slowest:.2f} s, {rss_kib / 1024:.0f} MiB at most, {len(findings)} finding(s)")

@@ -10,7 +10,6 @@ the scanner is missing, the listener died, grew over MEMORY_BYTES or does not an
 from __future__ import annotations
 
 import argparse
-import contextlib
 import multiprocessing
 import queue
 import random
@@ -32,6 +31,7 @@ from pynetdicom import build_context
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig, Peer
+from monitor.intake.channel import STOP, Inbox
 from monitor.intake.limits import Limits
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import Listening, Refused
@@ -136,9 +136,12 @@ def rss_bytes(pid: int) -> int:
 
 
 def drain(inbox: Any, told: list[Any], over: threading.Event) -> None:
-    while not over.is_set() or not inbox.empty():
-        with contextlib.suppress(queue.Empty):
+    while True:
+        try:
             told.append(inbox.get(timeout=0.2))
+        except queue.Empty:
+            if over.is_set():
+                return
 
 
 def fuzz(count: int, seed: int, volumes: int) -> tuple[list[str], str]:
@@ -149,11 +152,13 @@ def fuzz(count: int, seed: int, volumes: int) -> tuple[list[str], str]:
     with tempfile.TemporaryDirectory() as folder:
         blobs = Path(folder) / "blobs"
         blobs.mkdir()
-        inbox, stop, over = _SPAWN.Queue(), _SPAWN.Event(), threading.Event()
+        inbox, over, (ours, theirs) = Inbox(), threading.Event(), _SPAWN.Pipe()
+        inbox.follow(ours)
         process = _SPAWN.Process(
-            target=run_listener, args=(config, blobs, ProcedureClock.start(), inbox, stop)
+            target=run_listener, args=(config, blobs, ProcedureClock.start(), theirs)
         )
         process.start()
+        theirs.close()
         first = inbox.get(timeout=120)
         assert isinstance(first, Listening), first
         began_bytes = rss_bytes(int(process.pid or 0))
@@ -181,7 +186,7 @@ def fuzz(count: int, seed: int, volumes: int) -> tuple[list[str], str]:
         if not process.is_alive():
             findings.append(f"the listener died: exit {process.exitcode}")
         push(first.port, 1, sent, findings)
-        stop.set()
+        ours.send(STOP)
         process.join(20)
         over.set()
         drainer.join()

@@ -133,3 +133,24 @@ def test_a_picked_baseline_does_not_hide_ice(room: Procedure) -> None:
     state, _ = taken(state, scan("v003", 300.0, 9.0), room)
     assert state.ice is not None
     assert state.ice.volume_ml > 2.0
+
+
+@pytest.mark.requirement("REQ-BASELINE")
+@pytest.mark.parametrize("radius_mm", [0.0, 9.0])
+def test_a_plan_that_comes_after_the_scans_takes_the_newest_one_without_ice(
+    room: Procedure, radius_mm: float
+) -> None:
+    """Nobody has picked; the scans came to a draft, which measures nothing."""
+    draft = replace(room, planned=None)
+    assert draft.draft
+    state = initial_state(draft)
+    for number, ice_mm in enumerate((0.0, 0.0, radius_mm, radius_mm), 1):
+        state, _ = taken(state, scan(f"v00{number}", 100.0 * number, ice_mm), draft)
+    state = replace(state, baseline_volume=None)
+    state, _ = step(state, OperatorAct("reload", 410.0, room), room, ENGINE)
+    assert state.baseline_volume is not None
+    assert state.baseline_volume.volume_id == ("v002" if radius_mm else "v004")
+    assert state.unannounced_utc_s == (250.0 if radius_mm else None)
+    found = causes(facts_of(state, room, 410.0, Machine()), 410.0)
+    assert ("ice_unannounced" in {c.code for c in found}) == bool(radius_mm)
+    assert (state.ice is not None and state.ice.volume_ml > 8.0) == bool(radius_mm)

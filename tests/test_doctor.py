@@ -6,13 +6,16 @@ import json
 import locale
 import os
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from monitor import doctor
+from monitor.certificates import make_certificates
 from monitor.cli import main
-from monitor.config import ListenerConfig
+from monitor.config import ListenerConfig, TlsConfig
 from monitor.doctor import Level
 
 pytestmark = pytest.mark.requirement("REQ-DOCTOR")
@@ -47,7 +50,10 @@ def test_a_folder_that_cannot_be_written_to() -> None:
 
 
 def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "MB/s" in doctor.disk(tmp_path / "not" / "yet").text
+    assert "30 images of 0.5 MB kept in" in doctor.disk(tmp_path / "not" / "yet").text
+    with monkeypatch.context() as slow:
+        slow.setattr(doctor, "_SLOW_S", 1e-6)
+        assert "local disk" in doctor.disk(tmp_path).mend
     monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 1 << 62)
     assert doctor.disk(tmp_path).level is Level.WARNING
     assert not list(tmp_path.iterdir())
@@ -75,7 +81,17 @@ def test_fonts_clock_and_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     fake.write_text("#!/bin/sh\necho yes\n", encoding="utf-8")
     assert doctor.clock().level is Level.FINE
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert "unknown" in doctor.clock().text
+    error_us = doctor.clock_error_us()
+    assert error_us is not None
+    assert error_us >= 0
+    assert f"{error_us / 1e3:.0f} ms" in doctor.clock().text or error_us < 10_000_000  # it grows
+    for error_us, level in (
+        (15_999_999, Level.FINE),
+        (16_000_000, Level.WARNING),
+        (None, Level.WARNING),
+    ):
+        monkeypatch.setattr(doctor, "clock_error_us", lambda e=error_us: e)
+        assert doctor.clock().level is level
 
 
 def test_a_wrong_file_is_said_and_ends_with_2(
@@ -89,6 +105,63 @@ def test_a_wrong_file_is_said_and_ends_with_2(
     assert "listener.port" in found["workstation"]["text"]
     assert found["engine"]["level"] == "fine"
     assert all(f["mend"] for f in found.values() if f["level"] != "fine")
+
+
+def tls(folder: Path, **given: Any) -> TlsConfig:
+    files = {"certificate": folder / "listener.pem", "key": folder / "listener.key"}
+    return TlsConfig(**{**files, "ca": folder / "ca.pem", **given})
+
+
+def test_certificates_that_are_fine_end_soon_have_ended_or_do_not_belong_together(
+    tmp_path: Path,
+) -> None:
+    assert doctor.certificates(None).level is Level.FINE
+    for name, days in (("fine", 400.0), ("soon", 20.0), ("other", 400.0)):
+        make_certificates(tmp_path / name, ["localhost"], days)
+    make_certificates(tmp_path / "over", ["localhost"], 1.0, datetime.now(UTC) - timedelta(days=3))
+    found = doctor.certificates(tls(tmp_path / "fine"))
+    assert (found.level, "399 days" in found.text) == (Level.FINE, True)
+    found = doctor.certificates(tls(tmp_path / "soon"))
+    assert (found.level, "19 days" in found.text) == (
+        Level.WARNING,
+        True,
+    )
+    found = doctor.certificates(tls(tmp_path / "fine", ca=tmp_path / "soon" / "ca.pem"))
+    assert found.level is Level.WARNING
+    found = doctor.certificates(tls(tmp_path / "over"))
+    assert (found.level, "expired on" in found.text) == (Level.CANNOT_RUN, True)
+    found = doctor.certificates(tls(tmp_path / "fine", key=tmp_path / "other" / "listener.key"))
+    assert (found.level, "does not match" in found.text) == (Level.CANNOT_RUN, True)
+    (tmp_path / "fine" / "listener.key").chmod(0o644)
+    found = doctor.certificates(tls(tmp_path / "fine"))
+    assert (found.level, found.mend[:9]) == (Level.WARNING, "chmod 600")
+
+
+def test_a_gpu_that_is_there_and_not_used(tmp_path: Path) -> None:
+    assert doctor.gpu(tmp_path / "none").level is Level.FINE
+    (tmp_path / "0000:01:00.0").mkdir()
+    found = doctor.gpu(tmp_path)
+    assert found.level is (Level.FINE if doctor.GPUS.is_dir() else Level.WARNING)
+
+
+def test_a_case_and_the_metrics_port_are_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case, file = tmp_path / "case.toml", tmp_path / "workstation.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        file.write_text(f"[listener]\nport = 0\n[metrics]\nport = {number}\n", encoding="utf-8")
+        case.write_text(
+            f'[patient]\nid = "A"\n[organ]\npreset = "liver"\n[listener]\nport = {number}\n',
+            encoding="utf-8",
+        )
+        given = ["doctor", "--workstation", str(file), "--record", str(tmp_path), "--json"]
+        assert main([*given, "--case", str(case)]) == 2
+    found = {f["check"]: f for f in json.loads(capsys.readouterr().out)}
+    assert {found[n]["level"] for n in ("metrics", "listener")} == {"cannot_run"}
+    assert all(str(number) in found[n]["text"] for n in ("metrics", "listener"))
+    case.write_text("[patient]\n", encoding="utf-8")
+    assert doctor.case_of(case)[1].level is Level.CANNOT_RUN
 
 
 def test_a_check_that_fails_itself_is_a_finding() -> None:

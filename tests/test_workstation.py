@@ -29,7 +29,8 @@ def test_the_example_makes_a_draft() -> None:
         (("F7", "scroll_up"), ("F8", "scroll_down"), ("F9", "acknowledge")),
     )
     given = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
-    del given["screen"], given["pedal"]
+    assert found.metrics_port == given["metrics"]["port"]
+    del given["screen"], given["pedal"], given["metrics"]
     assert tomllib.loads(found.draft_text()) == given
 
 

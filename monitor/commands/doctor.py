@@ -11,7 +11,7 @@ _WORDS = {Level.FINE: "fine", Level.WARNING: "WARNING", Level.CANNOT_RUN: "CANNO
 
 
 def run(args: argparse.Namespace) -> int:
-    found = examine(args.workstation, args.record)
+    found = examine(args.workstation, args.record, args.case)
     if args.json:
         print(
             json.dumps(

@@ -8,16 +8,22 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from monitor.record.reading import in_use
 from monitor.record.spool import Spool
+
+if TYPE_CHECKING:
+    from monitor.config import ClientTls
 
 
 def report(args: argparse.Namespace) -> int:
     from monitor.report.writing import write_report
 
     out: Path = args.out or args.record / "report"
-    for path in write_report(args.record, out, args.language, args.engine):
-        print(path)
+    with in_use(args.record):
+        for path in write_report(args.record, out, args.language, args.engine):
+            print(path)
     return 0
 
 
@@ -27,10 +33,15 @@ def export(args: argparse.Namespace) -> int:
     from monitor.export import Targets
     from monitor.export import export as written_by
 
+    if args.deidentified is not None:
+        return _deidentified(args)
     targets = Targets(args.dicom, args.nifti, args.csv, args.language)
     if not (targets.dicom or targets.nifti or targets.csv):
-        raise ConfigError("export: say what to write: --dicom, --nifti or --csv DIR")
-    written, left_out = written_by(args.record, targets, args.engine)
+        raise ConfigError(
+            "export: say what to write: --dicom, --nifti or --csv DIR, or --deidentified OUT"
+        )
+    with in_use(args.record):
+        written, left_out = written_by(args.record, targets, args.engine)
     for path in written:
         print(path)
     for what in left_out:
@@ -38,23 +49,52 @@ def export(args: argparse.Namespace) -> int:
     return 1 if left_out else 0
 
 
+def _deidentified(args: argparse.Namespace) -> int:
+    from monitor.config import ConfigError
+    from monitor.deidentified.writing import deidentified
+
+    if args.dicom or args.nifti or args.csv:
+        raise ConfigError(
+            "export: --deidentified has folders of its own for --dicom, --nifti and --csv"
+        )
+    with in_use(args.record):
+        written, missing = deidentified(args.record, args.deidentified, args.engine)
+    print(f"{args.deidentified}: {len(written)} files; manifest.json says what is not there")
+    for what in missing:
+        print(f"iceball: not exported: {what}", file=sys.stderr)
+    return 1 if missing else 0
+
+
 def send(args: argparse.Namespace) -> int:
     """Exit status 1 while something is pending or was refused."""
     from monitor.config import ConfigError
+    from monitor.intake.tls import TlsError, client_context
     from monitor.record.journal import JOURNAL
-    from monitor.sending import receiver_of, send_all
+    from monitor.sending import Trouble, receiver_of, send_all
 
     try:
-        to = receiver_of(args.to)
+        to = receiver_of(args.to, _tls(args))
+        if to.tls is not None:
+            client_context(to.tls, "--tls")
+    except TlsError as error:
+        raise ConfigError(str(error)) from None
     except ValueError as error:
         raise ConfigError(f"--to {error}") from None
+
+    def told(trouble: Trouble, waiting: int, again_s: float) -> None:
+        print(
+            f"{waiting} waiting for {to.ae_title}: {trouble.text}; again in {again_s:g} s",
+            flush=True,
+        )
+
     spool, left_out = Spool(args.spool or args.what / "spool"), list[str]()
     if (args.what / JOURNAL).exists():
-        left_out = _spool_record(args.what, spool)
+        with in_use(args.what):
+            left_out = _spool_record(args.what, spool)
     else:
         for path in sorted(args.what.glob("*.dcm")):
             spool.add(path)
-    done = send_all(spool, to, lambda text: print(text, flush=True), args.give_up_after)
+    done = send_all(spool, to, told, args.give_up_after)
     print(
         f"{len(list((spool.folder / 'sent').glob('*.dcm')))} sent, {len(spool.pending())} waiting"
     )
@@ -63,6 +103,18 @@ def send(args: argparse.Namespace) -> int:
     for what in left_out:
         print(f"iceball: not exported: {what}", file=sys.stderr)
     return 0 if done and not spool.refused() and not left_out else 1
+
+
+def _tls(args: argparse.Namespace) -> ClientTls | None:
+    from monitor.config import ClientTls, ConfigError
+
+    if args.tls_ca is None:
+        if args.tls_certificate or args.tls_key or args.tls_host:
+            raise ConfigError("--tls-ca: missing: who may have signed the receiver's certificate")
+        return None
+    if (args.tls_certificate is None) != (args.tls_key is None):
+        raise ConfigError("--tls-certificate and --tls-key belong together")
+    return ClientTls(args.tls_ca, args.tls_certificate, args.tls_key, args.tls_host)
 
 
 def _spool_record(record: Path, spool: Spool) -> list[str]:

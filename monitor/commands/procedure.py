@@ -10,17 +10,27 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from monitor import console
+from monitor import console, logs
 from monitor.commands import NOTICE
+from monitor.commands.fetching import console_command
 from monitor.commands.windows import windows_of
+from monitor.config import Config
+from monitor.delivery.delivery import Delivery, check_pacs
 from monitor.demo import DemoOptions, run_demo
+from monitor.metrics import Metrics
+from monitor.opening import open_case
+from monitor.record.inventory import latest_unfinished
+from monitor.record.journal import RecordError
+from monitor.streaming.process import StreamOptions
+from monitor.supervisor import supervise
 from monitor.view.process import has_display
-from monitor.workstation import load_workstation
+from monitor.workstation import Workstation, load_workstation
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -34,10 +44,42 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def live(args: argparse.Namespace) -> int:
+    record = args.resume or args.record or _stamped("record")
+    if args.unsupervised:
+        return _live(args, record)
+    if not args.resume:
+        _none_unfinished(args, record)
+    return supervise(args.typed, record, _say_error)
+
+
+def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
+    """A record of the same patient that was not ended is not passed over in silence: a scan with ice in it
+    would become the new one's baseline. Raises ``RecordError`` naming both ways on."""
+    if args.new or args.case is None:
+        return
+    patient_id = open_case(args.case)[0].patient_id
+    found = latest_unfinished(record.parent, patient_id, time.time())
+    if found is not None:
+        raise RecordError(
+            f"{found}: a procedure of this patient was not ended. To go on with it: iceball live --resume "
+            f"{found}; to begin anew: --new"
+        )
+
+
+def _live(args: argparse.Namespace, record: Path) -> int:
     from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
 
-    record = args.record or _stamped("record")
-    windows = windows_of(args, load_workstation(args.workstation).screen, args.headless)
+    workstation = load_workstation(args.workstation)
+    windows = windows_of(args, workstation.screen, args.headless)
+    port = workstation.metrics_port if args.metrics is None else args.metrics
+    metrics, teller = None if port is None else Metrics(port), Teller()
+    deliveries: list[Delivery] = []
+
+    def deliver(config: Config, to_record: Path) -> Delivery | None:
+        pacs = config.pacs or workstation.config.pacs
+        deliveries.extend([] if pacs is None else [Delivery(to_record, pacs)])
+        return deliveries[0] if deliveries else None
+
     procedure = Live(
         LiveOptions(
             args.case,
@@ -52,27 +94,48 @@ def live(args: argparse.Namespace) -> int:
             viewing=windows.viewing,
             monitor=windows.monitor,
             pedal=windows.pedal,
+            stream=_stream(args, workstation),
+            fetch=() if workstation.fetch is None else console_command(args.workstation),
+            resume=args.resume is not None,
+            log_level=args.log_level,
         ),
-        Teller(),
+        teller if metrics is None else metrics.counting(teller),
+        deliver,
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: procedure.request_stop("signal"))
-    procedure.start()
-    if args.headless:
-        threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
-    while not procedure.stopping.wait(0.2):
-        pass
-    procedure.finish()
+    with logs.logged(procedure.logs, "core"):
+        procedure.start()
+        if metrics is not None:
+            metrics.observe(procedure.observed)
+            print(f"Metrics: {metrics.url}", flush=True)
+        if args.headless:
+            threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
+        while not procedure.stopping.wait(0.2):
+            pass
+        procedure.finish()
+    if metrics is not None:
+        metrics.close()
+    if deliveries:
+        enough = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: enough.set())
+        deliveries[0].end(_print, enough)
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
+
+
+def _stream(args: argparse.Namespace, workstation: Workstation) -> StreamOptions | None:
+    return workstation.stream if args.openigtlink is None else StreamOptions(args.openigtlink)
 
 
 def check(args: argparse.Namespace) -> int:
     from monitor.intake.listener import check_tls
-    from monitor.opening import open_case
 
     config, procedure = open_case(args.case)
     check_tls(config.listener)
+    if config.pacs is not None:
+        check_pacs(config.pacs)
     state = "fine" if not procedure.draft else "a draft, without a lesion: nothing is measured"
     print(
         f"{args.case}: {state}. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
@@ -141,6 +204,11 @@ def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: st
 
 def _print(text: str) -> None:
     print(text, flush=True)
+
+
+def _say_error(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"iceball: {text}", file=sys.stderr, flush=True)
 
 
 class Teller:

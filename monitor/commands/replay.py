@@ -25,7 +25,7 @@ from monitor.journal_fields import iso_utc
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.record.comparing import tolerances_of
 from monitor.record.journal import plain
-from monitor.record.reading import Finding, JournalLine, check_end, read_journal
+from monitor.record.reading import Finding, JournalLine, check_end, in_use, read_journal
 from monitor.replay import Comparison, Scan, Step, replay, state_fields, up_to
 from monitor.replay_alarms import AlarmReplay
 from monitor.view.process import has_display
@@ -37,7 +37,8 @@ _SHOWN = ("lesion_covered", "margin_covered", "min_margin_mm", "ice_volume_ml")
 
 
 def run(args: argparse.Namespace) -> int:
-    return view(args) if args.view else compare(args)
+    with in_use(args.record):
+        return view(args) if args.view else compare(args)
 
 
 def view(args: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ from monitor.model import (
     StructureDistance,
     worst,
 )
+from monitor.stages import stage
 
 # Margins of 3 and 6 mm cannot be told apart with a larger one (one sigma).
 _LARGEST_ERROR_MM = 1.5
@@ -46,6 +47,7 @@ class Plan:
     margin_goal_mm: float
 
 
+@stage("assessment")
 def assess(ice: IceSegmentation, plan: Plan, forecast: Forecast | None) -> Assessment:
     """The assessment of one measured scan. ``forecast`` only lends its times, and only when it
     runs on from this very scan."""

@@ -53,7 +53,10 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "core_fault": (_HIGH,),
     "not_a_number": (_HIGH,),
     "intake_dead": (_HIGH,),
+    "restarted": (_HIGH,),
     "record_failing": (_MEDIUM,),
+    "record_damaged": (_MEDIUM,),
+    "scanner_refused": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
     "baseline_frozen": (_MEDIUM,),
     "ice_unannounced": (_MEDIUM,),
@@ -102,7 +105,10 @@ class Facts:
     than 0 while it has announced long work); ``structures`` are the distances last known
     (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
     machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
-    volume; ``received_utc_s`` is when the last slice of the scan that was assessed came."""
+    volume; ``shut_out``: peers that are expected and were turned away when they called last, each with a
+    reason; ``received_utc_s`` is when the last slice of the scan that was assessed came. ``down_s``: so long
+    nobody watched, because the program was being started again; 0 when it was not. ``record_damage``: how
+    much of the record could not be read when it was gone on with."""
 
     phase: Phase
     baseline_id: str | None
@@ -119,8 +125,11 @@ class Facts:
     clock_offset_s: float | None
     clock_jump_s: float
     fault: str | None
+    shut_out: tuple[tuple[str, str], ...]
     forecast: Forecast | None
     organ: str
+    down_s: float
+    record_damage: int
 
 
 _Rule = Callable[[Facts, float], Iterator[Cause]]
@@ -177,8 +186,18 @@ def _core(f: Facts, now: float) -> Iterator[Cause]:
         yield _cause("core_fault", f.fault, error=f.fault)
     if not f.intake_alive:
         yield _cause("intake_dead")
+    if f.down_s != 0.0:
+        yield _cause("restarted", seconds=_rounded(f.down_s))
     if not f.record_ok:
         yield _cause("record_failing")
+    if f.record_damage != 0:
+        yield _cause("record_damaged", count=str(f.record_damage))
+
+
+def _scanner(f: Facts, now: float) -> Iterator[Cause]:
+    """Whose images cannot come: an old CT would tell of it only minutes later."""
+    for peer, reason in f.shut_out:
+        yield _cause("scanner_refused", f"{peer} {reason}", peer=peer, reason=reason)
 
 
 def _numbers(f: Facts, now: float) -> Iterator[Cause]:
@@ -386,4 +405,12 @@ _RESTS_ON: tuple[_Rule, ...] = (
     _image,
     _measurement,
 )
-_RULES: tuple[_Rule, ...] = (*_RESTS_ON, _structures, _foreseen, _ahead, _protocol, _margin)
+_RULES: tuple[_Rule, ...] = (
+    *_RESTS_ON,
+    _scanner,
+    _structures,
+    _foreseen,
+    _ahead,
+    _protocol,
+    _margin,
+)

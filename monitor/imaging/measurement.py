@@ -26,6 +26,7 @@ from monitor.imaging.needles import (
 from monitor.imaging.registration import Registration
 from monitor.imaging.segmentation import Baseline, Settings, invalid, make_baseline, segment_ice
 from monitor.model import CtVolume, IceSegmentation, Reason, Status, worst
+from monitor.stages import stage
 
 _SETTINGS = Settings()
 
@@ -69,6 +70,7 @@ class Measurement:
     reference: Reference
 
 
+@stage("baseline")
 def make_reference(volume: CtVolume, grid: Grid, config: Config) -> Reference:
     """Prepares the baseline; ``grid`` is the analysis grid."""
     found = find_needles(volume, config.needles)

@@ -22,6 +22,7 @@ from monitor.imaging.needles import active_zone_distance_mm, shaft_distance_mm
 from monitor.imaging.registration import Registration
 from monitor.imaging.resampling import Reduced
 from monitor.model import CtVolume, Float32Array, Reason, Status
+from monitor.stages import stage
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def make_template(
     )
 
 
+@stage("registration")
 def register(
     volume: CtVolume,
     template: Template,

@@ -24,6 +24,7 @@ from monitor.imaging.needle_lines import Line, Scan, Settings, fitted, open_scan
 from monitor.imaging.needle_profile import Metal, measured
 from monitor.imaging.needles import needle_direction
 from monitor.model import CtVolume
+from monitor.stages import stage
 
 Point = tuple[float, float, float]
 BoolArray = npt.NDArray[np.bool_]
@@ -52,6 +53,7 @@ class FoundNeedle:
     across_mm: float = 0.0
 
 
+@stage("needles")
 def find_needles(
     volume: CtVolume,
     planned: Sequence[NeedleConfig],

@@ -23,6 +23,7 @@ from monitor.imaging.registration import Registration
 from monitor.imaging.resampling import hu_on_grid
 from monitor.imaging.surface import Edge
 from monitor.model import CtVolume, Float32Array, IceSegmentation, Reason, Status, worst
+from monitor.stages import stage
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -99,6 +100,7 @@ def make_baseline(volume: CtVolume, grid: Grid) -> Baseline:
     return Baseline(volume.volume_id, volume.frame_of_reference_uid, grid, hu_on_grid(volume, grid))
 
 
+@stage("segmentation")
 def segment_ice(
     volume: CtVolume,
     baseline: Baseline,

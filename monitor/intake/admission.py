@@ -86,6 +86,37 @@ class Admission:
         return self._crowds.setdefault(address if named else "*", _Crowd())
 
 
+class Doors:
+    """Whether those who are expected get in: the addresses that ``allowed_peers`` names, those that were let
+    in before, and, where it names none, all that may call at all (loopback)."""
+
+    def __init__(self, peers: tuple[Peer, ...]) -> None:
+        self._named = frozenset(p.address for p in peers if p.address != "*")
+        self._anybody = not peers
+        # True: let in when it called last.
+        self._in: OrderedDict[str, bool] = OrderedDict()
+
+    def let_in(self, address: str) -> bool:
+        """Whether that is news: it is the first time, or it was shut out before."""
+        news = not self._in.get(address, False)
+        self._set(address, True)
+        return news
+
+    def shut_out(self, address: str) -> tuple[bool, bool]:
+        """Whether somebody has to hear of it, and whether it is news."""
+        expected = self._anybody or address in self._named or address in self._in
+        news = expected and self._in.get(address, True)
+        if expected:
+            self._set(address, False)
+        return expected, news
+
+    def _set(self, address: str, is_in: bool) -> None:
+        self._in[address] = is_in
+        self._in.move_to_end(address)
+        if len(self._in) > _ADDRESSES_REMEMBERED:
+            self._in.popitem(last=False)
+
+
 class Refusals:
     """What is worth telling: of each peer a few refusals in a while, and how many more there were."""
 

@@ -24,6 +24,7 @@ from monitor.model import (
     Reason,
     Rejected,
 )
+from monitor.stages import stage
 
 Outcome = CtVolume | Rejected
 
@@ -72,6 +73,7 @@ def expecting(state: AssemblyState, expectation: Expectation) -> AssemblyState:
 # ------------------------------------------------------------------ events
 
 
+@stage("assembly")
 def add_slice(state: AssemblyState, new: CtSlice) -> tuple[AssemblyState, list[Outcome]]:
     """A decoded slice."""
     refusal = _of_others(state, new) or _known(state, new)
@@ -92,6 +94,7 @@ def add_slice(state: AssemblyState, new: CtSlice) -> tuple[AssemblyState, list[O
     return state, outcomes
 
 
+@stage("assembly")
 def add_frames(state: AssemblyState, frames: CtFrames) -> tuple[AssemblyState, list[Outcome]]:
     """All slices of one instance. What rejects several of its frames is told once."""
     outcomes: list[Outcome] = []
@@ -110,6 +113,7 @@ def _once(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return list(told.values())
 
 
+@stage("assembly")
 def association_ended(
     state: AssemblyState, ended: AssociationEnded
 ) -> tuple[AssemblyState, list[Outcome]]:
@@ -127,11 +131,13 @@ def silent(state: AssemblyState, mono_s: float) -> list[Pass]:
     ]
 
 
+@stage("assembly")
 def tick(state: AssemblyState, mono_s: float) -> tuple[AssemblyState, list[Outcome]]:
     """Time has passed, and nothing waits to be added."""
     return _complete_all(state, silent(state, mono_s), "idle")
 
 
+@stage("assembly")
 def finish(state: AssemblyState) -> tuple[AssemblyState, list[Outcome]]:
     """The procedure ends: what is pending becomes a volume or a rejection now."""
     return _complete_all(state, _open(state), "end")

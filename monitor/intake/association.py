@@ -25,10 +25,12 @@ _NO_CLASS, _NO_SYNTAX = 3, 4
 
 @dataclass(frozen=True)
 class Rejection:
-    """``why``: result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    """``why``: result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4). ``code``: of the sentence that
+    operators read."""
 
     text: str
     why: tuple[int, int, int]
+    code: str
 
 
 class Incoming(Protocol):

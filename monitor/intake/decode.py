@@ -8,7 +8,6 @@ reason given here holds patient data.
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -36,9 +35,10 @@ from monitor.intake.attributes import (
     whole,
 )
 from monitor.intake.enhanced import frames_of
-from monitor.intake.pixels import frame_hounsfield, hounsfield
+from monitor.intake.pixels import hounsfield
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.model import CtFrames, CtSlice, FloatArray, Instance, Int16Array, Reason, Rejected
+from monitor.stages import stage
 
 # pydicom warns by quoting values, in a log that may be shown: and those may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -50,6 +50,7 @@ _ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _WIDEST_PIXEL_MM = 10.0
 
 
+@stage("decode")
 def decode(instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
     """The slice, or slices, in ``record/instance.path``, or why it is none."""
     try:
@@ -77,23 +78,21 @@ def _read(instance: Instance, path: Path) -> CtSlice | CtFrames:
     if _checked_class(instance, dataset) in _ENHANCED:
         return _frames(instance, dataset)
     _check_kind(dataset)
-    return _slice(instance, dataset, hounsfield(dataset, path))
+    return _slice(instance, dataset, hounsfield(dataset))
 
 
 def _frames(instance: Instance, d: FileDataset) -> CtFrames:
     """Every frame, or none: half an instance is no ground to stand on."""
     slices = []
-    with tempfile.TemporaryDirectory(prefix="iceball-") as folder:
-        for frame in frames_of(d):
-            try:
-                _check_kind(frame.dataset)
-                hu = frame_hounsfield(frame.dataset, Path(folder) / "frame.dcm")
-                one = _slice(instance, frame.dataset, hu)
-            except Refusal as refusal:
-                code, said = refusal.reason.code, refusal.reason.text
-                raise Refusal(code, f"Frame {frame.number}: {said}") from None
-            one = replace(one, frame=frame.number, stack=frame.stack)
-            slices.append(replace(one, images_in_acquisition=frame.expected))
+    for frame in frames_of(d):
+        try:
+            _check_kind(frame.dataset)
+            one = _slice(instance, frame.dataset, hounsfield(frame.dataset))
+        except Refusal as refusal:
+            code, said = refusal.reason.code, refusal.reason.text
+            raise Refusal(code, f"Frame {frame.number}: {said}") from None
+        one = replace(one, frame=frame.number, stack=frame.stack)
+        slices.append(replace(one, images_in_acquisition=frame.expected))
     return CtFrames(instance, tuple(slices))
 
 

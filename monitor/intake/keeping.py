@@ -41,13 +41,22 @@ class Part:
             raise
 
     def keep(self, durable: bool) -> str:
-        """The hash under which the file is kept."""
+        """The hash under which the file is kept. What was kept under it before stays until this one, the same
+        bytes, is on the disk."""
         assert self._descriptor is not None
         sha256 = self._digest.hexdigest()
+        kept = self._folder / f"{sha256}.dcm"
         try:
-            if durable:
-                os.fdatasync(self._descriptor)
-            os.replace(self._path, self._folder / f"{sha256}.dcm")
+            if kept.exists():
+                if durable:
+                    os.fdatasync(self._descriptor)
+                os.replace(self._path, kept)
+            else:
+                # First the name: on a journalling file system it is on the disk with the file's first sync.
+                os.rename(self._path, kept)
+                self._path = kept
+                if durable:
+                    os.fdatasync(self._descriptor)
         except OSError:
             self.discard()
             raise

@@ -18,8 +18,7 @@ import ssl
 import sys
 import threading
 import time
-from multiprocessing.queues import Queue as ProcessQueue
-from multiprocessing.synchronize import Event as ProcessEvent
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from pydicom.uid import (
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig
-from monitor.intake.admission import Admission, Refusals
+from monitor.intake.admission import Admission, Doors, Refusals
 from monitor.intake.association import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
@@ -44,12 +43,13 @@ from monitor.intake.association import (
     Incoming,
     Rejection,
 )
+from monitor.intake.channel import STOP, Outbox
 from monitor.intake.keeping import Part, free_bytes, part10_head
 from monitor.intake.limits import Limits
-from monitor.intake.messages import ListenerFailed, Listening, Refused
+from monitor.intake.messages import LetIn, ListenerFailed, Listening, Refused
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.intake.tls import TlsError, failure, server_context
-from monitor.intake.wire import IMPLEMENTATION_CLASS_UID, Closed, Connection, Hello
+from monitor.intake.wire import IMPLEMENTATION_CLASS_UID, Closed, Connection, Hello, WireError
 from monitor.model import AssociationEnded, Instance
 
 # Scanners push the others along with the CT. They are taken and rejected with a reason, so that
@@ -69,7 +69,12 @@ OFFERED: dict[str, tuple[str, ...]] = {
     **{str(c): tuple(map(str, TRANSFER_SYNTAXES)) for c in SOP_CLASSES},
 }
 
+# Slices waiting for the core; a full queue is told to the scanner (0xA700), which sends again.
+INBOX = 2000
 _BACKLOG = 128
+# So much nicer are core and view to this process, where the system lets it say so: at 250 slices a second it
+# needs a quarter of a core, and what they compute must not keep the scanner waiting (docs/network.md).
+_AHEAD = 10
 # PS3.8 9.3.4: the reasons for a rejection.
 _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = (0x01, 0x01, 0x03), (0x01, 0x01, 0x07)
 _TOO_MANY = (0x02, 0x03, 0x02)
@@ -122,11 +127,16 @@ def run_listener(
     config: ListenerConfig,
     blobs: Path,
     clock: ProcedureClock,
-    out: ProcessQueue[Any],
-    stop: ProcessEvent,
+    pipe: Pipe,
+    size: int = INBOX,
 ) -> None:
-    """The process: listens until ``stop`` is set. Exit status 2 when it cannot listen."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the core decides when to stop
+    """The process: listens until ``pipe`` says ``STOP`` or nobody holds its other end. Exit status 2 when it
+    cannot listen. ``size``: of the messages that may wait for the core."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the core decides when to stop
+    out = Outbox(pipe, size)
+    with contextlib.suppress(OSError):  # an ordinary user may not, unless RLIMIT_NICE allows it
+        os.nice(-_AHEAD)
     server = Listener(config, blobs, clock, out)
     try:
         server.start()
@@ -134,22 +144,21 @@ def run_listener(
         text = str(error) if isinstance(error, TlsError) else _cannot_listen(config, error)
         out.put(ListenerFailed(text))
         out.close()
-        out.join_thread()
         sys.exit(2)
-    parent = os.getppid()
-    while not stop.wait(0.2):
-        if os.getppid() != parent:
-            break  # the core is gone: nobody would hear of another slice
+    with contextlib.suppress(
+        EOFError, OSError
+    ):  # the core is gone: nobody would hear of another slice
+        while pipe.recv() != STOP:
+            pass
     server.shutdown()
     out.close()
-    out.join_thread()
 
 
 class Listener:
     """Accepts on a thread of its own; ``run_listener`` is its process."""
 
     def __init__(
-        self, config: ListenerConfig, blobs: Path, clock: ProcedureClock, out: ProcessQueue[Any]
+        self, config: ListenerConfig, blobs: Path, clock: ProcedureClock, out: Outbox
     ) -> None:
         self.config, self.blobs, self.clock = config, blobs, clock
         self.limits: Limits = config.limits
@@ -157,6 +166,7 @@ class Listener:
         self.admission = Admission(config.allowed_peers, config.limits)
         self.numbers = itertools.count(1)
         self._refusals = Refusals()
+        self._doors = Doors(config.allowed_peers)
         self._out = out
         self._tls = server_context(config.tls) if config.tls else None
         self._talks: set[Talk] = set()
@@ -189,14 +199,25 @@ class Listener:
         """Raises ``queue.Full`` when the core does not keep up."""
         self._out.put(message, timeout=self.limits.queue_s)
 
-    def refused(self, peer: str, address: str, reason: str) -> None:
+    def refused(self, peer: str, address: str, reason: str, shut_out: str = "") -> None:
         """Told, if the journal is not full of that peer already, and there is room on the queue: strangers
-        must not fill either."""
+        must not fill either. That a peer who is expected was ``shut_out`` (why) is told the first time in
+        any case."""
         with self.lock:
             told = self._refusals.worth(address, reason, time.monotonic())
+            expected, news = self._doors.shut_out(address) if shut_out else (False, False)
+        if news:
+            told = told or reason
         if told is not None:
             with contextlib.suppress(queue.Full):
-                self._out.put_nowait(Refused(peer, told))
+                self._out.put_nowait(Refused(peer, told, address, shut_out if expected else ""))
+
+    def let_in(self, peer: str, address: str) -> None:
+        with self.lock:
+            news = self._doors.let_in(address)
+        if news:
+            with contextlib.suppress(queue.Full):
+                self._out.put_nowait(LetIn(peer, address))
 
     def ended(self, talk: Talk) -> None:
         with self.lock:
@@ -248,6 +269,7 @@ class Talk(threading.Thread):
         self.title = ""
         self.number = 0
         self.stored = 0
+        self._shook = False
         self._cut_for: str | None = None
 
     def run(self) -> None:
@@ -258,7 +280,7 @@ class Talk(threading.Thread):
                 sock = self._shaken()
             outcome = Association(Connection(sock, limits), limits, OFFERED, self).serve()
             if isinstance(outcome, Rejection):
-                self._refused(outcome.text)
+                self._listener.refused(self.peer, self.address, outcome.text, outcome.code)
             released = outcome is True
         except Exception as error:  # a bug met by one peer must not end the others
             self._broken(error)
@@ -277,10 +299,14 @@ class Talk(threading.Thread):
     def _shaken(self) -> ssl.SSLSocket:
         """On this thread and within a time: who does not finish a handshake keeps nobody waiting."""
         assert self._tls is not None
+        self._raw.settimeout(self._listener.limits.handshake_s)
+        if not self._raw.recv(1, socket.MSG_PEEK):
+            raise Closed  # who only looks whether somebody is in has not failed at TLS
         sock = self._tls.wrap_socket(self._raw, server_side=True, do_handshake_on_connect=False)
         self._raw = sock
         sock.settimeout(self._listener.limits.handshake_s)
         sock.do_handshake()
+        self._shook = True
         return sock
 
     def _broken(self, error: Exception) -> None:
@@ -289,14 +315,19 @@ class Talk(threading.Thread):
         elif isinstance(error, TimeoutError):
             self._refused("it said nothing in time")
         elif isinstance(error, ssl.SSLError):
-            self._refused(failure(error))
+            self._refused(failure(error), "peer_tls")
         elif isinstance(error, Closed) and not error.inside:
             return  # a knock at the door, as of who looks whether somebody is in
         else:
-            self._refused(str(error) or type(error).__name__)
+            no_dicom = "peer_no_dicom" if isinstance(error, WireError) else ""
+            shaking = self._tls is not None and not self._shook
+            text = str(error) or type(error).__name__
+            self._refused(text, "peer_tls" if shaking else no_dicom)
 
-    def _refused(self, reason: str) -> None:
-        self._listener.refused(self.peer, self.address, reason)
+    def _refused(self, reason: str, shut_out: str = "") -> None:
+        """``shut_out``: of a connection that never became an association, why."""
+        code = "" if self.number else shut_out
+        self._listener.refused(self.peer, self.address, reason, code)
 
     def _tell_end(self, aborted: bool) -> None:
         ended = AssociationEnded(self.number, aborted, self.stored, self._listener.clock.mono_s())
@@ -310,15 +341,16 @@ class Talk(threading.Thread):
         self.title, called = _harmless(hello.calling), _harmless(hello.called)
         self.peer = f"{self.title}@{self.address}"
         if called != listener.config.ae_title.strip():
-            return Rejection(f"called {called!r}", _CALLED_TITLE_UNKNOWN)
+            return Rejection(f"called {called!r}", _CALLED_TITLE_UNKNOWN, "peer_called_title")
         if not listener.admission.peer_allowed(self.title, self.address):
-            return Rejection("peer not in listener.allowed_peers", _CALLING_TITLE_UNKNOWN)
+            text = "peer not in listener.allowed_peers"
+            return Rejection(text, _CALLING_TITLE_UNKNOWN, "peer_calling_title")
         with listener.lock:
             if not listener.admission.associated(self.address, self):
-                return Rejection(
-                    f"more than {listener.limits.associations} associations", _TOO_MANY
-                )
+                text = f"more than {listener.limits.associations} associations"
+                return Rejection(text, _TOO_MANY, "peer_too_many")
             self.number = next(listener.numbers)
+        listener.let_in(self.peer, self.address)
         return None
 
     def pace(self) -> float:

@@ -30,10 +30,26 @@ class ListenerFailed:
 
 @dataclass(frozen=True)
 class Refused:
-    """A peer, an image or a request that was turned away on the wire; the peer was told."""
+    """A peer, an image or a request that was turned away on the wire; the peer was told. ``shut_out``: why a
+    peer that is expected at ``address`` got no association, as a code of ``reason.CODE`` in
+    ``view.translations``; else empty."""
 
     peer: str
     reason: str
+    address: str = ""
+    shut_out: str = ""
 
     def line(self) -> tuple[str, dict[str, Any]]:
-        return "association_refused", {"peer": self.peer, "reason": self.reason}
+        fields = {"peer": self.peer, "reason": self.reason, "shut_out": self.shut_out or None}
+        return "association_refused", fields
+
+
+@dataclass(frozen=True)
+class LetIn:
+    """The first association of an address, or its first after it had been shut out."""
+
+    peer: str
+    address: str
+
+    def line(self) -> tuple[str, dict[str, Any]]:
+        return "peer_accepted", {"peer": self.peer}

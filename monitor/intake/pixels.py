@@ -6,17 +6,18 @@ rounded and clipped to int16; padding never looks like metal.
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK
 from pydicom import dcmwrite
-from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     UID,
+    CTImageStorage,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
@@ -40,32 +41,25 @@ MAX_EDGE_PIXELS = 4096
 
 # pydicom's decoders here read no JPEG of more than 8 bits; the GDCM in SimpleITK does.
 _BY_GDCM = frozenset({JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit, JPEGBaseline8Bit})
+_PIXEL_MODULE = (
+    *("SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+)
 # Ice is some 50 HU darker than tissue: a coarser grey scale cannot show its edge.
 _COARSEST_STEP_HU = 8.0
 _AIR_HU, _DENSEST_HU = -1024, 3071
 
 
-def hounsfield(d: Dataset, path: Path) -> Int16Array:
-    """Rescaled, rounded and clipped (PS3.3 C.11.1.1.2). ``path`` is the file that ``d`` is."""
+def hounsfield(d: Dataset) -> Int16Array:
+    """Rescaled, rounded and clipped (PS3.3 C.11.1.1.2)."""
     shape = _shape(d)
     _check_format(d)
     slope, intercept = _rescale(d)
-    stored = _stored(d, path, shape, slope, intercept)
+    stored = _stored(d, shape)
     hu = np.rint(stored * slope + intercept)
     if _padding_hu(d, slope, intercept) > _DENSEST_HU:
         hu[_padded(d, stored)] = _AIR_HU
     return np.asarray(np.clip(hu, -32768, 32767).astype(np.int16))
-
-
-def frame_hounsfield(frame: Dataset, path: Path) -> Int16Array:
-    """Of a frame that stands as an image of its own; ``path`` is where it may be written for a decoder that
-    reads only files."""
-    if frame.file_meta.TransferSyntaxUID in _BY_GDCM:
-        frame.file_meta.MediaStorageSOPClassUID = frame.SOPClassUID
-        frame.SOPInstanceUID = frame.file_meta.MediaStorageSOPInstanceUID
-        frame["PixelData"].is_undefined_length = True
-        dcmwrite(path, frame, enforce_file_format=True)
-    return hounsfield(frame, path)
 
 
 def _shape(d: Dataset) -> tuple[int, int]:
@@ -132,14 +126,12 @@ def _signed(d: Dataset, value: int) -> int:
 # ------------------------------------------------------------------ decoding
 
 
-def _stored(
-    d: Dataset, path: Path, shape: tuple[int, int], slope: float, intercept: float
-) -> npt.NDArray[Any]:
+def _stored(d: Dataset, shape: tuple[int, int]) -> npt.NDArray[Any]:
     syntax = d.file_meta.TransferSyntaxUID
     try:
         _check_announced(d, syntax, shape)
         if syntax in _BY_GDCM:
-            stored = (_read_by_gdcm(path) - intercept) / slope
+            stored = _read_by_gdcm(d)
         else:
             # pylibjpeg-rle answers damage with a Rust panic, which is no Exception and would end the core.
             if syntax == RLELossless:
@@ -153,7 +145,7 @@ def _stored(
         raise Refusal("pixel_data_unreadable", text) from None
     if stored.shape != shape:
         raise Refusal("pixel_data_unreadable", f"Pixels of shape {stored.shape}, expected {shape}.")
-    return np.rint(stored) if stored.dtype.kind == "f" else stored.astype(np.int32)
+    return stored.astype(np.int32)
 
 
 def _check_announced(d: Dataset, syntax: UID, shape: tuple[int, int]) -> None:
@@ -167,10 +159,24 @@ def _check_announced(d: Dataset, syntax: UID, shape: tuple[int, int]) -> None:
         )
 
 
-def _read_by_gdcm(path: Path) -> npt.NDArray[np.float64]:
-    """GDCM returns rescaled values."""
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    image = SimpleITK.GetArrayFromImage(reader.Execute()).astype(np.float64)
+def _read_by_gdcm(d: Dataset) -> npt.NDArray[Any]:
+    """Stored values, of a file in memory that holds the pixels and no more: GDCM allocates whatever length an
+    element of the received one claims."""
+    plain = Dataset()
+    plain.file_meta = FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = d.file_meta.TransferSyntaxUID
+    plain.SOPClassUID = plain.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = UID("1.2")
+    for keyword in _PIXEL_MODULE:
+        plain[keyword] = d[keyword]
+    plain.RescaleSlope, plain.RescaleIntercept = "1", "0"
+    plain.PixelData = encapsulate([get_frame(values(d, "PixelData")[0], 0, number_of_frames=1)])
+    plain["PixelData"].is_undefined_length = True
+    with os.fdopen(os.memfd_create("image"), "wb") as file:
+        dcmwrite(file, plain, enforce_file_format=True)
+        file.flush()
+        reader = SimpleITK.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(f"/proc/self/fd/{file.fileno()}")
+        image = SimpleITK.GetArrayFromImage(reader.Execute())
     return image[0] if image.ndim == 3 and len(image) == 1 else image

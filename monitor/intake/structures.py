@@ -64,7 +64,9 @@ def load_structure(config: StructureConfig) -> Loaded:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # Missing or misshapen elements, as in a file that was cut off: half of it is not read.
         raise StructureError(f"{path}: damaged or incomplete: {error}") from error
-    return Loaded(structure, _frame(dataset), str(dataset.get("PatientID") or "") or None)
+    return Loaded(
+        structure, frame_of_reference(dataset), str(dataset.get("PatientID") or "") or None
+    )
 
 
 def _is_mask(path: Path) -> bool:
@@ -108,6 +110,13 @@ def parts(path: Path) -> tuple[Part, ...]:
     if not found:
         raise StructureError(f"{path}: it holds no ROI, no segment and no label other than 0")
     return found
+
+
+def number_of(path: Path, roi: str) -> int:
+    """The number of what a case calls by a name, or the label. Raises ``StructureError``."""
+    if _is_mask(path):
+        return int(roi)
+    return _pick(ShapeFile(path, roi), *_named(path, _dataset(path)))[0]
 
 
 def _roi(path: Path, known: dict[int, str], number: int, what: str) -> str:
@@ -242,7 +251,8 @@ def _pick(shape: ShapeFile, known: dict[int, str], what: str) -> tuple[int, str]
     raise StructureError(f"{shape.path}: no {what} {shape.roi!r}; it holds: {listed}")
 
 
-def _frame(dataset: pydicom.Dataset) -> str | None:
+def frame_of_reference(dataset: pydicom.Dataset) -> str | None:
+    """The space in which an RTSTRUCT, a SEG or an image lies; None where it says none."""
     if "FrameOfReferenceUID" in dataset:
         return str(dataset.FrameOfReferenceUID)
     referenced = dataset.get("ReferencedFrameOfReferenceSequence") or []

@@ -29,8 +29,10 @@ from monitor.prediction.learning import SETTINGS, Settings, caught_up, learned
 from monitor.prediction.observation import edge_points
 from monitor.prediction.reading import ice_of, read
 from monitor.prediction.stopping import first_of, halted
+from monitor.stages import stage
 
 
+@stage("assimilation")
 def assimilated(
     e: Estimate,
     ice: IceSegmentation,

@@ -29,6 +29,7 @@ from monitor.prediction.reading import read
 from monitor.prediction.sampling import sampled_at
 from monitor.prediction.stopping import duty_at
 from monitor.prediction.unexplained import spread
+from monitor.stages import stage
 
 HORIZON_S = 900.0
 # Outputs as far as the next scan, and half as many beyond.
@@ -141,6 +142,7 @@ class Job:
         return len(self.outputs) == len(self.times_s)
 
 
+@stage("forecast")
 def begin_forecast(
     problem: Problem,
     estimate: Estimate,
@@ -193,6 +195,7 @@ def evenly(points: FloatArray, most: int) -> FloatArray:
     return points[:: max(1, -(-len(points) // most))]
 
 
+@stage("forecast")
 def advance_forecast(job: Job, engine: Engine, outputs: int) -> Job:
     """The job with up to ``outputs`` more times computed."""
     first = len(job.outputs)
@@ -276,6 +279,7 @@ def _band_degc(degc: Float32Array, where: npt.NDArray[np.bool_]) -> Float32Array
     return band
 
 
+@stage("forecast")
 def finish_forecast(
     job: Job, config: Config, freeze_started_utc_s: float, engine: Engine
 ) -> Forecast:

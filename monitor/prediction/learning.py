@@ -42,6 +42,7 @@ from monitor.prediction.stopping import (
     misfit_of,
     misfits,
 )
+from monitor.stages import stage
 
 # States that are kept of a course: a needle is suspected of the last two intervals between scans, and each
 # state is 10 MB.
@@ -108,6 +109,7 @@ def learned(
     )
 
 
+@stage("learning")
 def caught_up(e: Estimate, make: MakeProblem, grid: Grid, engine: Engine) -> Estimate:
     """The members' own course from the first freeze on, with all that is known by now. ``state``, and a
     forecast that runs on from it, stay."""

@@ -49,6 +49,7 @@ from monitor.prediction.outcome import (
 from monitor.prediction.reading import read
 from monitor.prediction.stopping import halted
 from monitor.prediction.unexplained import shares, spread
+from monitor.stages import stage
 
 # Members of the first answer, at even ranks from the 10th to the 90th percentile, so that their extremes
 # are the ends of the interval that all would give.
@@ -205,6 +206,7 @@ class WhatIfJob:
         return replace(self, courses=(course, second) if i == 0 else (first, course))
 
 
+@stage("what_if")
 def begin_what_if(asked: WhatIf, base: Base, engine: Engine, refined: bool = False) -> WhatIfJob:
     """Both courses at the moment of the question; ``refined`` by all members, else by a few."""
     now_s = max(base.now_s, base.estimate.state.time_s)
@@ -228,6 +230,7 @@ def begin_what_if(asked: WhatIf, base: Base, engine: Engine, refined: bool = Fal
     )
 
 
+@stage("what_if")
 def advance_what_if(job: WhatIfJob, engine: Engine, moments: int) -> WhatIfJob:
     """The job with up to ``moments`` more computed."""
     for _ in range(moments):
@@ -324,6 +327,7 @@ def _carried_on(job: WhatIfJob, course: Course, engine: Engine) -> Course:
 # ------------------------------------------------------------------ the answer
 
 
+@stage("what_if")
 def finish_what_if(
     job: WhatIfJob, config: Config, freeze_started_utc_s: float, engine: Engine
 ) -> WhatIfAnswer:

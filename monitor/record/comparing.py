@@ -43,15 +43,21 @@ RESULTS = frozenset(
 NOT_COMPARED = frozenset(
     {
         "procedure_started",
+        "procedure_resumed",
+        "record_kept_again",
+        "record_damaged",
+        "checkpoint_failed",
         "listening",
         "listener_failed",
         "association_refused",
+        "peer_accepted",
         "alarm_raised",
         "alarm_acknowledged",
         "alarm_cleared",
         "operator",
         "process_restarted",
         "timing",
+        "delivery",
         "procedure_ended",
     }
 )

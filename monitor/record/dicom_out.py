@@ -20,6 +20,12 @@ import numpy.typing as npt
 import pydicom
 from highdicom import sr
 from pydicom.sr.codedict import codes
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from monitor.record.account import Fields, ScanAccount, interval, number, rows
 from monitor.record.masks import FROZEN, Mask
@@ -27,6 +33,7 @@ from monitor.record.masks import FROZEN, Mask
 _MAKER, _SCHEME = "Iceball Monitor", "99ICEBALL"
 NOTICE = "Research software, not a medical device"
 MEASURED, PREDICTED = "iceball measurement", "iceball bioheat forecast"
+SOP_CLASSES = (SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage)
 _ML = ("mL", "UCUM", "milliliter")
 _SERIES = {"ice": 9001, "isotherms": 9002, "measurements": 9003, "screen": 9004}
 
@@ -116,7 +123,7 @@ def _seg(
         series_description=f"{series} ({NOTICE})"[:64],
     )
     seg.ContentCreatorName = ""  # no person made it (PS3.3 C.8.20.2)
-    return _dated(seg, source)
+    return _dated(_named_codes(seg), source)
 
 
 # ------------------------------------------------------------------ measurements
@@ -155,7 +162,7 @@ def measurements(
         is_verified=False,
         series_description=f"Ice measurements ({NOTICE})"[:64],
     )
-    return _dated(document, source)
+    return _dated(_named_codes(document), source)
 
 
 def _groups(
@@ -264,6 +271,7 @@ def capture(source: Source, number: int, rgb: npt.NDArray[np.uint8], title: str)
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
         series_instance_uid=_uid(source, "screen", "series"),
         series_number=_SERIES["screen"],
         sop_instance_uid=_uid(source, "screen", str(number), _digest(rgb)),
@@ -289,6 +297,18 @@ def _uid(source: Source, *parts: str) -> str:
     """The same for the same record, study and parts; under 2.25 no root is needed (PS3.5 B.2)."""
     key = "\0".join((source.record_key, source.study_uid, _release(), *parts)).encode()
     return f"2.25.{int.from_bytes(hashlib.sha256(key).digest()[:16], 'big')}"
+
+
+def _named_codes(made: Any) -> Any:
+    """Whose the private codes are (PS3.3 C.12.1.1.6)."""
+    scheme = pydicom.Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = _SCHEME, "Codes of iceball-monitor"
+    scheme.CodingSchemeResponsibleOrganization = _MAKER
+    made.CodingSchemeIdentificationSequence = [
+        *made.get("CodingSchemeIdentificationSequence", ()),
+        scheme,
+    ]
+    return made
 
 
 def _digest(pixels: npt.NDArray[Any]) -> str:

@@ -1,6 +1,6 @@
 """The journal: ``RECORD/journal.jsonl``, one JSON object a line, append-only.
 
-Every line has ``seq`` (from 1; a gap is a line that could not be written), ``at`` (ISO 8601, UTC,
+Every line has ``seq`` (from 1; a gap is a line that could never be written), ``at`` (ISO 8601, UTC,
 procedure clock), ``mono_s`` and ``kind``; the rest depends on the kind (docs/journal.md). Invariant: a
 line that was written is whole and on disk before ``write`` returns, and every number in it is finite
 (None otherwise).
@@ -8,10 +8,12 @@ line that was written is whole and on disk before ``write`` returns, and every n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import numpy as np
 
 from monitor.clock import ProcedureClock
 from monitor.journal_fields import iso_utc
+from monitor.record.using import share
 
 JOURNAL = "journal.jsonl"
 # 2: every event that the procedure worked on, and the case with its files (``iceball replay``).
@@ -28,6 +31,8 @@ FORMAT_VERSION = 2
 # What comes in. The instances are on disk already and the results' lines, which follow, are synced: these
 # may wait for them to reach the platter.
 _UNSYNCED = frozenset({"instance_received", "association_ended", "tick", "forecast_step"})
+# Lines that a full disk has not taken: an hour's, of a busy procedure.
+_MOST_WAITING = 20_000
 
 
 class RecordError(OSError):
@@ -35,20 +40,33 @@ class RecordError(OSError):
 
 
 class Journal:
-    """Appends lines; safe to call from several threads."""
+    """Appends lines; safe to call from several threads. A line that the disk does not take waits in memory
+    and is written before the next one, so that a disk that was full for a while loses nothing."""
 
-    def __init__(self, record: Path, clock: ProcedureClock) -> None:
+    def __init__(self, record: Path, clock: ProcedureClock, resume: bool = False) -> None:
+        """A new journal, or (``resume``) the one that is there, whose torn last line is cut off: ``torn`` is
+        how many bytes that were. Raises ``RecordError``."""
         self.path = record / JOURNAL
         self._clock = clock
         self._lock = threading.Lock()
-        self._seq = 0
+        self._waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)
+        self._seq = self._end = self.torn = 0
+        flags = os.O_RDWR if resume else os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
-            self._file = self.path.open("x", encoding="utf-8")
+            self._file = os.open(self.path, flags, 0o640)
+            share(self._file)
+            if resume:
+                self._go_on()
+            else:
+                _sync_folder(record)
         except FileExistsError:
-            raise RecordError(f"{self.path}: a procedure is recorded there already") from None
+            text = f"{self.path}: a procedure is recorded there already; to go on with it: --resume"
+            raise RecordError(text) from None
+        except OSError as error:
+            raise RecordError(f"{self.path}: {error.strerror}") from None
 
-    def write(self, kind: str, **fields: Any) -> None:
-        """One line. Raises ``RecordError`` when it cannot be kept."""
+    def write(self, kind: str, **fields: Any) -> int:
+        """One line; its ``seq``. Raises ``RecordError`` when it, or one before it, cannot be kept yet."""
         with self._lock:
             self._seq += 1
             line = {
@@ -58,17 +76,61 @@ class Journal:
                 "kind": kind,
                 **fields,
             }
+            self._waiting.append((json.dumps(plain(line), allow_nan=False) + "\n").encode())
             try:
-                self._file.write(json.dumps(plain(line), allow_nan=False) + "\n")
-                self._file.flush()
+                self._write_waiting()
                 if kind not in _UNSYNCED:
-                    os.fsync(self._file.fileno())
+                    os.fsync(self._file)
             except OSError as error:
                 raise RecordError(f"{self.path}: {error.strerror}") from error
+            return self._seq
+
+    @property
+    def seq(self) -> int:
+        """Of the last line."""
+        return self._seq
 
     def close(self) -> None:
         with self._lock:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._write_waiting()
+            os.close(self._file)
+
+    def _write_waiting(self) -> None:
+        """A line is on disk whole or not at all: what there is of one that failed is cut off again."""
+        while self._waiting:
+            data = memoryview(self._waiting[0])
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.pwrite(self._file, data[written:], self._end + written)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, self._end)
+                raise
+            self._end += len(data)
+            self._waiting.popleft()
+
+    def _go_on(self) -> None:
+        """After the last line that is whole."""
+        raw = self.path.read_bytes()
+        self._end = raw.rfind(b"\n") + 1
+        self.torn = len(raw) - self._end
+        if self.torn:
+            os.ftruncate(self._file, self._end)
+        for line in reversed(raw[: self._end].splitlines()):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                self._seq = int(json.loads(line)["seq"])
+                return
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that a new file's name, too, outlives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def plain(value: Any) -> Any:

@@ -70,6 +70,8 @@ def source_header(image: Path) -> pydicom.Dataset:
     for name in _MAY_BE_EMPTY:
         if name not in found:
             setattr(found, name, "")
+    if found.PatientSex not in ("", "M", "F", "O"):
+        found.PatientSex = ""  # as some systems send it; highdicom raises
     if not found.get("SpecificCharacterSet"):
         found.pop("SpecificCharacterSet", None)  # empty is the default repertoire; highdicom raises
     return found

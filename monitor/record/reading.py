@@ -6,8 +6,9 @@ journal that cannot be read at all, or is of another format, raises.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -19,6 +20,7 @@ import numpy as np
 from monitor.model import CtVolume, Instance
 from monitor.record.cases import sha256_of
 from monitor.record.journal import FORMAT_VERSION, JOURNAL, RecordError
+from monitor.record.using import share
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,21 @@ class Finding:
 
 
 Tell = Callable[[Finding], None]
+
+
+@contextlib.contextmanager
+def in_use(record: Path) -> Iterator[None]:
+    """The record cannot be deleted meanwhile. One without a journal is told by whoever reads it. Raises
+    ``RecordError`` when it is being deleted."""
+    path = record / JOURNAL
+    with contextlib.ExitStack() as opened:
+        try:
+            share(opened.enter_context(path.open("rb")).fileno())
+        except BlockingIOError as error:
+            raise RecordError(f"{path}: {error.strerror}") from None
+        except OSError:
+            pass
+        yield
 
 
 def read_journal(record: Path, tell: Tell) -> list[JournalLine]:

@@ -161,7 +161,7 @@ class _Writer:
             (self.word("began"), self.date(a.began_utc_s)),
             (self.word("ended"), self.date(a.ended_utc_s)),
             (self.word("times"), self.word("times.note")),
-            (self.word("organ"), str(f.get("organ") or self.word("unknown")).replace("_", " ")),
+            (self.word("organ"), self._organ(f.get("organ"))),
             (self.word("goal"), goal),
             (self.word("needles"), self._listed(f.get("needles"))),
             (self.word("structures"), self._listed(f.get("structures"))),
@@ -170,6 +170,12 @@ class _Writer:
             fast = self.word("clock_speed.fast", speed=formats.decimal(speed, 0, self.language))
             facts.append((self.word("clock_speed"), fast))
         return tuple(facts)
+
+    def _organ(self, name: Any) -> str:
+        key = f"console.organ.{name}"
+        known = key in TABLES[self.language]
+        said = text(self.language, key) if known else str(name or self.word("unknown"))
+        return said.replace("_", " ")
 
     def _listed(self, values: Any) -> str:
         if not isinstance(values, list):
@@ -223,7 +229,8 @@ class _Writer:
             self.word("status"),
         ]
         found = [self._scan(s, names) for s in self.a.scans]
-        marks = tuple("" if s.assessment.get("status") == "OK" else "warn" for s in self.a.scans)
+        fine = [s.assessment.get("status") == "OK" or self._is_baseline(s) for s in self.a.scans]
+        marks = tuple("" if x else "warn" for x in fine)
         return self._table("scans", tuple(heads), found, self.word("scans.note"), marks)
 
     def _scan(self, s: ScanAccount, names: Sequence[str]) -> tuple[str, ...]:
@@ -269,10 +276,16 @@ class _Writer:
             return self.word("no_ice" if number(f, "ice_volume_ml") == 0.0 else "unknown")
         return f"{self.mm_down(mm)} ({self.word('at_least', mm=self.mm_down(least))})"
 
+    def _is_baseline(self, s: ScanAccount) -> bool:
+        """And nothing but that is why nothing was measured in it."""
+        codes = {r.get("code") for r in rows(s.assessment, "reasons")}
+        return s.volume_id == self.a.baseline_id and codes == {"baseline"}
+
     def _status(self, s: ScanAccount) -> str:
         said = []
         status = str(s.assessment.get("status") or "")
-        said.append(self.named(f"status.{status}", self.word("unknown")))
+        if not self._is_baseline(s):
+            said.append(self.named(f"status.{status}", self.word("unknown")))
         if s.volume_id == self.a.baseline_id:
             said.append(self.word("baseline"))
         else:

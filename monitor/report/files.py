@@ -26,6 +26,7 @@ from PyQt5.QtGui import (
 )
 
 from monitor.report.content import Content
+from monitor.report.paging import kept_together
 from monitor.report.pictures import png
 from monitor.view import style
 from monitor.view.qt import Qt
@@ -91,15 +92,20 @@ def _rendered(c: Content, images: Mapping[str, _Image], size: str, paged: bool) 
 
 
 def _document(c: Content, images: Mapping[str, QImage]) -> QTextDocument:
-    document: Any = QTextDocument()
     named = {n: _Image(f"picture:{n}", _WIDTHS.get(n, _SCAN_WIDTH)) for n in images}
-    for name, image in images.items():
-        document.addResource(document.ImageResource, QUrl(named[name].src), image)
+    pictures = {named[name].src: image for name, image in images.items()}
+    return kept_together(_rendered(c, named, "9pt", True), lambda html: _laid_out(html, pictures))
+
+
+def _laid_out(html: str, pictures: Mapping[str, QImage]) -> QTextDocument:
+    document: Any = QTextDocument()
+    for src, image in pictures.items():
+        document.addResource(document.ImageResource, QUrl(src), image)
     font = QFont(style.font(12.0, False).family())
     font.setPointSizeF(9.0)
     document.setDefaultFont(font)
     document.setDocumentMargin(0.0)
-    document.setHtml(_rendered(c, named, "9pt", True))
+    document.setHtml(html)
     width, height = _PAGE_PT[0] - 2 * _MARGIN_PT, _PAGE_PT[1] - 2 * _MARGIN_PT - _FOOT_PT
     # Laid out in points of 1/72 inch at Qt's 96 a screen: what is 9pt there is 12 units here.
     document.setPageSize(QSizeF(width * _UNITS, height * _UNITS))

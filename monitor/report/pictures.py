@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from monitor.snapshot import Snapshot
 if TYPE_CHECKING:
     from PyQt5.QtGui import QImage
 
+_SETTLE_S = 60.0
 _PLANES = ("axial", "coronal", "sagittal")
 
 
@@ -49,7 +51,9 @@ class Pictures:
         from monitor.view.layout import DESIGN
         from monitor.view.window import RoomWindow
 
-        self._window = RoomWindow(lambda _: None, language)
+        # At the moment of its snapshot, however long painting takes here: the age of an image, and that
+        # nothing is heard of the monitor, are not this machine's to tell.
+        self._window = RoomWindow(lambda _: None, language, mono=lambda: 0.0)
         self._window.resize(*DESIGN)
         self._window.show()
 
@@ -58,9 +62,19 @@ class Pictures:
         from monitor.view.png import picture
 
         self._window.show_snapshot(snapshot)
-        self._app.processEvents()
+        self._settle()
         self._window.refresh()
+        self._settle()
+        picture(self._window)  # whose painting may ask for what is drawn in a later turn
+        self._settle()
         return picture(self._window)
+
+    def _settle(self) -> None:
+        """Until all that is drawn a piece to a turn of the event loop is drawn, however slow the machine."""
+        until = time.monotonic() + _SETTLE_S
+        self._app.processEvents()
+        while self._window.turns.waiting and time.monotonic() < until:
+            self._app.processEvents()
 
     def planes(self, snapshot: Snapshot) -> QImage:
         """The three planes beside each other, as they lie on the screen."""

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monitor import logs
 from monitor.snapshot import Snapshot
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.pedal import Pedal, listen
@@ -171,6 +172,7 @@ class Loop:
                 self._take(message)
             except Exception as error:
                 # What follows it in the pipe may be fine and must not be lost with it.
+                logs.failed("message_not_shown", error)
                 traceback.print_exc()
                 self._window.show_error(type(error).__name__)
         if self._link.closed and not self._said_gone:
@@ -235,7 +237,8 @@ class Pictures:
 
         try:
             save_png(self._window, self._folder / name)
-        except OSError:
+        except OSError as error:
+            logs.failed("picture_not_kept", error)
             traceback.print_exc()
 
 
@@ -248,6 +251,7 @@ def install_excepthook(window: RoomWindow) -> None:
     """PyQt5 aborts on an exception in a slot; with a hook the screen says so and lives on."""
 
     def hook(kind: type[BaseException], error: BaseException, where: Any) -> None:
+        logs.failed("uncaught_in_slot", error)
         traceback.print_exception(kind, error, where)
         if issubclass(kind, Exception):
             window.show_error(kind.__name__)

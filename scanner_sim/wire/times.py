@@ -11,6 +11,7 @@ _TIMES = ("Series", "Acquisition", "Content")
 
 
 def shift_times(d: Dataset, seconds: float) -> None:
+    """Of the image, and of each of its frames."""
     for what in _TIMES:
         day, clock = d.get(f"{what}Date"), d.get(f"{what}Time")
         if day and clock:
@@ -19,6 +20,10 @@ def shift_times(d: Dataset, seconds: float) -> None:
             setattr(d, f"{what}Time", moved[8:])
     if d.get("AcquisitionDateTime"):
         d.AcquisitionDateTime = _moved(str(d.AcquisitionDateTime), seconds)
+    for groups in d.get("PerFrameFunctionalGroupsSequence") or ():
+        content = groups.FrameContentSequence[0]
+        for keyword in ("FrameReferenceDateTime", "FrameAcquisitionDateTime"):
+            setattr(content, keyword, _moved(str(content[keyword].value), seconds))
 
 
 def _moved(stamp: str, seconds: float) -> str:
@@ -38,7 +43,8 @@ def acquire_at(datasets: Iterable[Dataset], utc_s: float) -> None:
 
 def _acquired_utc_s(d: Dataset) -> float:
     """Without an offset from UTC the scanner's clock shows what this machine's does."""
-    stamp, offset = f"{d.AcquisitionDate}{d.AcquisitionTime}"[:14], d.get("TimezoneOffsetFromUTC")
+    stamp = f"{d.get('AcquisitionDate', '')}{d.get('AcquisitionTime', '')}" or d.AcquisitionDateTime
+    stamp, offset = str(stamp)[:14], d.get("TimezoneOffsetFromUTC")
     if offset:
         return datetime.strptime(f"{stamp}{offset}", "%Y%m%d%H%M%S%z").timestamp()
     return datetime.strptime(stamp, "%Y%m%d%H%M%S").timestamp()

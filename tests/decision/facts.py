@@ -60,8 +60,11 @@ FINE = Facts(
     clock_offset_s=0.0,
     clock_jump_s=0.0,
     fault=None,
+    shut_out=(),
     forecast=FAR,
     organ="liver",
+    down_s=0.0,
+    record_damage=0,
 )
 
 

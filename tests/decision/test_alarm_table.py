@@ -71,6 +71,10 @@ def measured(status: Any, *codes: str) -> Case:
     return case(assessment=replace(GOOD, status=status, reasons=reasons))
 
 
+def shut_out(reason: str) -> Case:
+    return case(shut_out=(("CT1@10.0.0.5", reason),))
+
+
 def frozen_ml(volume: float) -> Case:
     return case(assessment=replace(GOOD, ice_volume_ml=volume))
 
@@ -153,8 +157,21 @@ ROWS: dict[str, Row] = {
     "intake_dead": Row(
         case(intake_alive=False), FLAG, case(intake_alive=None), ONE_WAY, always(HIGH)
     ),
+    "restarted": Row(
+        case(down_s=3.6), case(down_s=NAN), case(down_s=None, instead="core_fault"),
+        [(case(down_s=0.0), case(down_s=0.001))], always(HIGH), {"seconds": "4"},
+    ),
+    "record_damaged": Row(
+        case(record_damage=2), "a count", case(record_damage=None),
+        [(case(record_damage=0), case(record_damage=1))], always(MEDIUM), {"count": "2"},
+    ),
     "record_failing": Row(
         case(record_ok=False), FLAG, case(record_ok=None), ONE_WAY, always(MEDIUM)
+    ),
+    "scanner_refused": Row(
+        shut_out("peer_tls"), "a word", case(shut_out=None, instead="core_fault"),
+        [(case(shut_out=()), shut_out("peer_tls"))],
+        always(MEDIUM), {"peer": "CT1@10.0.0.5", "reason": "peer_tls"},
     ),
     "no_baseline": Row(
         case(baseline_id=None), "an id", case(baseline_id=None), ONE_WAY, graver_while_active()
@@ -349,6 +366,8 @@ ROWS: dict[str, Row] = {
                     {"heartbeat_age_s": 4.0},
                     {"intake_alive": False},
                     {"record_ok": False},
+                    {"record_damage": 1},
+                    {"down_s": 1.0},
                     {"clock_jump_s": 6.0},
                     {"needles_known": False},
                     {"planned": False},

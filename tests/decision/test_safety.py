@@ -246,6 +246,7 @@ ANY_FACTS = st.builds(
     stale_after_s=NUMBERS, heartbeat_age_s=NUMBERS, intake_alive=st.booleans(), record_ok=st.booleans(),
     clock_offset_s=NUMBERS, clock_jump_s=NUMBERS, fault=st.none() | st.text(),
     forecast=st.none() | FORECAST, organ=st.sampled_from(["adrenal", "liver"]),
+    down_s=NUMBERS, record_damage=st.integers(0, 3),
 )  # fmt: skip
 
 

@@ -22,11 +22,12 @@ from pydicom.uid import (
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig, Peer, TlsConfig
+from monitor.intake.channel import STOP, Inbox
 from monitor.intake.decode import decode
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import ListenerFailed, Listening
 from monitor.intake.wire import Limits
-from monitor.model import AssociationEnded, CtSlice, Instance, Rejected
+from monitor.model import AssociationEnded, CtFrames, CtSlice, Instance, Rejected
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -63,7 +64,7 @@ class Running:
         )
         return self.of(Instance)
 
-    def decoded(self) -> list[CtSlice | Rejected]:
+    def decoded(self) -> list[CtSlice | CtFrames | Rejected]:
         return [decode(i, self.record) for i in self.of(Instance)]
 
 
@@ -80,13 +81,15 @@ def listening(
     """A listener in a process of its own on loopback."""
     blobs = record / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    inbox, stop = _SPAWN.Queue(size), _SPAWN.Event()
+    inbox, (ours, theirs) = Inbox(), _SPAWN.Pipe()
+    inbox.follow(ours)
     config = ListenerConfig("ICEBALL", "127.0.0.1", port, peers, tls, limits or Limits())
     process = _SPAWN.Process(
         target=run_listener,
-        args=(config, blobs, ProcedureClock.start(), inbox, stop),
+        args=(config, blobs, ProcedureClock.start(), theirs, size),
     )
     process.start()
+    theirs.close()
     try:
         first = inbox.get(timeout=20)
         if isinstance(first, ListenerFailed):
@@ -95,7 +98,8 @@ def listening(
             assert isinstance(first, Listening)
             yield Running(first.port, record, inbox, process)
     finally:
-        stop.set()
+        with contextlib.suppress(OSError):  # it has ended already
+            ours.send(STOP)
         process.join(10)
         assert not process.is_alive()
 

@@ -69,17 +69,18 @@ def test_an_instance_is_kept_whole_before_it_is_acknowledged(tmp_path: Path) -> 
 
 @pytest.mark.requirement("REQ-EVERY-SLICE")
 def test_a_full_queue_is_told_to_the_sender_and_nothing_is_lost(tmp_path: Path) -> None:
-    datasets = [ct_dataset(k) for k in range(5)]
-    with listening(tmp_path, size=2, limits=Limits(queue_s=0.05)) as running:
+    datasets = [ct_dataset(k) for k in range(400)]  # the pipe itself holds some, too
+    with listening(tmp_path, size=2, limits=Limits(queue_s=0.005)) as running:
         statuses = send(running, *datasets)
-        assert statuses[:2] == [0x0000, 0x0000]
-        assert set(statuses[2:]) == {0xA700}
-        running.instances(2, ended=0)
-        for count, dataset in enumerate(datasets[2:], 3):
+        taken = statuses.count(0x0000)
+        assert 2 <= taken < len(datasets)
+        assert statuses == [0x0000] * taken + [0xA700] * (len(datasets) - taken)
+        running.instances(taken, ended=0)
+        for count, dataset in enumerate(datasets[taken : taken + 3], taken + 1):
             assert send(running, dataset) == [0x0000]
             running.instances(count, ended=0)
         received = {i.sop_instance_uid for i in running.of(Instance)}
-    assert received == {d.SOPInstanceUID for d in datasets}
+    assert received == {d.SOPInstanceUID for d in datasets[: taken + 3]}
 
 
 @pytest.mark.requirement("REQ-EVERY-SLICE")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -49,17 +51,62 @@ def test_a_line_that_lacks_a_field_names_it() -> None:
 
 
 @pytest.mark.requirement("REQ-RECORD")
-def test_a_line_that_could_not_be_written_leaves_a_gap(tmp_path: Path) -> None:
+def test_a_line_that_the_disk_does_not_take_is_written_when_it_does(tmp_path: Path) -> None:
     """On a full disk (``/dev/full``), then with room again."""
     journal = Journal(tmp_path, ScriptedClock())  # type: ignore[arg-type]
     journal.write("a")
-    whole, journal._file = journal._file, open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115
-    with pytest.raises(RecordError, match="No space left"):
-        journal.write("b")
+    whole, journal._file = journal._file, os.open("/dev/full", os.O_RDWR)
+    for kind in "bc":
+        with pytest.raises(RecordError, match="No space left"):
+            journal.write(kind)
+    os.close(journal._file)
     journal._file = whole
-    journal.write("c")
+    journal.write("d")
     lines = [json.loads(x) for x in journal.path.read_text().splitlines()]
-    assert [(x["seq"], x["kind"]) for x in lines] == [(1, "a"), (3, "c")]
+    assert [(x["seq"], x["kind"]) for x in lines] == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+
+
+@pytest.mark.requirement("REQ-RECORD")
+def test_what_the_disk_took_of_a_line_before_it_was_full_is_cut_off(tmp_path: Path) -> None:
+    """A file that may not grow beyond the middle of the next line stands for the disk."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from monitor.record.journal import Journal, RecordError
+from tests.replay.recorded import ScriptedClock
+record = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+journal = Journal(record, ScriptedClock())
+journal.write("a")
+size = journal.path.stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, resource.RLIM_INFINITY))
+try:
+    journal.write("b", text="x" * 100)
+except RecordError:
+    assert journal.path.stat().st_size == size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    journal.write("c")
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    lines = [json.loads(x) for x in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert [(x["seq"], x["kind"]) for x in lines] == [(1, "a"), (2, "b"), (3, "c")]
+
+
+@pytest.mark.requirement("REQ-RESUME")
+@pytest.mark.parametrize("torn", [b"", b'{"seq": 3, "at": "2026-1', b"\xff\xfe"])
+def test_a_journal_is_gone_on_with_after_its_last_whole_line(tmp_path: Path, torn: bytes) -> None:
+    journal = Journal(tmp_path, ScriptedClock())  # type: ignore[arg-type]
+    for kind in "ab":
+        journal.write(kind)
+    journal.close()
+    with journal.path.open("ab") as file:
+        file.write(torn)
+    again = Journal(tmp_path, ScriptedClock(), resume=True)  # type: ignore[arg-type]
+    assert again.torn == len(torn)
+    assert again.write("c") == 3
+    again.close()
+    lines = [json.loads(x) for x in journal.path.read_text().splitlines()]
+    assert [(x["seq"], x["kind"]) for x in lines] == [(1, "a"), (2, "b"), (3, "c")]
 
 
 # ------------------------------------------------------------------ cases

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +69,9 @@ class ScriptedClock:
     def mono_s(self) -> float:
         return round(self.since_s, 6)
 
+    def of_wall(self, wall_s: float) -> float:
+        return self.now_utc_s()
+
 
 class Scripted:
     """Gives the core one item of a script after the other. ``None`` lets it be idle for once, ``SETTLE``
@@ -127,21 +130,22 @@ class Room:
         self.record, self.case = folder / "record", folder / "case" / "case.toml"
         self.clock = ScriptedClock()
         self.script: list[Any] = []
+        # What else an image holds, for whoever wants to dress it up.
+        self.dress: Callable[[Any], None] = lambda d: None
         self._associations = 0
         for made in (self.record, self.case.parent, folder / "plan"):
             made.mkdir(parents=True)
         self.case.write_text(CASE, encoding="utf-8")
         bowel(folder / "plan" / "bowel.mhd")
 
-    def run(self) -> RememberingCore:
+    def run(self, kind: type[RememberingCore] | None = None) -> Any:
         """Plays the script through ``Core.run``."""
         journal = Journal(self.record, self.clock)  # type: ignore[arg-type]
         store = Store(self.record, self.record.parent / "scratch")
-        (self.record.parent / "scratch").mkdir()
         kept = keep_case(self.record, self.case)
         _, procedure = open_case(self.record / kept.path)
         engine = open_engine("cpu", MOST_LATENT)
-        core = RememberingCore(procedure, engine, journal, store, self.clock)
+        core = (kind or RememberingCore)(procedure, engine, journal, store, self.clock)
         core.journal(
             "procedure_started",
             {
@@ -213,6 +217,7 @@ class Room:
         d.PixelData = (hu + 1024).astype("<u2").tobytes()
         for name, value in changed.items():
             setattr(d, name, value)
+        self.dress(d)
         part = self.record / "blobs" / "received.part"
         d.save_as(part, enforce_file_format=True)
         sha256 = hashlib.sha256(part.read_bytes()).hexdigest()
@@ -248,7 +253,7 @@ def drawn(ice_mm: float, seed: int) -> npt.NDArray[np.int16]:
     return np.asarray(np.clip(hu + noise, -1000, 3000), np.int16)
 
 
-def _centres() -> Iterator[npt.NDArray[np.float64]]:
+def _centres() -> tuple[npt.NDArray[np.float64], ...]:
     plane = PIXEL_MM * (np.arange(PIXELS) - 0.5 * (PIXELS - 1))
     return np.meshgrid(SLICE_MM * (np.arange(SLICES) - SLICES // 2), plane, plane, indexing="ij")
 

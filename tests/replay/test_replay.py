@@ -355,7 +355,7 @@ def test_every_kind_of_line_is_documented() -> None:
 def test_a_replay_knows_every_kind_that_the_program_writes() -> None:
     """A kind that is new has to be compared, or said not to be."""
     sources = (ROOT / "monitor").rglob("*.py")
-    pattern = r"(?:\bLine|\bjournal|_journal_alarm)\(\s*\"(\w+)\""
+    pattern = r"(?:\bLine|\bjournal|_journal_alarm|_result)\(\s*\"(\w+)\""
     written = {k for p in sources for k in re.findall(pattern, p.read_text(encoding="utf-8"))}
     written |= {RAISED, ACKNOWLEDGED, CLEARED}
     assert {"phase", "timing", "alarm_raised", "instance_rejected"} <= written

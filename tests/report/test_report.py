@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from monitor.cli import main
 from monitor.record.account import account
 from monitor.record.reading import Finding, read_journal
+from monitor.report.pictures import Pictures, rgb
 from monitor.view.translations import TABLES, text
+from monitor.worked_out import work_out
 from tests.replay.recorded import SETTLE, Room
 
 
@@ -109,6 +114,19 @@ def test_the_account_holds_alarms_until_they_are_over(record: Path) -> None:
     assert first.raised_utc_s < first.cleared_utc_s
     assert [s.volume_id for s in a.scans] == ["v001", "v002"]
     assert len(a.rejected) == 1
+
+
+def test_a_picture_is_of_its_moment_on_a_machine_that_is_slow(record: Path, tmp_path: Path) -> None:
+    """It would say that nothing is heard of the monitor, and how old the image has become meanwhile."""
+    from PyQt5.QtCore import QTimer
+
+    lines = read_journal(record, pytest.fail)
+    shown = work_out(record, lines, tmp_path).scans["v002"].shown
+    pictures = Pictures("en")
+    quick = rgb(pictures.screen(replace(shown, replay=None)))
+    QTimer.singleShot(0, lambda: time.sleep(2.5))
+    assert np.array_equal(rgb(pictures.screen(replace(shown, replay=None))), quick)
+    pictures.close()
 
 
 def test_a_folder_without_a_journal_is_an_error(

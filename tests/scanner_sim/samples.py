@@ -12,6 +12,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
+    EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -107,7 +108,8 @@ class Receiver:
         ae = AE("RX")
         ae.maximum_pdu_size = 16384
         ae.network_timeout = 60
-        ae.add_supported_context(CTImageStorage, list(self.syntaxes))
+        for sop_class in (CTImageStorage, EnhancedCTImageStorage):
+            ae.add_supported_context(sop_class, list(self.syntaxes))
         events = {
             evt.EVT_CONN_OPEN: "open",
             evt.EVT_CONN_CLOSE: "closed",

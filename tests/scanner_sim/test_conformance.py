@@ -33,6 +33,7 @@ from pydicom.uid import (
 from scanner_sim import scenario as scenarios
 from scanner_sim.console import writer_of
 from scanner_sim.dicom import pixels, profiles, structures
+from scanner_sim.dicom.enhanced import enhanced
 from scanner_sim.images import Geometry
 from scanner_sim.patient.anatomy import outline
 from scanner_sim.plan import write_plan
@@ -127,6 +128,19 @@ def test_dciodvfy_finds_no_error_in_any_scenario(dciodvfy: str, name: str, tmp_p
 @pytest.mark.parametrize("syntax", pixels.SYNTAXES)
 def test_dciodvfy_finds_no_error_in_any_syntax(dciodvfy: str, syntax: str, tmp_path: Path) -> None:
     for path in saved(tmp_path, kinds("ge", syntax)["baseline"][:1]):
+        assert complaints(dciodvfy, path) == []
+
+
+@pytest.mark.parametrize("syntax", pixels.SYNTAXES)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_dciodvfy_finds_no_error_in_enhanced_ct(
+    dciodvfy: str, profile: str, syntax: str, tmp_path: Path
+) -> None:
+    w = writer(profile)
+    scans = [acquisition(slices=8), acquisition(1, 2, ("soft", "sharp"), 18.5), fluoro(2, 2)]
+    made = [d for scan in scans for d in enhanced(list(w.slices(scan)), syntax)]
+    assert len(made) == 4
+    for path in saved(tmp_path, made):
         assert complaints(dciodvfy, path) == []
 
 

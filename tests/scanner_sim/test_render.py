@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from pydicom.uid import EnhancedCTImageStorage
 
 from scanner_sim import output, truth
 from scanner_sim import scenario as scenarios
@@ -292,6 +293,24 @@ def test_push_plays_it_and_writes_the_truth(rendered: Path, tmp_path: Path) -> N
     kept = np.stack([d.pixel_array for d in volume(rendered / "scan_000")[1]])
     np.testing.assert_array_equal(sent, kept)
     assert len(json.loads((tmp_path / "truth.json").read_text())["scans"]) == 2
+
+
+def test_push_enhanced_sends_an_object_a_scan(rendered: Path) -> None:
+    with Receiver() as receiver:
+        to = f"RX@127.0.0.1:{receiver.port}"
+        few = scenarios.load(AWE)
+        patch = pytest.MonkeyPatch()
+        patch.setattr(scenarios, "load", lambda _: replace(few, scans=few.scans[:2]))
+        assert main(["push", AWE, "--to", to, "--speed", "1000", "--enhanced"]) == 0
+        patch.undo()
+    assert [d.SOPClassUID for d in receiver.stored] == [EnhancedCTImageStorage] * 2
+    kept = [d.pixel_array for d in volume(rendered / "scan_000")[1]]
+    first = receiver.stored[0]
+    places = [
+        float(g.PlanePositionSequence[0].ImagePositionPatient[2])
+        for g in first.PerFrameFunctionalGroupsSequence
+    ]
+    np.testing.assert_array_equal(first.pixel_array[np.argsort(places)], kept)
 
 
 PUSH = ("push", AWE, "--to", "RX@127.0.0.1:1")

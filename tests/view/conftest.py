@@ -12,7 +12,7 @@ import os
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 os.environ["QT_FONT_DPI"] = "96"
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,12 @@ def desk(app: QApplication, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
     made: list[Desk] = []
 
     def make(
-        snapshot: Snapshot | None, language: str = "en", size: tuple[int, int] = SIZES[0]
+        snapshot: Snapshot | None,
+        language: str = "en",
+        size: tuple[int, int] = SIZES[0],
+        fetch: Sequence[str] = (),
     ) -> Desk:
-        made.append(Desk(tmp_path, language, size))
+        made.append(Desk(tmp_path, language, size, fetch))
         if snapshot is not None:
             made[-1].window.show_snapshot(snapshot)
         return made[-1]

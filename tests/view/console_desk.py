@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,19 @@ KEPT: list[Any] = []
 class Desk:
     """A console whose clock and acts the test holds."""
 
-    def __init__(self, folder: Path, language: str, size: tuple[int, int]) -> None:
+    def __init__(
+        self, folder: Path, language: str, size: tuple[int, int], fetch: Sequence[str] = ()
+    ) -> None:
         self.mono_s, self.acts = 100.0, list[dict[str, Any]]()
         self.window = ConsoleWindow(
-            self.acts.append, language, folder / "plans", LISTENER, 210.0, 1.0, lambda: self.mono_s
+            self.acts.append,
+            language,
+            folder / "plans",
+            LISTENER,
+            210.0,
+            1.0,
+            lambda: self.mono_s,
+            fetch,
         )
         self.window.resize(*size)
         self.window.show()

@@ -13,11 +13,12 @@ from console_desk import ALARMS, SIZES, Desk, click_mm, press
 from PyQt5.QtCore import Qt
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QApplication, QLabel, QPushButton, QWidget
+from test_console_words import check_fits
 
 from monitor.forecast_values import Change, Outcome, WhatIf, WhatIfAnswer
 from monitor.geometry import SliceGeometry
 from monitor.model import Alarm, Phase, PhaseKind, Priority
-from monitor.snapshot import NeedleLine, Snapshot
+from monitor.snapshot import Delivered, NeedleLine, Snapshot
 from monitor.view.images import Stack
 from monitor.view.planes import AXIAL
 
@@ -240,6 +241,32 @@ def test_type_grows_with_the_window(desk: Any, full: Snapshot) -> None:
 def test_a_refusal_is_told(desk: Any, full: Snapshot) -> None:
     d = desk(replace(full, refused="needle: not one of this case"))
     assert "not one of this case" in d.window.missing.text()
+
+
+CODES = ("sent", "sending", "refused", "failed", "no_connection", "rejected", "no_answer",
+         "no_resources", "tls")  # fmt: skip
+
+
+@pytest.mark.requirement("REQ-DELIVERY")
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("code", CODES)
+def test_how_the_sending_of_results_stands_is_told_and_is_no_alarm(
+    desk: Any, full: Snapshot, code: str, language: str
+) -> None:
+    why = "status 0xC000 cannot understand what was sent to it"
+    d = desk(replace(full, delivery=Delivered("PACS7", code, 11, 5, 3, why)), language, SIZES[0])
+    w = d.window
+    shown = w.delivery.text()
+    assert not w.delivery.isHidden()
+    assert "PACS7" in shown
+    assert "console." not in shown
+    named = {"sent": "11", "refused": "3", "failed": why, "tls": why}.get(code, "5")
+    assert named in shown
+    check_fits(w.delivery, code)
+    alarms = w.alarms.findChildren(QLabel)
+    assert not any("PACS7" in x.text() for x in alarms)
+    w.show_snapshot(full)
+    assert w.delivery.isHidden()
 
 
 def test_an_error_in_a_slot_is_told_and_the_window_lives_on(desk: Any, full: Snapshot) -> None:

@@ -45,9 +45,9 @@ def uids(folder: Path) -> set[str]:
     return {str(pydicom.dcmread(p).SOPInstanceUID) for p in folder.iterdir() if p.is_file()}
 
 
-def storescp(dcmtk: dict[str, str], port: int, out: Path) -> subprocess.Popen[bytes]:
+def storescp(dcmtk: dict[str, str], port: int, out: Path, *options: str) -> subprocess.Popen[bytes]:
     out.mkdir(exist_ok=True)
-    process = subprocess.Popen([dcmtk["storescp"], "-od", str(out), str(port)])
+    process = subprocess.Popen([dcmtk["storescp"], *options, "-od", str(out), str(port)])
     end = time.monotonic() + 20.0
     while time.monotonic() < end:
         with socket.socket() as s:
@@ -64,14 +64,16 @@ def test_an_outage_loses_nothing(dcmtk: dict[str, str], objects: Path, tmp_path:
     assert main([*args, "--give-up-after", "1.5"]) == 1
     assert len(Spool(spool).pending()) == 5
     said: list[str] = []
+    to = Receiver("PACS", "127.0.0.1", port)
     sending = threading.Thread(
-        target=send_all, args=(Spool(spool), Receiver("PACS", "127.0.0.1", port), said.append, 60.0)
+        target=send_all, args=(Spool(spool), to, lambda t, *_: said.append(t.code), 60.0)
     )
     sending.start()
     while not said:
         time.sleep(0.05)
     process = storescp(dcmtk, port, tmp_path / "pacs")
     try:
+        assert set(said) == {"no_connection"}
         sending.join(60.0)
         assert uids(tmp_path / "pacs") == uids(objects)
         assert Spool(spool).pending() == []
@@ -111,7 +113,7 @@ def test_a_file_that_is_not_dicom_is_refused_and_named(tmp_path: Path) -> None:
     (tmp_path / "x.dcm").write_text("no")
     spool = Spool(tmp_path / "spool")
     spool.add(tmp_path / "x.dcm")
-    assert send_all(spool, Receiver("A", "127.0.0.1", free_port()), lambda _: None, 0.0)
+    assert send_all(spool, Receiver("A", "127.0.0.1", free_port()), lambda *_: None, 0.0)
     assert "not a DICOM file" in spool.refused()[0][1]
 
 
@@ -124,7 +126,9 @@ def test_a_wrong_address_is_an_error(text: str) -> None:
 
 
 @contextmanager
-def orthanc(folder: Path, dicom_port: int, http_port: int) -> Iterator[None]:
+def orthanc(
+    folder: Path, dicom_port: int, http_port: int, **more: object
+) -> Iterator[subprocess.Popen[bytes]]:
     """A PACS on loopback whose store outlives it; known peers only, as sites have it."""
     path = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if path is None:
@@ -138,6 +142,7 @@ def orthanc(folder: Path, dicom_port: int, http_port: int) -> Iterator[None]:
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "Plugins": [],
+        **more,
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration), encoding="utf-8")
     process = subprocess.Popen(
@@ -153,7 +158,7 @@ def orthanc(folder: Path, dicom_port: int, http_port: int) -> Iterator[None]:
                 ):
                     break
             time.sleep(0.1)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(20.0)

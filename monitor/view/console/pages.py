@@ -17,6 +17,7 @@ from monitor.planning.draft import DEFAULT_LIMIT_MM, DEFAULT_NEEDLE
 from monitor.snapshot import Snapshot
 from monitor.view import formats
 from monitor.view.console.editor import Editor
+from monitor.view.console.pacs import Found, FromPacs
 from monitor.view.console.parts import Page, enabled, filled, spin
 from monitor.view.console.words import Words
 from monitor.view.translations import TABLES, body_name
@@ -33,12 +34,14 @@ class Desk(Protocol):
 
     words: Words
     editor: Editor
+    pacs: FromPacs
     model: ScreenModel
 
     @property
     def snapshot(self) -> Snapshot | None: ...
     def act(self, name: str, **params: Any) -> None: ...
     def import_file(self, target: str) -> None: ...
+    def ask_pacs(self, target: str) -> None: ...
     def send_plan(self) -> None: ...
     def send_correction(self) -> None: ...
     def pick(self, row: int) -> None: ...
@@ -93,30 +96,57 @@ class BodyPage(Page):
 
     def add_import(self) -> None:
         self.from_file = self.button("console.import", lambda: self.desk.import_file(self.target))
+        self.from_pacs = self.button("console.pacs", lambda: self.desk.ask_pacs(self.target))
+        self.from_pacs.setVisible(self.desk.pacs.available)
+        self.side_by_side(self.from_file, self.from_pacs)
         self.which = self.label("")
         self.parts = self.listing(4)
         self.parts.itemActivated.connect(lambda *_: self._choose())
         self.take_part = self.button("console.import.take", self._choose)
 
     def _choose(self) -> None:
-        self.desk.editor.choose(self.parts.currentRow())
+        if self.desk.pacs.listed and self.desk.pacs.target == self.target:
+            self.desk.pacs.take(self.parts.currentRow())
+        else:
+            self.desk.editor.choose(self.parts.currentRow())
+
+    def _show_pacs(self) -> None:
+        pacs, say = self.desk.pacs, self.desk.words.put
+        mine = pacs.target == self.target
+        if not pacs.busy or not mine:
+            say(self.from_pacs.setText, "console.pacs")
+        elif pacs.received is None:
+            say(self.from_pacs.setText, "console.pacs.stop")
+        else:
+            of = "?" if pacs.of is None else str(pacs.of)
+            say(self.from_pacs.setText, "console.pacs.stop_at", done=str(pacs.received), of=of)
+        enabled({self.from_pacs: mine if pacs.busy else not self.desk.editor.worker.busy})
 
     def show_offered(self) -> None:
-        """The bodies of a file that holds several, while one is to be chosen."""
-        editor, words = self.desk.editor, self.desk.words
+        """The bodies of a file that holds several, or what a PACS has, while one is to be chosen."""
+        editor, words, pacs = self.desk.editor, self.desk.words, self.desk.pacs
         offered = editor.offered if not editor.worker.busy else None
-        mine = offered is not None and offered.target == self.target
+        listed = pacs.listed if pacs.target == self.target and not pacs.busy else ()
+        mine = bool(listed) or (offered is not None and offered.target == self.target)
         appears = mine and self.parts.isHidden()
+        self._show_pacs()
         for widget in (self.which, self.parts, self.take_part):
             widget.setVisible(mine)
-        enabled({self.take_part: mine, self.from_file: not editor.worker.busy})
-        if not mine or offered is None:
-            return
-        words.put(self.which.setText, "console.import.which", file=offered.path.name)
-        filled(self.parts, [_part(words, part) for part in offered.parts])
+        enabled({self.take_part: mine, self.from_file: not editor.worker.busy and not pacs.busy})
+        if listed:
+            words.put(self.which.setText, "console.pacs.which")
+            filled(self.parts, [_listed(found) for found in listed])
+        elif mine and offered is not None:
+            words.put(self.which.setText, "console.import.which", file=offered.path.name)
+            filled(self.parts, [_part(words, part) for part in offered.parts])
         if appears:
             self.parts.setCurrentRow(0)
             self.parts.setFocus()
+
+
+def _listed(found: Found) -> str:
+    date = f"{found.date[:4]}-{found.date[4:6]}-{found.date[6:8]}" if found.date else "—"
+    return f"{date}  {found.modality}  {found.description}".rstrip()
 
 
 def _part(words: Words, part: Part) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class ConsoleOptions:
     """``folder``: where plans and corrections are written. ``listener``: for the cases it writes.
     ``size``: of the window; without one it opens where it was last (``show``, ``monitor``: as in
-    ``view.process``)."""
+    ``view.process``). ``fetch``: the command that asks a PACS; none: there is none."""
 
     folder: str
     listener: ListenerConfig
@@ -36,6 +36,7 @@ class ConsoleOptions:
     show: str = "console"
     monitor: int | None = None
     pedal: Pedal = ()
+    fetch: tuple[str, ...] = ()
 
 
 def run_console(conn: Connection, options: ConsoleOptions) -> None:
@@ -60,6 +61,7 @@ def run_console(conn: Connection, options: ConsoleOptions) -> None:
         options.listener,
         options.stale_after_s,
         options.clock_speed,
+        fetch=options.fetch,
     )
     install_excepthook(window)
     listen(app, options.pedal, lambda do: link.send({"act": "pedal", "params": {"do": do}}))

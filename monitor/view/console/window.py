@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from PyQt5.QtWidgets import QFileDialog, QPushButton, QShortcut, QWidget
 from monitor.config import ListenerConfig
 from monitor.model import PhaseKind
 from monitor.planning.draft import Draft, missing
-from monitor.snapshot import Snapshot
+from monitor.snapshot import Delivered, Snapshot
 from monitor.view import formats
 from monitor.view.alarms import told
 from monitor.view.console import layout
 from monitor.view.console.alarm_list import AlarmList
 from monitor.view.console.editor import Editor
 from monitor.view.console.monitor_page import MonitorPage
+from monitor.view.console.pacs import FromPacs
 from monitor.view.console.pages import (
     BaselinePage,
     LesionPage,
@@ -70,6 +71,7 @@ class ConsoleWindow(QWidget):
         stale_after_s: float,
         speed: float = 1.0,
         mono: Callable[[], float] = time.monotonic,
+        fetch: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.words = Words(language)
@@ -86,6 +88,7 @@ class ConsoleWindow(QWidget):
         self.shown = Shown(language)
         self.planes = Planes(self.shown)
         self.editor = Editor(self.shown, self.planes.take_keys, self._arrays, self)
+        self.pacs = FromPacs(fetch, folder / "pacs", self)
         self._make()
         self.shown.moved.connect(self._say_slice)
         self.scale = 1.0
@@ -94,6 +97,9 @@ class ConsoleWindow(QWidget):
         self._timer.timeout.connect(self.refresh)
         self.go("baseline")
         self.editor.changed.connect(self.refresh)
+        self.pacs.changed.connect(self.refresh)
+        self.pacs.fetched.connect(self._from_pacs)
+        self.pacs.failed.connect(self._pacs_failed)
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -116,6 +122,7 @@ class ConsoleWindow(QWidget):
         for title in (self.patient, self.phase):
             title.setWordWrap(False)
         self.missing, notice = layout.label("missing"), layout.label("notice")
+        self.delivery = layout.label("notice")
         words.put(notice.setText, "notice")
         orders = [layout.button(words, key, do) for key, do in self._orders()]
         self.undo, self.redo, self.language, self.clear, self.end = orders
@@ -126,7 +133,7 @@ class ConsoleWindow(QWidget):
         self.stack, self._area = layout.stacked(self.pages)
         layout.put_together(
             self, (self.patient, self.phase), orders, self.steps.values(), (self.planes, self.slice),
-            self._area, (self.missing, self.alarms, notice),
+            self._area, (self.missing, self.alarms, self.delivery, notice),
         )  # fmt: skip
         for keys, do in (
             ("Ctrl+Z", editor.take_back),
@@ -230,12 +237,21 @@ class ConsoleWindow(QWidget):
         self.words.put(
             self._note, "console.no_image" if self.shown.stack is None else "console.done"
         )
+        self._show_delivery(s.delivery if s is not None else None)
         alarms = s.alarms if s else ()
         language = self.words.language
         seen = not self.silent() and not self.replaying()
         self.alarms.show_alarms(alarms, lambda a: told(a, None, language), seen)
         self.editor.show(live_needles=self.step == "monitor")
         self._say_slice()
+
+    def _show_delivery(self, d: Delivered | None) -> None:
+        """Where results are sent. Of no consequence for the patient: beside the notice, no alarm."""
+        self.delivery.setVisible(d is not None)
+        if d is not None:
+            counts = {"sent": str(d.sent), "waiting": str(d.waiting), "refused": str(d.refused)}
+            key = f"console.delivery.{d.code}"
+            self.words.put(self.delivery.setText, key, name=d.ae_title, why=d.reason, **counts)
 
     def _inputs(self) -> Inputs:
         s, since_s = self.snapshot, self._mono() - self._received_mono_s
@@ -366,6 +382,27 @@ class ConsoleWindow(QWidget):
         if path:
             self.editor.take_file(target, Path(path))
 
+    def ask_pacs(self, target: str) -> None:
+        """What there is to import; pressed again, it is given up."""
+        patient_id = self.editor.draft.patient_id
+        if self.pacs.busy:
+            self.pacs.cancel()
+        elif not patient_id:
+            self.editor.tell("console.pacs.whose")
+        else:
+            self.editor.offered = self.editor.said = None
+            self.pacs.ask(target, patient_id)
+
+    def _from_pacs(self, target: str, path: str) -> None:
+        """What is of another patient than the draft is now is not looked at."""
+        if self.editor.draft.patient_id == self.pacs.patient_id:
+            self.editor.take_file(target, Path(path))
+        else:
+            self.editor.tell("console.pacs.other_patient")
+
+    def _pacs_failed(self, code: str, about: str) -> None:
+        self.editor.tell(f"console.pacs.{code}", about=about)
+
     def send_plan(self) -> None:
         """Writes the case with what it names, then tells the core."""
         draft, folder, listener = self.editor.draft, self._folder, self._listener
@@ -396,6 +433,7 @@ class ConsoleWindow(QWidget):
     def close_for_good(self) -> None:
         self._timer.stop()
         self.editor.worker.finish()
+        self.pacs.finish()
         self._may_close = True
         self.close()
 
