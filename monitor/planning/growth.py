@@ -5,9 +5,9 @@ easily where HU change is more likely to meet the core first, or the far shell. 
 of the same shape, at such sizes that without any boundary the two are equally likely on the ellipsoid
 itself. So where the CT shows a boundary the surface lies on it, and elsewhere stays where it was drawn.
 Invariant: the surface lies between the seeds, whatever the CT holds; ``shown`` says how much of it lies
-on a boundary, and with too little of that the ellipsoid stands. Where the CT shows none, or shows it only where
-something else begins, the surface is the drawn ellipsoid's. A boundary that is not where the strokes end is another
-body's (an organ in which the lesion does not show): then, too, the ellipsoid stands.
+on a boundary, and with too little of that the ellipsoid stands. Where the CT shows none, or shows it only
+where something else begins, the surface is the drawn ellipsoid's. A boundary that is not where the strokes
+end is another body's (an organ in which the lesion does not show): then, too, the ellipsoid stands.
 """
 
 from __future__ import annotations
