@@ -34,10 +34,12 @@ from live_room import Room, anew, headless
 from pydicom.dataset import Dataset
 
 from scanner_sim.wire.faults import KINDS, Fault
+from scanner_sim.wire.link import Link, LinkError
 from scanner_sim.wire.push import Clock, Pace, Target, Tls, play
 
 SPEED = 10.0
-_SLICES, _EDGE, _PATIENT = 20, 64, "FAULTS"
+# The patient of the talk that is mutated, too: what is still valid of it is no stranger's.
+_SLICES, _EDGE, _PATIENT = 20, 64, "P"
 _RIGHT_S = 60.0  # longer, and it is not right
 _BLOCKING = frozenset({"other_patient", "wrong_frame"})
 # The scan itself is no use: it is kept, said, and the next one is right.
@@ -158,8 +160,9 @@ def _each_alone(room: Room, target: Target, slices: list[Dataset], chance: rando
 
 
 def _wrong_title(room: Room, target: Target, slices: list[Dataset], chance: random.Random) -> None:
-    with suppress(Exception):
-        push(slices[:1], replace(target, ae_title="ICEBOX"), per_s=1e6)
+    contexts = [(str(slices[0].SOPClassUID), str(slices[0].file_meta.TransferSyntaxUID))]
+    with suppress(LinkError):
+        Link((target.host, target.port), ("SCANNER", "ICEBOX"), contexts)
     _said(room, "peer_called_title")
     push(slices, target)
 
