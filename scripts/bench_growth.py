@@ -1,10 +1,12 @@
-"""Whether a lesion grown to its boundary is nearer to the true one than what was drawn:
-`python scripts/bench_growth.py DIR [DIR ...]`, each of `scanner-sim render SCENARIO --scans 1 --out DIR`. LPS mm.
+"""Whether a lesion grown to its boundary is nearer to the true one than what was drawn. LPS mm.
 
-A hand is played: two strokes along the true lesion's axes in its middle slice, and a third one across in every
-second drawing, each end off by a normal error of 1.5 mm a direction. Told for each DIR: the mean distance between
-the surfaces, true and drawn, true and grown (both ways); of the drawings how many were grown, how many of these
-were better or worse by more than 0.25 mm, and the worst. At the end the same of all.
+    python scripts/bench_growth.py DIR [DIR ...]
+
+each DIR of `scanner-sim render SCENARIO --scans 1 --out DIR`. A hand is played: two strokes along the true
+lesion's axes in its middle slice, and a third one across in every second drawing, each end off by a normal
+error of 1.5 mm a direction. Told for each DIR: the mean distance between the surfaces (both ways), true and
+drawn, true and grown; of the drawings how many were grown, how many of these were better or worse by more
+than 0.25 mm, and the worst. At the end the same of all.
 """
 
 from __future__ import annotations
@@ -21,7 +23,14 @@ from monitor.imaging.distance import signed_distance_mm
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import CtVolume, Role
 from monitor.opening import open_case
-from monitor.planning.drawn import DrawnBody, Ellipsoid, Stroke, ellipsoid, from_ellipsoid, with_depth
+from monitor.planning.drawn import (
+    DrawnBody,
+    Ellipsoid,
+    Stroke,
+    ellipsoid,
+    from_ellipsoid,
+    with_depth,
+)
 from monitor.planning.growth import grow
 
 _OFF_MM, _DRAWINGS = 1.5, 6
@@ -59,9 +68,7 @@ class Truth:
 def _on(grid: Grid, level: FloatArray, other: Grid) -> FloatArray:
     index = np.moveaxis(grid.to_index_zyx(other.points_lps_mm()), -1, 0)
     far = float(np.abs(level).max())
-    return np.asarray(
-        ndimage.map_coordinates(np.asarray(level, float), index, order=1, cval=far)
-    )
+    return np.asarray(ndimage.map_coordinates(np.asarray(level, float), index, order=1, cval=far))
 
 
 def truth_of(folder: Path) -> tuple[Truth, CtVolume]:
@@ -120,9 +127,13 @@ def row(name: str, made: list[Drawing]) -> str:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("folders", type=Path, nargs="+", metavar="DIR")
-    print(f"{'mm':34} {'drawn':>5} {'grown':>5} {'grown':>6} {'better':>5} {'worse':>5} {'worst':>6} shown")
+    print(
+        f"{'mm':34} {'drawn':>5} {'grown':>5} {'grown':>6} {'better':>5} {'worse':>5} {'worst':>6} shown"
+    )
     every: list[Drawing] = []
     for folder in p.parse_args().folders:
         made = drawings(folder)

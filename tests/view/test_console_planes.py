@@ -1,4 +1,4 @@
-"""The console's three planes: one cross, drawn on in each of them by mouse and keys, each the large one in turn."""
+"""The console's three planes: one cross, each drawn on by mouse and keys, each the large one in turn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def px(pane: EditPane, point: tuple[float, float, float]) -> QPoint:
     return QPoint(round(float(x)), round(float(y)))
 
 
-def drag(d: Any, pane: EditPane, a: tuple[float, float, float], b: tuple[float, float, float]) -> None:
+def drag(
+    d: Any, pane: EditPane, a: tuple[float, float, float], b: tuple[float, float, float]
+) -> None:
     QTest.mousePress(pane, Qt.LeftButton, Qt.NoModifier, px(pane, a))
     d.window.shown.drag_to(b)  # QTest's move has no button held on every platform
     QTest.mouseRelease(pane, Qt.LeftButton, Qt.NoModifier, px(pane, b))

@@ -8,6 +8,7 @@ what acts on the procedure is seen without scrolling in the smallest window, of 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from PyQt5.QtWidgets import QGridLayout, QLabel, QPushButton, QSlider, QStackedWidget
@@ -34,7 +35,7 @@ class MonitorPage(Page):
         self.desk = desk
         self.next = self.button("console.monitor.start", lambda: desk.act("phase_next"))
         self.tabs = [
-            self.button(f"console.monitor.{leaf}", lambda i=i: self.turn_to(i), True)
+            self.button(f"console.monitor.{leaf}", partial(self.turn_to, i), True)
             for i, leaf in enumerate(("now", "what_if"))
         ]
         self.side_by_side(*self.tabs)

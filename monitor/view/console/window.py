@@ -34,9 +34,9 @@ from monitor.view.console.pages import (
     ProtocolPage,
     StructuresPage,
 )
-from monitor.view.console.planes import Planes
 from monitor.view.console.parts import enabled
 from monitor.view.console.plan_files import write_correction, write_plan
+from monitor.view.console.planes import Planes
 from monitor.view.console.replaying import show_replay
 from monitor.view.console.scale import rescale, scale_of
 from monitor.view.console.shown import Shown
