@@ -33,7 +33,7 @@ from monitor.planning.drawn import (
     runs_across,
     with_depth,
 )
-from monitor.planning.growth import LEAST_SHOWN, Grown, grow
+from monitor.planning.growth import Grown, grow
 from monitor.planning.history import History
 from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
 from monitor.view.console.plan_files import parts_of, readable
@@ -265,8 +265,7 @@ class Editor(QObject):
         if grown.grown:
             self.tell("console.lesion.grown", percent=str(int(100 * grown.shown)))
         else:
-            why = "not_grown" if grown.shown < LEAST_SHOWN else "elsewhere"
-            self.tell(f"console.lesion.{why}")
+            self.tell("console.lesion.not_grown")
 
     def take_file(self, target: str, path: Path) -> None:
         """A file that was chosen: of several bodies in it, one is to be chosen then (``offered``)."""
