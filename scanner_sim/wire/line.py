@@ -21,6 +21,7 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
+from pynetdicom.sop_class import Verification
 
 from scanner_sim.wire.link import Link, LinkError
 
@@ -128,6 +129,16 @@ class Line:
             self._call([(_NOBODYS_CLASS, ImplicitVRLittleEndian)]).release()
         except LinkError as error:
             self.why = str(error)
+
+    def verify(self) -> None:
+        """A C-ECHO, where the receiver takes one. Raises ``PushError`` when it cannot be called."""
+        try:
+            link = self._call([(Verification, ImplicitVRLittleEndian)])
+            if ImplicitVRLittleEndian in link.syntaxes(Verification):
+                link.echo(ImplicitVRLittleEndian)
+            link.release()
+        except LinkError as error:
+            raise PushError(f"{self._target}: {error}") from error
 
     def release(self) -> None:
         if self._link is not None:
