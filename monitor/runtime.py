@@ -9,6 +9,7 @@ it can be, started again; nothing fails in silence.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +31,7 @@ from monitor.config import Config
 from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
-from monitor.intake.channel import Inbox, IntakeGone
+from monitor.intake.channel import STOP, Inbox, IntakeGone
 from monitor.intake.listener import check_port, check_tls, run_listener
 from monitor.journal_fields import alarm_fields
 from monitor.metrics import Observed
@@ -185,7 +187,7 @@ class Live:
         self._caught_up = not options.resume
         self._acts: queue.SimpleQueue[OperatorAct] = queue.SimpleQueue()
         self._inbox = Inbox()
-        self._intake_stop = _SPAWN.Event()
+        self._intake_pipe: Connection | None = None
         self._intake: BaseProcess | None = None
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
@@ -269,8 +271,9 @@ class Live:
     def finish(self) -> None:
         """Stops taking images in, finishes what was received, ends the record."""
         self.stopping.set()
-        self._intake_stop.set()
-        if self._intake is not None:
+        if self._intake is not None and self._intake_pipe is not None:
+            with contextlib.suppress(OSError):  # it is dead already
+                self._intake_pipe.send(STOP)
             self._intake.join(_INTAKE_STOP_S)
         self._intake_over.set()
         self._worker.join()
@@ -372,9 +375,7 @@ class Live:
 
     def _start_intake(self, before: IntakeGone | None = None) -> None:
         blobs = self.options.record / "blobs"
-        # Of its own: an event on which a process was waiting when it was killed can never be set.
-        self._intake_stop = _SPAWN.Event()
-        reader, writer = _SPAWN.Pipe(duplex=False)
+        self._intake_pipe, theirs = _SPAWN.Pipe()
         self._intake = _SPAWN.Process(
             target=logs.run,
             name="intake",
@@ -383,12 +384,12 @@ class Live:
                 self.logs,
                 "intake",
                 run_listener,
-                *(self.config.listener, blobs, self.clock, writer, self._intake_stop),
+                *(self.config.listener, blobs, self.clock, theirs),
             ),
         )
         self._intake.start()
-        writer.close()  # the process has its own; with it ends the pipe
-        self._inbox.follow(reader, before)
+        theirs.close()  # the process has its own; with it ends the pipe
+        self._inbox.follow(self._intake_pipe, before)
 
     def _start_screen(self) -> None:
         screens = str(self.options.record / "screens") if self.options.screenshots else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
+from monitor.fetching import asking, fetching, keeping, receiving
 from monitor.intake import association, wire
 from monitor.intake.limits import SETTABLE, Limits
 from monitor.intake.listener import OFFERED, SOP_CLASSES, VERIFICATION
@@ -74,3 +75,20 @@ def test_what_else_is_named() -> None:
     assert wire.IMPLEMENTATION_CLASS_UID in TEXT
     assert f"`{wire.IMPLEMENTATION_VERSION}`" in TEXT
     assert str(wire.PDU_BYTES) in TEXT
+
+
+def test_what_is_fetched() -> None:
+    found = [(row[1], row[2], row[0]) for row in rows("What is fetched")]
+    asked = [(str(uid), "SCU") for uid in (asking.FIND, asking.MOVE, asking.GET)]
+    taken = [(str(uid), "SCP") for uid in receiving.SOP_CLASSES]
+    assert [(uid, role) for uid, role, _ in found] == [*asked, *taken]
+    for uid, _, name in found:
+        assert name == UID(uid).name
+    assert {uid: OFFERED[uid] for uid, _ in taken} == receiving.OFFERED
+    text = section("What is fetched")
+    assert f"{receiving.CONNECTIONS} connections" in text
+    assert f"At most\n{asking.MOST_ANSWERS} answers" in text
+    for code in (fetching.UNKNOWN_DESTINATION, fetching.CANCELLED, fetching.SUB_OPERATIONS_FAILED):
+        assert f"`{code:04X}`" in text
+    assert f"`{keeping.NOT_AUTHORIZED:04X}`" in text
+    assert "ICEBALL" in text

@@ -34,7 +34,7 @@ GET = UID("1.2.840.10008.5.1.4.1.2.2.3")
 MODALITIES = ("CT", "RTSTRUCT", "SEG")
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 # More of one patient is no answer to choose from.
-_MOST_ANSWERS = 1000
+MOST_ANSWERS = 1000
 _LOOK_S = 0.05
 
 
@@ -229,8 +229,8 @@ def _find(
                 raise FetchError(patience.code or "no_answer", silent(config, patience.code))
             if code in (0xFF00, 0xFF01) and answer is not None:
                 answers.append(answer)
-                if len(answers) > _MOST_ANSWERS:
-                    raise FetchError("too_many", f"more than {_MOST_ANSWERS} answers")
+                if len(answers) > MOST_ANSWERS:
+                    raise FetchError("too_many", f"more than {MOST_ANSWERS} answers")
             elif code != 0:
                 text = f"{config.ae_title}: C-FIND status 0x{code:04X}"
                 raise FetchError("failed", text, f"0x{code:04X}")

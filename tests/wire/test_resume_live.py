@@ -62,6 +62,21 @@ def test_a_killed_core_and_a_killed_intake_come_back_and_the_terminal_still_work
     assert not left & {"checkpoints", "scratch", "running.lock", "running.json"}
 
 
+def test_a_whole_process_group_is_told_to_end(tmp_path: Path) -> None:
+    """As ``timeout`` and ``systemctl stop`` do it; and after the intake process has died."""
+    case, record = sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record"
+    command = [sys.executable, "-m", "monitor.cli", "live", "--headless", str(case)]
+    process = subprocess.Popen(
+        [*command, "--record", str(record)], stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    room = LiveProcess.__new__(LiveProcess)
+    room.record, room.process = record, process
+    room.wait(lambda lines: lines_of(lines, "listening"))
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert room.journal()[-1]["kind"] == "procedure_ended"
+
+
 def test_what_dies_again_and_again_is_given_up_and_can_be_resumed_by_hand(tmp_path: Path) -> None:
     case, record = sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record"
     room = LiveProcess(case, record)
