@@ -349,9 +349,7 @@ def _add_send(commands: Any) -> None:
         "which may take a minute or more.",
     )
     p.add_argument("what", type=Path, metavar="RECORD|DIR", help="a record, or a folder of *.dcm")
-    p.add_argument(
-        "--to", type=_place, required=True, metavar="AE@HOST:PORT", help="the receiver"
-    )
+    p.add_argument("--to", type=_place, required=True, metavar="AE@HOST:PORT", help="the receiver")
     p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
     p.add_argument(
         "--tls-ca",

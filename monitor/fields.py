@@ -123,12 +123,10 @@ class Table:
         value = self.raw(key, [])
         name = f"{self.path}.{key}" if self.path else key
         if not isinstance(value, list):
-            self.error(
-                key,
-                f"write [[{name}]] with two brackets for each, not [{name}]"
-                if isinstance(value, dict)
-                else f"expected [[{name}]] tables, got {_shown(value)}",
-            )
+            if isinstance(value, dict):
+                self.error(key, f"write [[{name}]] for each, with two brackets")
+            else:
+                self.error(key, f"expected [[{name}]] tables, got {_shown(value)}")
             return []
         return [Table(v, f"{name}[{i}]", self.errors) for i, v in enumerate(value, 1)]
 

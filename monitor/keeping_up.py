@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 _Line = Mapping[str, Any]
@@ -43,7 +44,7 @@ def _late(lines: list[_Line]) -> list[str]:
             assessed.setdefault(line["volume_id"], _utc_s(line["at"]))
     volumes = [line for line in lines if line["kind"] == "volume_completed"]
     late = []
-    for volume, following in zip(volumes, volumes[1:], strict=False):
+    for volume, following in pairwise(volumes):
         came = [received[uid] for uid in following["sop_instance_uids"] if uid in received]
         at = assessed.get(volume["volume_id"])
         if came and at is not None and at > max(came):

@@ -89,7 +89,9 @@ def send(args: argparse.Namespace) -> int:
     spool = Spool.of(args.spool or args.what / "spool", to.ae_title, to.host, to.port)
     left_out = list[str]()
     if (args.what / JOURNAL).exists():
-        print(f"Working the record out once more: {args.what} (as long as a replay) ...", flush=True)
+        print(
+            f"Working the record out once more: {args.what} (as long as a replay) ...", flush=True
+        )
         with in_use(args.what):
             left_out = _spool_record(args.what, spool)
     else:

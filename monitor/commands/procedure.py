@@ -124,7 +124,10 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         deliveries[0].end(_print, enough)
     if procedure.ended_by == LISTENER_FAILED:
         return 2
-    print(f"Ended. Record: {record}. Next: iceball report {record}, iceball replay {record}", flush=True)
+    print(
+        f"Ended. Record: {record}. Next: iceball report {record}, iceball replay {record}",
+        flush=True,
+    )
     return 0
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 
 def prepare(window: bool) -> None:
-    """Fonts of one size on every screen, without a window no display; and a folder for Qt's own sockets, which
-    a login session has and root at a console has not: Qt would say so on every start."""
+    """Fonts of one size on every screen, without a window no display; and a folder for Qt's own sockets,
+    which a login session has and root at a console has not: Qt would say so on every start."""
     os.environ.setdefault("QT_FONT_DPI", "96")
     if not window:
         os.environ["QT_QPA_PLATFORM"] = "offscreen"

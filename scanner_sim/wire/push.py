@@ -20,7 +20,18 @@ from scanner_sim.wire.faults import Fault, apply
 from scanner_sim.wire.line import Answer, Line, PushError, Target, Tls
 from scanner_sim.wire.steps import AbortIn, Absence, Release, Silence, Step, Store
 
-__all__ = ["Clock", "Delivery", "Pace", "PushError", "Source", "Target", "Tls", "deliver", "play", "verify"]
+__all__ = [
+    "Clock",
+    "Delivery",
+    "Pace",
+    "PushError",
+    "Source",
+    "Target",
+    "Tls",
+    "deliver",
+    "play",
+    "verify",
+]
 
 _RETRIES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # wall clock, as the receiver's troubles are
 
