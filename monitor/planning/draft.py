@@ -21,7 +21,7 @@ from monitor.config import (
     StructureConfig,
 )
 from monitor.model import Role
-from monitor.planning.drawn import DrawnBody
+from monitor.planning.drawn import DrawnBody, Ellipsoid
 
 Point = tuple[float, float, float]
 Shape = DrawnBody | ShapeFile
@@ -51,12 +51,14 @@ class DraftNeedle:
 
 @dataclass(frozen=True)
 class Draft:
-    """``organ`` "" is not chosen yet; ``margin_goal_mm`` and ``phases`` None are the organ's."""
+    """``organ`` "" is not chosen yet; ``margin_goal_mm`` and ``phases`` None are the organ's. ``marked``: the
+    lesion as the strokes have it, from which it grows."""
 
     patient_id: str | None = None
     organ: str = ""
     margin_goal_mm: float | None = None
     lesion: Shape | None = None
+    marked: Ellipsoid | None = None
     structures: tuple[DraftStructure, ...] = ()
     no_structures: bool = False
     needles: tuple[DraftNeedle, ...] = ()

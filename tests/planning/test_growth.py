@@ -8,7 +8,7 @@ import pytest
 from monitor.geometry import SliceGeometry
 from monitor.model import CtVolume
 from monitor.planning.drawn import DrawnBody, Ellipsoid, Stroke, ellipsoid, from_ellipsoid
-from monitor.planning.growth import grow
+from monitor.planning.growth import LEAST_SHOWN, grow
 
 _SHAPE, _DZ, _DX = (36, 110, 110), 2.5, 0.8
 
@@ -98,6 +98,32 @@ def test_it_stays_near_the_ellipsoid_whatever_the_scan_holds() -> None:
 def test_a_lesion_outside_the_scan_is_left_as_drawn() -> None:
     far = Ellipsoid(np.array([500.0, 0, 0]), np.eye(3), np.full(3, 10.0))
     assert not grow(scan(egg(points()), 60.0), far).grown
+
+
+def test_the_boundary_of_the_organ_in_which_a_lesion_does_not_show_is_not_the_lesions() -> None:
+    """A ball of 10 mm in a muscle of 13 mm like it, with fat around."""
+    p = points()
+    muscle = np.hypot(p[..., 0], p[..., 1]) - 13.0
+    e = ellipsoid(Stroke((-10, 0, 0), (10, 0, 0)), Stroke((0, -10, 0), (0, 10, 0)))
+    grown = grow(scan(muscle, -150.0), e)
+    assert grown.shown > LEAST_SHOWN, "something shows, but elsewhere"
+    assert not grown.grown
+    assert np.array_equal(grown.body.level_mm, from_ellipsoid(e).level_mm)
+
+
+def test_where_the_boundary_does_not_show_the_surface_is_the_drawn_one() -> None:
+    """A ball of which a third shows nothing: there the strokes stand, though fat begins 3 mm farther."""
+    p = points()
+    e = ellipsoid(Stroke((-12, 0, 0), (12, 0, 0)), Stroke((0, -12, 0), (0, 12, 0)))
+    ball = np.linalg.norm(p, axis=-1) - 12.0
+    level = np.where((p[..., 0] > 4.0) & (p[..., 0] < 15.0), -1.0, ball)
+    grown = grow(scan(level, 60.0), e)
+    assert grown.grown
+    q = grown.body.grid.points_lps_mm()
+    off = np.abs(np.linalg.norm(q, axis=-1) - 12.0)
+    wrong = (grown.body.level_mm < 0) != (np.linalg.norm(q, axis=-1) < 12.0)
+    hidden = q[..., 0] > 7.0
+    assert np.quantile(off[wrong & hidden], 0.95) < 1.5
 
 
 def test_needles_in_the_lesion_are_not_its_boundary() -> None:
