@@ -223,7 +223,9 @@ def _followed(boundary: _Boundary, grid: Grid) -> FloatArray:
     there, shows = np.zeros(grid.shape_zyx), np.zeros(grid.shape_zyx)
     index = tuple(boundary.at_zyx.T)
     there[index], shows[index] = 1.0, boundary.shows
-    around = ndimage.gaussian_filter(shows, sigma)[index] / ndimage.gaussian_filter(there, sigma)[index]
+    around = (
+        ndimage.gaussian_filter(shows, sigma)[index] / ndimage.gaussian_filter(there, sigma)[index]
+    )
     low, high = _FOLLOWS
     there[index] = np.clip((around - low) / (high - low), 0.0, 1.0)
     surface = np.zeros(grid.shape_zyx, bool)

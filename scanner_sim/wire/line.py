@@ -21,9 +21,8 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
-from pynetdicom.sop_class import Verification
 
-from scanner_sim.wire.link import Link, LinkError
+from scanner_sim.wire.link import VERIFICATION, Link, LinkError
 
 _NOBODYS_CLASS = generate_uid(entropy_srcs=["a storage class that nobody takes"])
 
@@ -133,8 +132,8 @@ class Line:
     def verify(self) -> None:
         """A C-ECHO, where the receiver takes one. Raises ``PushError`` when it cannot be called."""
         try:
-            link = self._call([(Verification, ImplicitVRLittleEndian)])
-            if ImplicitVRLittleEndian in link.syntaxes(Verification):
+            link = self._call([(VERIFICATION, ImplicitVRLittleEndian)])
+            if ImplicitVRLittleEndian in link.syntaxes(VERIFICATION):
                 link.echo(ImplicitVRLittleEndian)
             link.release()
         except LinkError as error:

@@ -37,8 +37,8 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
 )
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification
 
+VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
 _MAX_PDU_BYTES = 131072
 _CONNECT_S, _ANSWER_S = 5.0, 30.0
 _PDUS = {
@@ -94,9 +94,9 @@ class Link:
     def echo(self, syntax: UID) -> int:
         """The status of a C-ECHO in an accepted syntax."""
         request, message = C_ECHO(), C_ECHO_RQ()
-        request.MessageID, request.AffectedSOPClassUID = self._number(), Verification
+        request.MessageID, request.AffectedSOPClassUID = self._number(), VERIFICATION
         message.primitive_to_message(request)
-        for fragment in message.encode_msg(self.syntaxes(Verification)[syntax], self._limit):
+        for fragment in message.encode_msg(self.syntaxes(VERIFICATION)[syntax], self._limit):
             pdu = P_DATA_TF()
             pdu.from_primitive(fragment)
             self._send(pdu.encode())

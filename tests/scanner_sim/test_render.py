@@ -17,7 +17,6 @@ import pytest
 import SimpleITK
 from pydicom.uid import EnhancedCTImageStorage
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
 
 from scanner_sim import output, truth
 from scanner_sim import scenario as scenarios
@@ -326,7 +325,7 @@ def test_the_receiver_is_asked_by_c_echo() -> None:
 
     ae = AE(ae_title="RX")
     ae.require_called_aet = True
-    ae.add_supported_context(Verification)
+    ae.add_supported_context("1.2.840.10008.1.1")
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, echo)])
     try:
         port = server.socket.getsockname()[1]

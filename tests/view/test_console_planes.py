@@ -29,7 +29,9 @@ def px(pane: EditPane, point: tuple[float, float, float]) -> QPoint:
     return QPoint(round(float(x)), round(float(y)))
 
 
-def drag(d: Any, pane: EditPane, a: tuple[float, float, float], b: tuple[float, float, float]) -> None:
+def drag(
+    d: Any, pane: EditPane, a: tuple[float, float, float], b: tuple[float, float, float]
+) -> None:
     QTest.mousePress(pane, Qt.LeftButton, Qt.NoModifier, px(pane, a))
     d.window.shown.drag_to(b)  # QTest's move has no button held on every platform
     QTest.mouseRelease(pane, Qt.LeftButton, Qt.NoModifier, px(pane, b))

@@ -34,7 +34,9 @@ class EditPane(QWidget):
 
     turned = pyqtSignal()
 
-    def __init__(self, shown: Shown, plane: Plane, main: bool, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, shown: Shown, plane: Plane, main: bool, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.setFocusPolicy(Qt.StrongFocus)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
@@ -54,7 +56,9 @@ class EditPane(QWidget):
     def _at(self, event: Any) -> Point:
         at = list(self.shown.cross)
         frame = self.frame()
-        at[self.plane.right], at[self.plane.vertical] = frame.to_mm(event.x() + 0.5, event.y() + 0.5)
+        at[self.plane.right], at[self.plane.vertical] = frame.to_mm(
+            event.x() + 0.5, event.y() + 0.5
+        )
         return (at[0], at[1], at[2])
 
     def mousePressEvent(self, event: Any) -> None:
@@ -85,7 +89,9 @@ class EditPane(QWidget):
     def keyPressEvent(self, event: Any) -> None:
         key, shown = event.key(), self.shown
         if key in _ARROWS:
-            self._step(*_ARROWS[key], _FAST_MM if event.modifiers() & Qt.ShiftModifier else _STEP_MM)
+            self._step(
+                *_ARROWS[key], _FAST_MM if event.modifiers() & Qt.ShiftModifier else _STEP_MM
+            )
         elif key in (Qt.Key_PageUp, Qt.Key_PageDown):
             shown.change_slice(self.plane, 1 if key == Qt.Key_PageUp else -1)
         elif key in (Qt.Key_Plus, Qt.Key_Equal, Qt.Key_Minus):

@@ -82,7 +82,9 @@ class Shown(QObject):
 
     def change_slice(self, plane: Plane, steps: int) -> None:
         """So many slices towards the head, or so many steps backwards or to the left."""
-        spacing_mm = self.stack.geometry.slice_spacing_mm if self.stack and plane.across == 2 else 0.0
+        spacing_mm = (
+            self.stack.geometry.slice_spacing_mm if self.stack and plane.across == 2 else 0.0
+        )
         x, y, z = (
             v + (steps * max(spacing_mm, _STEP_MM) if axis == plane.across else 0.0)
             for axis, v in enumerate(self.cross)
