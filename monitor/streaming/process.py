@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from monitor.snapshot import ArrayRef, Snapshot
-from monitor.view.platform import prepare
 
 if TYPE_CHECKING:
     from monitor.streaming.server import Server
@@ -34,7 +33,7 @@ class StreamOptions:
 def run_stream(conn: Connection, options: StreamOptions) -> None:
     """Serves until told to quit, or the core is gone. The target of a spawned process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prepare(window=False)  # pyqtgraph, for its marching cubes
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"  # pyqtgraph, for its marching cubes
     with contextlib.suppress(OSError):
         os.nice(10)  # core and view go before
     server: Server | None = None
