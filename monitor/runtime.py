@@ -406,7 +406,9 @@ class Live:
         self._screen = Screen(options, self.act, self.logs)
 
     def _start_console(self) -> None:
+        procedure = self.core.procedure
         options = ConsoleOptions(
+            case=None if procedure.draft else str(self.core.case.resolve()),
             folder=str(self.options.record.resolve() / "console"),
             listener=self.config.listener,
             stale_after_s=self.config.stale_after_s,

@@ -1,11 +1,12 @@
-"""Whether a lesion grown to its boundary is nearer to the true one than what was drawn:
-`python scripts/bench_growth.py DIR [DIR ...]`, each of `scanner-sim render SCENARIO --scans 1 --out DIR`.
-LPS mm.
+"""Whether a lesion grown to its boundary is nearer to the true one than what was drawn. LPS mm.
 
-A hand is played: two strokes along the true lesion's axes in its middle slice, and a third one across in
-every second drawing, each end off by a normal error of 1.5 mm a direction. Told for each DIR: the mean
-distance between the surfaces, true and drawn, true and grown (both ways); of the drawings how many were
-grown, how many of these were better or worse by more than 0.25 mm, and the worst. At the end the same of all.
+    python scripts/bench_growth.py DIR [DIR ...]
+
+each DIR of `scanner-sim render SCENARIO --scans 1 --out DIR`. A hand is played: two strokes along the true
+lesion's axes in its middle slice, and a third one across in every second drawing, each end off by a normal
+error of 1.5 mm a direction. Told for each DIR: the mean distance between the surfaces (both ways), true and
+drawn, true and grown; of the drawings how many were grown, how many of these were better or worse by more
+than 0.25 mm, and the worst. At the end the same of all.
 """
 
 from __future__ import annotations

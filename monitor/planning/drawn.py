@@ -91,8 +91,9 @@ def with_depth(e: Ellipsoid, stroke: Stroke) -> Ellipsoid:
     """The ellipsoid whose third axis reaches as far as a stroke across the first two does. Raises
     ``DrawingError``."""
     third = e.axes[2]
-    at_lps_mm = (stroke.start_lps_mm, stroke.end_lps_mm)
-    ends = np.sort([(np.array(p) - e.centre_lps_mm) @ third for p in at_lps_mm])
+    ends = np.sort(
+        [(np.array(p) - e.centre_lps_mm) @ third for p in (stroke.start_lps_mm, stroke.end_lps_mm)]
+    )
     depth_mm = float(ends[1] - ends[0])
     if not SHORTEST_MM <= depth_mm <= LONGEST_MM:
         raise DrawingError("short_axis_length")

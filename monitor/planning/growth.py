@@ -5,9 +5,9 @@ easily where HU change is more likely to meet the core first, or the far shell. 
 of the same shape, at such sizes that without any boundary the two are equally likely on the ellipsoid
 itself. So where the CT shows a boundary the surface lies on it, and elsewhere stays where it was drawn.
 Invariant: the surface lies between the seeds, whatever the CT holds; ``shown`` says how much of it lies
-on a boundary, and with too little of that the ellipsoid stands. Where the CT shows none, or shows it only
-where something else begins, the surface is the drawn ellipsoid's. A boundary that is not where the strokes
-end is another body's (an organ in which the lesion does not show): then, too, the ellipsoid stands.
+on a boundary, and with too little of that the ellipsoid stands. Where the CT shows none, or only one at which
+something else begins, the surface is the drawn ellipsoid's. That an organ's boundary is not the lesion's,
+which does not show in it, no CT tells: then it is followed, within the seeds.
 """
 
 from __future__ import annotations
@@ -53,16 +53,14 @@ _GOES_OVER_MM = 2.5
 _FOLLOWS = (0.5, 0.8)
 # With less of its surface on a boundary, a grown body says little that was not drawn.
 LEAST_SHOWN = 0.35
-# A hand ends its strokes this near to the boundary it sees.
-_STROKE_MM = 2.5
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Grown:
-    """``body`` is the ellipsoid's where it was not ``grown``: too little boundary is ``shown`` (the share of
-    the surface at which the CT shows one; ``LEAST_SHOWN``), or it is not where the strokes end."""
+    """``body`` is the ellipsoid's where it was not ``grown``. ``shown``: the share of the surface at
+    which the CT shows a boundary."""
 
     body: DrawnBody
     grown: bool
@@ -88,7 +86,7 @@ def grow(volume: CtVolume, e: Ellipsoid) -> Grown:
     strokes = signed_distance_mm((radius - 1.0) * e.semi_axes_mm.min(), grid)
     boundary = _boundary(walked, smooth, grid, _spread(smooth[core]))
     shown = float(boundary.shows.mean()) if len(boundary.shows) else 0.0
-    if shown < LEAST_SHOWN or not _is_what_was_drawn(boundary, e, grid):
+    if shown < LEAST_SHOWN:
         return Grown(from_ellipsoid(e), False, shown)
     followed = _followed(boundary, grid)
     return Grown(drawn(grid, followed * walked + (1.0 - followed) * strokes), True, shown)
@@ -200,20 +198,6 @@ def _boundary(sdf: FloatArray, smooth: FloatArray, grid: Grid, core_sd_hu: float
     differs = np.abs(outside - inside) > needed
     own = np.abs(inside) < np.abs(outside)
     return _Boundary(at_zyx, differs & own)
-
-
-def _is_what_was_drawn(boundary: _Boundary, e: Ellipsoid, grid: Grid) -> bool:
-    """Whether the boundary, where it shows at the strokes' ends, is there rather than elsewhere."""
-    points = grid.to_lps_mm(boundary.at_zyx.astype(float))
-    there = elsewhere = 0
-    for axis, semi_mm in zip(e.axes[:2], e.semi_axes_mm[:2], strict=True):
-        for end in (e.centre_lps_mm - semi_mm * axis, e.centre_lps_mm + semi_mm * axis):
-            off_mm = np.linalg.norm(points - end, axis=-1)
-            nearest = int(off_mm.argmin())
-            if boundary.shows[nearest]:
-                there += bool(off_mm[nearest] <= _STROKE_MM)
-                elsewhere += bool(off_mm[nearest] > _STROKE_MM)
-    return there > elsewhere
 
 
 def _followed(boundary: _Boundary, grid: Grid) -> FloatArray:

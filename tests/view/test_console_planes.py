@@ -1,4 +1,4 @@
-"""The console's three planes: one cross, drawn on in each by mouse and keys, each the large one in turn."""
+"""The console's three planes: one cross, each drawn on by mouse and keys, each the large one in turn."""
 
 from __future__ import annotations
 

@@ -59,9 +59,13 @@ class LiveProcess:
         self.port = 0
 
     def __enter__(self) -> LiveProcess:
-        self.port = self.wait(
-            lambda lines: next((x for x in lines if x["kind"] == "listening"), None), START_S
-        )["port"]
+        try:
+            self.port = self.wait(
+                lambda lines: next((x for x in lines if x["kind"] == "listening"), None), START_S
+            )["port"]
+        except AssertionError:
+            self.end()  # nobody else would
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
