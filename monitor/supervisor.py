@@ -23,36 +23,49 @@ _ITS_OWN = (0, 2)
 
 def supervise(arguments: Sequence[str], record: Path, say: Callable[[str], None]) -> int:
     """Runs ``iceball live`` with these arguments until it has ended. The exit status: its own, or
-    ``GIVEN_UP``."""
-    signals: list[int] = []
-    child: subprocess.Popen[bytes] | None = None
+    ``GIVEN_UP``. For the main thread, whose signals go to the program meanwhile."""
+    one = _Supervisor(arguments)
+    before = {n: signal.signal(n, one.pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return one.run(record, say)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-    def passed_on(number: int, _frame: object) -> None:
-        signals.append(number)
-        if child is not None:
+
+class _Supervisor:
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._command = [sys.executable, "-m", "monitor.cli", *arguments, "--unsupervised"]
+        self._child: subprocess.Popen[bytes] | None = None
+        self._signals: list[int] = []
+
+    def pass_on(self, number: int, _frame: object) -> None:
+        self._signals.append(number)
+        if self._child is not None:
+            self._child.send_signal(number)
+
+    def run(self, record: Path, say: Callable[[str], None]) -> int:
+        deaths, how = 0, ["--record", str(record)]
+        while True:
+            began_s = time.monotonic()
+            code = self._ended(how)
+            begun = (record / "journal.jsonl").exists()
+            if code in _ITS_OWN or self._signals or not begun:
+                return code if code >= 0 else 128 - code
+            deaths = deaths + 1 if time.monotonic() - began_s < _WITHIN_S else 1
+            died = f"was killed (signal {-code})" if code < 0 else f"died (exit status {code})"
+            if deaths >= _DEATHS:
+                say(
+                    f"The monitor {died}, {_DEATHS} times soon after a start: it is not started again. "
+                    f"The record is {record}; to go on with it: iceball live --resume {record}"
+                )
+                return GIVEN_UP
+            say(f"The monitor {died}. It is started again and goes on with {record}.")
+            how = ["--resume", str(record)]
+
+    def _ended(self, how: list[str]) -> int:
+        """The exit status of one run."""
+        self._child = child = subprocess.Popen([*self._command, *how])
+        for number in self._signals:  # that came before there was anybody to hear
             child.send_signal(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, passed_on)
-    deaths = 0
-    how = ["--record", str(record)]
-    while True:
-        began_s = time.monotonic()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "monitor.cli", *arguments, "--unsupervised", *how]
-        )
-        code = child.wait()
-        if code in _ITS_OWN or signals:
-            return code if code >= 0 else 128 - code
-        deaths = deaths + 1 if time.monotonic() - began_s < _WITHIN_S else 1
-        if not (record / "journal.jsonl").exists():
-            return code if code >= 0 else 128 - code
-        died = f"was killed (signal {-code})" if code < 0 else f"died (exit status {code})"
-        if deaths >= _DEATHS:
-            say(
-                f"The monitor {died}, {_DEATHS} times soon after a start: it is not started again. "
-                f"The record is {record}; to go on with it: iceball live --resume {record}"
-            )
-            return GIVEN_UP
-        say(f"The monitor {died}. It is started again and goes on with {record}.")
-        how = ["--resume", str(record)]
+        return child.wait()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import queue
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -83,6 +85,9 @@ def listening(
     blobs.mkdir(parents=True, exist_ok=True)
     inbox, (ours, theirs) = Inbox(), _SPAWN.Pipe()
     inbox.follow(ours)
+    if size < 100:  # what is to be full soon is not to lie in the pipe instead
+        with socket.socket(fileno=os.dup(theirs.fileno())) as pipe:
+            pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     config = ListenerConfig("ICEBALL", "127.0.0.1", port, peers, tls, limits or Limits())
     process = _SPAWN.Process(
         target=run_listener,

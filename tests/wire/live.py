@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from monitor.intake.channel import Inbox
 
 START_S, ANSWER_S, END_S = 60.0, 60.0, 60.0
 
@@ -31,6 +34,23 @@ def sphere_case(
     path = folder / "case.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+class FedInbox(Inbox):
+    """Takes messages of a test, before those of the listener."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fed: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def put(self, message: Any) -> None:
+        self.fed.put(message)
+
+    def get(self, timeout: float) -> Any:
+        try:
+            return self.fed.get_nowait()
+        except queue.Empty:
+            return super().get(timeout)
 
 
 class LiveProcess:

@@ -68,15 +68,15 @@ def test_from_nothing_to_a_plan(dcmtk: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_a_workstation_file_that_is_wrong_names_the_field_and_leaves_no_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     workstation = tmp_path / "workstation.toml"
     workstation.write_text('[screen]\nshow = "wall"\n[listener]\nport = 70000\n', "utf-8")
     command = ["live", "--headless", "--record", str(tmp_path / "record")]
     assert main([*command, "--workstation", str(workstation)]) == 2
-    assert "screen.show: expected one of room, console, both" in capsys.readouterr().err
+    assert "screen.show: expected one of room, console, both" in capfd.readouterr().err
     workstation.write_text("[listener]\nport = 70000\n", encoding="utf-8")
     assert main([*command, "--workstation", str(workstation)]) == 2
-    assert "listener.port" in capsys.readouterr().err
+    assert "listener.port" in capfd.readouterr().err
     assert main([*command, "--workstation", str(tmp_path / "none.toml")]) == 2
     assert not (tmp_path / "record").exists()

@@ -14,7 +14,7 @@ import pytest
 
 from monitor.model import AssociationEnded
 from monitor.runtime import Live, LiveOptions
-from tests.wire.live import LiveProcess, sphere_case
+from tests.wire.live import FedInbox, LiveProcess, sphere_case
 
 SPEED = 120.0
 LIMIT_S = 60.0
@@ -64,6 +64,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     said: list[tuple[str, dict[str, Any]]] = []
     options = LiveOptions(case, tmp_path / "record", False, True, "reference")
     live = Live(options, lambda kind, fields: said.append((kind, fields)))
+    live._inbox = FedInbox()
     live.start()
     try:
         yield live, go, said
