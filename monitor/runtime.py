@@ -9,6 +9,7 @@ it can be, started again; nothing fails in silence.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +31,7 @@ from monitor.config import Config
 from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
-from monitor.intake.channel import Inbox, IntakeGone
+from monitor.intake.channel import STOP, Inbox, IntakeGone
 from monitor.intake.listener import check_port, check_tls, run_listener
 from monitor.journal_fields import alarm_fields
 from monitor.metrics import Observed
@@ -161,7 +163,7 @@ class Live:
             self._go_on()
         else:
             self._begin()
-        self.logs = logs.LogOptions(options.record / logs.FOLDER, options.log_level)
+        self.logs = logs.of_record(options.record, options.log_level)
         self._news = threading.Event()
         self._store = Store(options.record, self._scratch, spare=self._spare)
         self.core = Core(
@@ -185,7 +187,7 @@ class Live:
         self._caught_up = not options.resume
         self._acts: queue.SimpleQueue[OperatorAct] = queue.SimpleQueue()
         self._inbox = Inbox()
-        self._intake_stop = _SPAWN.Event()
+        self._intake_pipe: Connection | None = None
         self._intake: BaseProcess | None = None
         self._intake_over = threading.Event()
         self._screen: Screen | None = None
@@ -269,8 +271,9 @@ class Live:
     def finish(self) -> None:
         """Stops taking images in, finishes what was received, ends the record."""
         self.stopping.set()
-        self._intake_stop.set()
-        if self._intake is not None:
+        if self._intake is not None and self._intake_pipe is not None:
+            with contextlib.suppress(OSError):  # it is dead already
+                self._intake_pipe.send(STOP)
             self._intake.join(_INTAKE_STOP_S)
         self._intake_over.set()
         self._worker.join()
@@ -372,9 +375,7 @@ class Live:
 
     def _start_intake(self, before: IntakeGone | None = None) -> None:
         blobs = self.options.record / "blobs"
-        # Of its own: an event on which a process was waiting when it was killed can never be set.
-        self._intake_stop = _SPAWN.Event()
-        reader, writer = _SPAWN.Pipe(duplex=False)
+        self._intake_pipe, theirs = _SPAWN.Pipe()
         self._intake = _SPAWN.Process(
             target=logs.run,
             name="intake",
@@ -383,12 +384,12 @@ class Live:
                 self.logs,
                 "intake",
                 run_listener,
-                *(self.config.listener, blobs, self.clock, writer, self._intake_stop),
+                *(self.config.listener, blobs, self.clock, theirs),
             ),
         )
         self._intake.start()
-        writer.close()  # the process has its own; with it ends the pipe
-        self._inbox.follow(reader, before)
+        theirs.close()  # the process has its own; with it ends the pipe
+        self._inbox.follow(self._intake_pipe, before)
 
     def _start_screen(self) -> None:
         screens = str(self.options.record / "screens") if self.options.screenshots else None
@@ -405,7 +406,9 @@ class Live:
         self._screen = Screen(options, self.act, self.logs)
 
     def _start_console(self) -> None:
+        procedure = self.core.procedure
         options = ConsoleOptions(
+            case=None if procedure.draft else str(self.core.case.resolve()),
             folder=str(self.options.record.resolve() / "console"),
             listener=self.config.listener,
             stale_after_s=self.config.stale_after_s,
@@ -473,9 +476,8 @@ class Live:
         alive = {"core": self._worker.is_alive(), "watch": self._watcher.is_alive()}
         if self._intake is not None:
             alive["intake"] = self._intake.is_alive()
-        for name, screen in (("view", self._screen), ("console", self._console)):
-            if screen is not None:
-                alive[name] = screen.exitcode is None
+        shown = {"view": self._screen, "console": self._console, "openigtlink": self._stream}
+        alive |= {name: s.exitcode is None for name, s in shown.items() if s is not None}
         return Observed(
             scan_age_s=None if volume is None else now_utc_s - volume.acquired_utc_s,
             waiting=self._inbox.waiting,

@@ -38,7 +38,7 @@ from x_server import x_server
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig
-from monitor.intake.channel import Inbox
+from monitor.intake.channel import STOP, Inbox
 from monitor.intake.limits import Limits
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import Listening
@@ -77,14 +77,13 @@ def listening(folder: Path, durable: bool) -> Iterator[tuple[int, int, list[Any]
     blobs = folder / "blobs"
     blobs.mkdir()
     config = ListenerConfig("ICEBALL", "127.0.0.1", 0, (), None, Limits(durable=durable))
-    inbox, stop, over = Inbox(), _SPAWN.Event(), threading.Event()
-    reader, writer = _SPAWN.Pipe(duplex=False)
-    inbox.follow(reader)
+    inbox, over, (ours, theirs) = Inbox(), threading.Event(), _SPAWN.Pipe()
+    inbox.follow(ours)
     process = _SPAWN.Process(
-        target=run_listener, args=(config, blobs, ProcedureClock.start(), writer, stop)
+        target=run_listener, args=(config, blobs, ProcedureClock.start(), theirs)
     )
     process.start()
-    writer.close()
+    theirs.close()
     first = inbox.get(timeout=120)
     assert isinstance(first, Listening), first
     told: list[Any] = []
@@ -93,7 +92,7 @@ def listening(folder: Path, durable: bool) -> Iterator[tuple[int, int, list[Any]
     try:
         yield first.port, int(process.pid or 0), told
     finally:
-        stop.set()
+        ours.send(STOP)
         process.join(20)
         over.set()
         drainer.join()

@@ -29,6 +29,8 @@ from x_server import x_server
 
 SCENARIO, SLICES = "liver_near_vessel", 60
 INPUT_MS, BLOCK_MS, SCREEN_S = 100.0, 50.0, 1.0
+# A scan lasts 2 s.
+_SCAN_S = 3.0
 _PAGE_UP, _WHEEL_UP, _EVERY_S = 0xFF55, 4, 0.125
 
 
@@ -131,17 +133,19 @@ def _begin_freeze(found: Room, x: str) -> None:
 
 def _one(found: Room, slices: list[Any], folder: Path, hand: Hand, number: int) -> None:
     """A scan, with a hand on the wheel from its last slice on until its number has been there for a while."""
-    _send(found, slices, folder, hand)
-    found.wait(lambda lines: len(_first_assessments(lines)) > number)
-    time.sleep(1.5)
-    hand.stop()
+    try:
+        _send(found, slices, folder, hand)
+        found.wait(lambda lines: len(_first_assessments(lines)) > number)
+        time.sleep(1.5)
+    finally:
+        hand.stop()  # before the display goes: Xlib ends the program that writes to one that is gone
     time.sleep(2.5)
 
 
 def _send(found: Room, slices: list[Any], folder: Path, hand: Hand | None = None) -> None:
     out = folder / "sent"
     out.mkdir(exist_ok=True)
-    for i, d in enumerate(anew(slices, time.time() - 1.0)):
+    for i, d in enumerate(anew(slices, time.time() - _SCAN_S)):
         d.save_as(out / f"{i:04d}.dcm", enforce_file_format=True)
     if hand is not None:
         hand.start()

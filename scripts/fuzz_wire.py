@@ -31,7 +31,7 @@ from pynetdicom import build_context
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig, Peer
-from monitor.intake.channel import Inbox
+from monitor.intake.channel import STOP, Inbox
 from monitor.intake.limits import Limits
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import Listening, Refused
@@ -152,14 +152,13 @@ def fuzz(count: int, seed: int, volumes: int) -> tuple[list[str], str]:
     with tempfile.TemporaryDirectory() as folder:
         blobs = Path(folder) / "blobs"
         blobs.mkdir()
-        inbox, stop, over = Inbox(), _SPAWN.Event(), threading.Event()
-        reader, writer = _SPAWN.Pipe(duplex=False)
-        inbox.follow(reader)
+        inbox, over, (ours, theirs) = Inbox(), threading.Event(), _SPAWN.Pipe()
+        inbox.follow(ours)
         process = _SPAWN.Process(
-            target=run_listener, args=(config, blobs, ProcedureClock.start(), writer, stop)
+            target=run_listener, args=(config, blobs, ProcedureClock.start(), theirs)
         )
         process.start()
-        writer.close()
+        theirs.close()
         first = inbox.get(timeout=120)
         assert isinstance(first, Listening), first
         began_bytes = rss_bytes(int(process.pid or 0))
@@ -187,7 +186,7 @@ def fuzz(count: int, seed: int, volumes: int) -> tuple[list[str], str]:
         if not process.is_alive():
             findings.append(f"the listener died: exit {process.exitcode}")
         push(first.port, 1, sent, findings)
-        stop.set()
+        ours.send(STOP)
         process.join(20)
         over.set()
         drainer.join()

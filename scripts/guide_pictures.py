@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
-from PyQt5.QtWidgets import QApplication, QScrollArea
+from PyQt5.QtWidgets import QApplication
 
 from monitor.forecast_values import Change, NextScan, Outcome, WhatIf, WhatIfAnswer
 from monitor.model import Alarm, Phase, PhaseKind, Priority, Reason, Status, StructureDistance
@@ -150,8 +150,8 @@ class States:
         self._kept.append(made)
         window = made.window
         window.show_snapshot(running(name, self._normal))
-        window.pane.go_to(self._samples.LESION)
-        window.pane.zoom(1.8)
+        window.shown.go_to(self._samples.LESION)
+        window.shown.zoom(1.8)
         draft = self._draft()
         window.editor.history = History.of(draft)
         window._sent = draft  # the monitor has it
@@ -160,11 +160,9 @@ class States:
             window.editor.use("ice.add")
             x, y, z = self._samples.ICE_CENTRE
             for step in range(4):
-                window.pane.pointed.emit((x + 15.0, y + step, z), step > 0)
+                window.shown.pointed.emit((x + 15.0, y + step, z), step > 0)
         self._app.processEvents()
-        if name == "what_if":  # its answer is the page's last lines
-            for area in window.findChildren(QScrollArea):
-                area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())
+        window.pages["monitor"].turn_to(int(name == "what_if"))
         window.refresh()
         return self._picture_of(window)
 

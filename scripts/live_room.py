@@ -36,13 +36,15 @@ def rendered(name: str, out: Path, slices: int, scans: int) -> None:
     s = replace(s, scans=(s.scans[0], *s.scans[-scans:]), scanner=replace(s.scanner, slices=slices))
     simulation = Simulation(s, keep=False)
     simulation.start()
-    write_all(simulation, out, 2, lambda _: None)
+    write_all(simulation, out, len(s.scans), lambda _: None)
 
 
 def scans_of(out: Path) -> list[list[Dataset]]:
-    """Every scan of a folder, its slices in order."""
+    """Every scan of a folder, its slices in order. Without the scouts: a scout is taken 20 s before the first
+    slice, and a scan is sent with its first image's time moved to now."""
     return [
-        [pydicom.dcmread(p) for p in sorted(scan.iterdir())] for scan in sorted(out.glob("scan_*"))
+        [d for d in map(pydicom.dcmread, sorted(scan.iterdir())) if "LOCALIZER" not in d.ImageType]
+        for scan in sorted(out.glob("scan_*"))
     ]
 
 
@@ -102,7 +104,8 @@ class Room:
 @contextmanager
 def room(case: Path, record: Path, x: XServer, *options: str, **env: str) -> Iterator[Room]:
     """``iceball live`` on that display, until the block is left."""
-    environment = {**os.environ, "DISPLAY": x.name, "QT_FONT_DPI": "96", **env}
+    state = {"XDG_STATE_HOME": str(record.with_name(f"{record.name}_state"))}  # nobody's windows
+    environment = {**os.environ, "DISPLAY": x.name, "QT_FONT_DPI": "96", **state, **env}
     environment.pop("QT_QPA_PLATFORM", None)
     with _running(case, record, options, environment, x.pid) as made:
         yield made
@@ -122,6 +125,7 @@ def _running(
     text = case.read_text().replace("port = 11112", "port = 0")
     case.write_text(text)
     command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
+    command.append("--unsupervised")  # so that this process is the core
     program = subprocess.Popen(
         [*command, *options], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.PIPE
     )

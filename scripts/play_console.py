@@ -181,16 +181,17 @@ class Play:
         self._freeze_utc_s = self.clock.now_utc_s()
         self.picture("freezing")
         self._scan(1)
-        console.press_enabled("console.monitor.accept", 3)
+        console.press_enabled("console.monitor.accept", 4)
         self.live.wait("ice_reviewed", verdict="accepted")
         self.picture("scan_accepted")
         self._stop_a_needle_and_take_it_back()
-        console.press_enabled("console.whatif.ask", 8)
+        console.press("console.monitor.what_if")
+        console.press_enabled("console.whatif.ask", 2)
         self.live.wait("what_if")
         self.picture("what_if")
-        console.step(6)  # whoever asked is at the page's end
+        console.press("console.monitor.now")
         self._scan(2)
-        console.press_enabled("console.monitor.reject", 4)
+        console.press_enabled("console.monitor.reject", 5)
         self.live.wait("ice_reviewed", verdict="rejected")
         self.picture("scan_rejected")
         self._acknowledge()
@@ -207,25 +208,25 @@ class Play:
         self.picture("alarm_acknowledged")
 
     def _stop_a_needle_and_take_it_back(self) -> None:
-        self.console.wait_enabled(1)
-        self.console.click_button(1)
+        self.console.wait_enabled(2)
+        self.console.click_button(2)
         self.live.wait("needle_set", number=1, duty=0.0)
         self.picture("needle_stopped")
         self._take_back("needle")
 
     def _take_back(self, act: str) -> None:
-        self.console.wait_enabled(7)
-        self.console.click_button(7)
+        self.console.wait_enabled(8)
+        self.console.click_button(8)
         self.live.wait("undone", act=act)
 
     def _correct(self) -> None:
         """Some ice added at its rim by brush."""
         console, (x, y) = self.console, LESION_MM
-        console.press_enabled("console.monitor.correct", 5)
+        console.press_enabled("console.monitor.correct", 6)
         console.drag_mm((x - 22.0, y), (x - 20.0, y))
         self.picture("scan_corrected_by_brush")
         console.press_enabled(
-            "console.monitor.use", 5
+            "console.monitor.use", 6
         )  # the brush, being chosen, has another colour
         self.live.wait("ice_reviewed", verdict="corrected")
         self.picture("scan_corrected")

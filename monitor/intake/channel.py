@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 _AGAIN_S = 0.02
+# What the core sends, the other way.
+STOP = "stop"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection as Pipe
-from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from monitor.intake.association import (
     Incoming,
     Rejection,
 )
-from monitor.intake.channel import Outbox
+from monitor.intake.channel import STOP, Outbox
 from monitor.intake.keeping import Part, free_bytes, part10_head
 from monitor.intake.limits import Limits
 from monitor.intake.messages import LetIn, ListenerFailed, Listening, Refused
@@ -129,12 +128,12 @@ def run_listener(
     blobs: Path,
     clock: ProcedureClock,
     pipe: Pipe,
-    stop: ProcessEvent,
     size: int = INBOX,
 ) -> None:
-    """The process: listens until ``stop`` is set. Exit status 2 when it cannot listen. ``size``: of the
-    messages that may wait for the core."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the core decides when to stop
+    """The process: listens until ``pipe`` says ``STOP`` or nobody holds its other end. Exit status 2 when it
+    cannot listen. ``size``: of the messages that may wait for the core."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the core decides when to stop
     out = Outbox(pipe, size)
     with contextlib.suppress(OSError):  # an ordinary user may not, unless RLIMIT_NICE allows it
         os.nice(-_AHEAD)
@@ -146,10 +145,11 @@ def run_listener(
         out.put(ListenerFailed(text))
         out.close()
         sys.exit(2)
-    parent = os.getppid()
-    while not stop.wait(0.2):
-        if os.getppid() != parent:
-            break  # the core is gone: nobody would hear of another slice
+    with contextlib.suppress(
+        EOFError, OSError
+    ):  # the core is gone: nobody would hear of another slice
+        while pipe.recv() != STOP:
+            pass
     server.shutdown()
     out.close()
 

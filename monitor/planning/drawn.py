@@ -47,9 +47,10 @@ class Stroke:
         return np.asarray(np.add(self.start_lps_mm, self.end_lps_mm)) / 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ellipsoid:
-    """``axes``: three unit vectors, rows; the third is across the slice in which it was drawn."""
+    """``axes``: three unit vectors, rows; the third is across the slice in which it was drawn. Two are equal
+    when they are the same drawing."""
 
     centre_lps_mm: FloatArray
     axes: FloatArray
@@ -78,6 +79,26 @@ def ellipsoid(long: Stroke, short: Stroke) -> Ellipsoid:
     # Of two strokes that do not quite halve each other, the crossing of their middles' lines.
     offset = (short.middle_lps_mm - long.middle_lps_mm) @ across
     return Ellipsoid(long.middle_lps_mm + offset * across, axes, semi)
+
+
+def runs_across(e: Ellipsoid, stroke: Stroke) -> bool:
+    """Whether a stroke runs across the slice in which the ellipsoid was drawn rather than along it."""
+    along = np.subtract(stroke.end_lps_mm, stroke.start_lps_mm)
+    return bool(abs(along @ e.axes[2]) > np.sqrt(0.5) * np.linalg.norm(along))
+
+
+def with_depth(e: Ellipsoid, stroke: Stroke) -> Ellipsoid:
+    """The ellipsoid whose third axis reaches as far as a stroke across the first two does. Raises
+    ``DrawingError``."""
+    third = e.axes[2]
+    ends = np.sort(
+        [(np.array(p) - e.centre_lps_mm) @ third for p in (stroke.start_lps_mm, stroke.end_lps_mm)]
+    )
+    depth_mm = float(ends[1] - ends[0])
+    if not SHORTEST_MM <= depth_mm <= LONGEST_MM:
+        raise DrawingError("short_axis_length")
+    semi = np.array([*e.semi_axes_mm[:2], depth_mm / 2.0])
+    return Ellipsoid(e.centre_lps_mm + ends.mean() * third, e.axes, semi)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,9 @@ easily where HU change is more likely to meet the core first, or the far shell. 
 of the same shape, at such sizes that without any boundary the two are equally likely on the ellipsoid
 itself. So where the CT shows a boundary the surface lies on it, and elsewhere stays where it was drawn.
 Invariant: the surface lies between the seeds, whatever the CT holds; ``shown`` says how much of it lies
-on a boundary, and with too little of that the ellipsoid stands.
+on a boundary, and with too little of that the ellipsoid stands. Where the CT shows none, or only one at which
+something else begins, the surface is the drawn ellipsoid's. That an organ's boundary is not the lesion's,
+which does not show in it, no CT tells: then it is followed, within the seeds.
 """
 
 from __future__ import annotations
@@ -45,6 +47,10 @@ _ROUNDS = 1500
 _BESIDE_MM = 2.5
 # (Streaks of needles count as noise: among them the ellipsoid stands.)
 _SHOWN_HU, _SHOWN_SDS = 8.0, 3.0
+# A surface goes over from one to the other within this.
+_GOES_OVER_MM = 2.5
+# A place follows the boundary where it shows on so much of what is around it, and wholly from the second on.
+_FOLLOWS = (0.5, 0.8)
 # With less of its surface on a boundary, a grown body says little that was not drawn.
 LEAST_SHOWN = 0.35
 
@@ -75,12 +81,15 @@ def grow(volume: CtVolume, e: Ellipsoid) -> Grown:
     share = ndimage.gaussian_filter(share, 0.8)
     # The seeds hold also where the filter has rounded the corner.
     share = np.where(radius <= _INNER, 1.0, np.where(radius >= _OUTER, 0.0, share))
-    sdf = signed_distance_mm(0.5 - share, grid)
-    sdf = signed_distance_mm(_largest(sdf), grid)
-    shown = _shown(sdf, smooth, grid, _spread(smooth[core]))
+    walked = signed_distance_mm(0.5 - share, grid)
+    walked = signed_distance_mm(_largest(walked), grid)
+    strokes = signed_distance_mm((radius - 1.0) * e.semi_axes_mm.min(), grid)
+    boundary = _boundary(walked, smooth, grid, _spread(smooth[core]))
+    shown = float(boundary.shows.mean()) if len(boundary.shows) else 0.0
     if shown < LEAST_SHOWN:
         return Grown(from_ellipsoid(e), False, shown)
-    return Grown(drawn(grid, sdf), True, shown)
+    followed = _followed(boundary, grid)
+    return Grown(drawn(grid, followed * walked + (1.0 - followed) * strokes), True, shown)
 
 
 def _metal(hu: FloatArray, grid: Grid) -> Mask:
@@ -164,19 +173,46 @@ def _largest(sdf: FloatArray) -> FloatArray:
     return np.where((pieces == largest) | (sdf > 0), sdf, np.maximum(-sdf, 0.1))
 
 
-def _shown(sdf: FloatArray, smooth: FloatArray, grid: Grid, core_sd_hu: float) -> float:
-    """The share of surface voxels across which HU differ by more than noise does."""
+@dataclass(frozen=True)
+class _Boundary:
+    """At each of the surface's voxels (n, 3), whether the CT shows the lesion's boundary there."""
+
+    at_zyx: npt.NDArray[np.intp]
+    shows: Mask
+
+
+def _boundary(sdf: FloatArray, smooth: FloatArray, grid: Grid, core_sd_hu: float) -> _Boundary:
+    """Where HU differ across the surface by more than noise does, and are the core's on its inside: else what
+    shows is where something else begins."""
     spacing = grid.spacing_mm[0]
     normal = np.stack(list(np.gradient(sdf, spacing)))
     normal /= np.maximum(np.linalg.norm(normal, axis=0), 1e-6)
-    surface = np.argwhere(np.abs(sdf) < 0.6 * spacing).T.astype(float)
-    n = normal[(slice(None), *surface.astype(int))]
-    step = n * (_BESIDE_MM / spacing)
+    at_zyx = np.argwhere(np.abs(sdf) < 0.6 * spacing)
+    surface = at_zyx.T.astype(float)
+    step = normal[(slice(None), *at_zyx.T)] * (_BESIDE_MM / spacing)
     inside, outside = (
         ndimage.map_coordinates(smooth, surface + sign * step, order=1, mode="nearest")
         for sign in (-1.0, 1.0)
     )
-    if not inside.size:
-        return 0.0
     needed = max(_SHOWN_HU, _SHOWN_SDS * core_sd_hu)
-    return float((np.abs(outside - inside) > needed).mean())
+    differs = np.abs(outside - inside) > needed
+    own = np.abs(inside) < np.abs(outside)
+    return _Boundary(at_zyx, differs & own)
+
+
+def _followed(boundary: _Boundary, grid: Grid) -> FloatArray:
+    """How far each place follows the boundary rather than the strokes, 0 to 1: of what shows around the
+    nearest of the surface's voxels."""
+    sigma = _GOES_OVER_MM / grid.spacing_mm[0]
+    there, shows = np.zeros(grid.shape_zyx), np.zeros(grid.shape_zyx)
+    index = tuple(boundary.at_zyx.T)
+    there[index], shows[index] = 1.0, boundary.shows
+    around = (
+        ndimage.gaussian_filter(shows, sigma)[index] / ndimage.gaussian_filter(there, sigma)[index]
+    )
+    low, high = _FOLLOWS
+    there[index] = np.clip((around - low) / (high - low), 0.0, 1.0)
+    surface = np.zeros(grid.shape_zyx, bool)
+    surface[index] = True
+    nearest = ndimage.distance_transform_edt(~surface, return_distances=False, return_indices=True)
+    return np.asarray(ndimage.gaussian_filter(there[tuple(nearest)], sigma / 2.0))

@@ -55,14 +55,14 @@ def records(folder: Path, tell: Callable[[str], None]) -> list[Found]:
 
 
 def latest_unfinished(folder: Path, patient_id: str | None, now_utc_s: float) -> Path | None:
-    """The newest record directly in ``folder`` of a procedure of this patient that was left within the last
-    hours and not ended."""
-    journals = [p for p in folder.glob(f"*/{JOURNAL}") if now_utc_s - p.stat().st_mtime < _RECENT_S]
-    left = [
-        f
-        for f in (look(p.parent) for p in journals)
-        if not (f.ended or f.in_use or f.unreadable) and f.patient_id == patient_id
-    ]
+    """The newest record directly in ``folder`` of a procedure of this patient that was written to within the
+    last hours and has not ended, whoever uses it: that somebody reads it must not hide it."""
+    left = []
+    for journal in folder.glob(f"*/{JOURNAL}"):
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            if now_utc_s - journal.stat().st_mtime < _RECENT_S:
+                left.append(look(journal.parent))
+    left = [f for f in left if not (f.ended or f.unreadable) and f.patient_id == patient_id]
     return max(left, key=lambda f: f.last_utc_s).folder if left else None
 
 

@@ -338,8 +338,10 @@ class PlanePane(QWidget):
         placed = [self._caption(c, i) for i, c in enumerate(said)]
         self._caption_rows = len(placed)
         free = self._above_banner(model, frame)
+        boxes = [word.box() for word in placed]
+        sides = letters(free, scale * (1.0 if self.main else 0.8), model.language)
         return [
-            *letters(free, scale * (1.0 if self.main else 0.8), model.language),
+            *(letter.right_of(boxes) for letter in sides),
             *placed,
             scale_caption(free, scale),
         ]

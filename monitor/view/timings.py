@@ -45,7 +45,7 @@ class TimedApplication(QApplication):
                 of = type(receiver).__name__
                 self._write("block", began, ended, type=int(kind), of=of, cpu_s=cpu_s)
             if kind in _INPUT and self._depth == 0:
-                self._write("event", began, ended)
+                self._write("event", began, ended, type=int(kind))
             elif kind == _UPDATE_REQUEST and self.window is not None:
                 self._write("painted", began, ended, **self._shown())
 

@@ -45,6 +45,14 @@ class Word:
         dy = max(pane.top() - box.top(), 0.0) - max(box.bottom() - pane.bottom(), 0.0)
         return replace(self, at=self.at + QPointF(dx, dy))
 
+    def right_of(self, boxes: Iterable[QRectF]) -> Word:
+        """The same word, moved to the right until it covers none of these."""
+        word = self
+        for box in sorted(boxes, key=lambda b: b.right()):
+            if not box.intersected(word.box()).isEmpty():
+                word = replace(word, at=word.at + QPointF(box.right() - word.box().left(), 0.0))
+        return word
+
     def draw(self, painter: QPainter) -> None:
         style.draw_cased(
             painter,

@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig, Peer, TlsConfig
-from monitor.intake.channel import Inbox
+from monitor.intake.channel import STOP, Inbox
 from monitor.intake.decode import decode
 from monitor.intake.listener import run_listener
 from monitor.intake.messages import ListenerFailed, Listening
@@ -81,16 +81,15 @@ def listening(
     """A listener in a process of its own on loopback."""
     blobs = record / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    inbox, stop = Inbox(), _SPAWN.Event()
-    reader, writer = _SPAWN.Pipe(duplex=False)
-    inbox.follow(reader)
+    inbox, (ours, theirs) = Inbox(), _SPAWN.Pipe()
+    inbox.follow(ours)
     config = ListenerConfig("ICEBALL", "127.0.0.1", port, peers, tls, limits or Limits())
     process = _SPAWN.Process(
         target=run_listener,
-        args=(config, blobs, ProcedureClock.start(), writer, stop, size),
+        args=(config, blobs, ProcedureClock.start(), theirs, size),
     )
     process.start()
-    writer.close()
+    theirs.close()
     try:
         first = inbox.get(timeout=20)
         if isinstance(first, ListenerFailed):
@@ -99,7 +98,8 @@ def listening(
             assert isinstance(first, Listening)
             yield Running(first.port, record, inbox, process)
     finally:
-        stop.set()
+        with contextlib.suppress(OSError):  # it has ended already
+            ours.send(STOP)
         process.join(10)
         assert not process.is_alive()
 

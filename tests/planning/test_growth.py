@@ -100,6 +100,21 @@ def test_a_lesion_outside_the_scan_is_left_as_drawn() -> None:
     assert not grow(scan(egg(points()), 60.0), far).grown
 
 
+def test_where_the_boundary_does_not_show_the_surface_is_the_drawn_one() -> None:
+    """A ball of which a third shows nothing: there the strokes stand, though fat begins 3 mm farther."""
+    p = points()
+    e = ellipsoid(Stroke((-12, 0, 0), (12, 0, 0)), Stroke((0, -12, 0), (0, 12, 0)))
+    ball = np.linalg.norm(p, axis=-1) - 12.0
+    level = np.where((p[..., 0] > 4.0) & (p[..., 0] < 15.0), -1.0, ball)
+    grown = grow(scan(level, 60.0), e)
+    assert grown.grown
+    q = grown.body.grid.points_lps_mm()
+    off = np.abs(np.linalg.norm(q, axis=-1) - 12.0)
+    wrong = (grown.body.level_mm < 0) != (np.linalg.norm(q, axis=-1) < 12.0)
+    hidden = q[..., 0] > 7.0
+    assert np.quantile(off[wrong & hidden], 0.95) < 1.5
+
+
 def test_needles_in_the_lesion_are_not_its_boundary() -> None:
     p, e = points(), strokes()
     volume = scan(egg(p), 60.0)

@@ -14,11 +14,13 @@ import pytest
 
 from monitor.cli import main
 from monitor.clock import ProcedureClock
+from monitor.record import checkpoints
 from monitor.record.cases import keep_case
-from monitor.record.inventory import look, records
+from monitor.record.inventory import latest_unfinished, look, records
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError
 from monitor.record.pruning import delete, why_kept
 from monitor.record.reading import in_use
+from monitor.record.running import Running
 from monitor.record.spool import Spool
 from monitor.record.store import Store
 from monitor.record.using import alone
@@ -116,12 +118,12 @@ def holds_another(folder: Path) -> None:
 
 def unsent(folder: Path) -> None:
     finished(folder)
-    Spool(folder / "spool").add(folder / "blobs" / "ab.dcm")
+    Spool.of(folder / "spool", "PACS", "pacs.example", 104).add(folder / "blobs" / "ab.dcm")
 
 
 def refused(folder: Path) -> None:
     unsent(folder)
-    spool = Spool(folder / "spool")
+    spool = Spool.of(folder / "spool", "PACS", "pacs.example", 104)
     spool.refuse(spool.pending()[0], "0xA900")
 
 
@@ -217,6 +219,18 @@ def test_whoever_reads_a_record_keeps_it_from_being_deleted(
         assert free
         assert main([reads[0], str(record), *reads[1:]]) == 2
     assert f"{record}/journal.jsonl: somebody is deleting this record" in capsys.readouterr().err
+
+
+def test_what_a_program_that_was_killed_has_left_does_not_keep_a_record(tmp_path: Path) -> None:
+    record = finished(tmp_path / "record")
+    (record / checkpoints.FOLDER).mkdir()
+    (record / "scratch").mkdir()
+    running = Running(record)
+    running.note([os.getpid()])
+    os.close(running._lock)  # as a kill does it
+    assert (record / "running.json").exists()
+    assert delete(record, time.time(), OLDER_THAN_S) is None
+    assert not record.exists()
 
 
 # ------------------------------------------------------------------ what goes
@@ -331,6 +345,28 @@ def test_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert total.startswith("3 record(s), 0 MB; ")
     journal.close()
     assert main(["records", str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.requirement("REQ-RESUME")
+def test_what_can_be_gone_on_with_is_found_also_while_somebody_reads_it(tmp_path: Path) -> None:
+    """Passed over, a new procedure would take a scan with ice for its baseline."""
+    finished(tmp_path / "ended")
+    begun(tmp_path / "other", "P2").close()
+    begun(tmp_path / "long_ago").close()
+    no_beginning(tmp_path / "damaged")
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "journal.jsonl").symlink_to(tmp_path / "nowhere")
+    for name in ("ended", "other", "damaged"):
+        os.utime(tmp_path / name / "journal.jsonl")
+    aged(tmp_path / "long_ago")
+    assert latest_unfinished(tmp_path, "P1", time.time()) is None
+    torn(tmp_path / "torn")  # its end is not the end
+    begun(tmp_path / "left").close()
+    for name in ("torn", "left"):
+        os.utime(tmp_path / name / "journal.jsonl")
+        assert latest_unfinished(tmp_path, "P1", time.time()) == tmp_path / name
+    with in_use(tmp_path / "left"):
+        assert latest_unfinished(tmp_path, "P1", time.time()) == tmp_path / "left"
 
 
 def test_the_patient_of_a_draft_is_that_of_its_plan(tmp_path: Path) -> None:

@@ -60,17 +60,17 @@ class Desk:
 
 
 def click_mm(desk: Desk, x: float, y: float) -> QPoint:
-    pane = desk.window.pane
-    px = pane.frame().to_px(np.array([x, y, pane.cross[2]]))
+    """Of the large plane, the axial one."""
+    px = desk.window.planes.main.frame().to_px(np.array([x, y, desk.window.shown.cross[2]]))
     return QPoint(round(float(px[0])), round(float(px[1])))
 
 
 def drag(desk: Desk, a: tuple[float, float], b: tuple[float, float]) -> None:
-    pane = desk.window.pane
+    pane, shown = desk.window.planes.main, desk.window.shown
     QTest.mousePress(pane, Qt.LeftButton, Qt.NoModifier, click_mm(desk, *a))
     QTest.mouseMove(pane, click_mm(desk, *b))
     # QTest's move has no button held on every platform; the release ends the line where it is.
-    pane._move_to((*b, pane.cross[2]))
+    shown.move_to((*b, shown.cross[2]))
     QTest.mouseRelease(pane, Qt.LeftButton, Qt.NoModifier, click_mm(desk, *b))
 
 
@@ -95,18 +95,18 @@ def plan_by_mouse(d: Desk) -> None:
     pages = w.pages
     press(pages["baseline"].take)
     press(w.steps["lesion"])
-    w.pane.go_to((20.0, -80.0, 12.0))
+    w.shown.go_to((20.0, -80.0, 12.0))
     press(pages["lesion"].strokes)
     drag(d, (8.0, -80.0), (32.0, -80.0))
     drag(d, (20.0, -90.0), (20.0, -70.0))
     press(w.steps["structures"])
     pages["structures"].name.setCurrentText("colon")
     press(pages["structures"].new)
-    QTest.mouseClick(w.pane, Qt.LeftButton, Qt.NoModifier, click_mm(d, -22.0, -52.0))
+    QTest.mouseClick(w.planes.main, Qt.LeftButton, Qt.NoModifier, click_mm(d, -22.0, -52.0))
     press(w.steps["needles"])
     press(pages["needles"].clicks)
-    QTest.mouseClick(w.pane, Qt.LeftButton, Qt.NoModifier, click_mm(d, 16.0, -68.0))
-    QTest.mouseClick(w.pane, Qt.LeftButton, Qt.NoModifier, click_mm(d, 8.0, -122.0))
+    QTest.mouseClick(w.planes.main, Qt.LeftButton, Qt.NoModifier, click_mm(d, 16.0, -68.0))
+    QTest.mouseClick(w.planes.main, Qt.LeftButton, Qt.NoModifier, click_mm(d, 8.0, -122.0))
     d.finish_work()
     press(w.steps["protocol"])
     pages["protocol"].organ.setCurrentIndex(1)

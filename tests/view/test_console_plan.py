@@ -48,7 +48,7 @@ def test_from_nothing_to_a_plan_by_keyboard_alone(desk: Any, first: Snapshot) ->
 
     def line(dx: int, dy: int) -> None:
         """From here by so many mm, and back to the middle."""
-        pane = w.pane
+        pane = w.planes.main
         QTest.keyClick(pane, Qt.Key_Space)
         for _ in range(abs(dx)):
             QTest.keyClick(pane, Qt.Key_Right if dx > 0 else Qt.Key_Left)
@@ -58,10 +58,10 @@ def test_from_nothing_to_a_plan_by_keyboard_alone(desk: Any, first: Snapshot) ->
 
     alt(d, "B")
     alt(d, "2")
-    w.pane.go_to((8.0, -80.0, 12.0))
+    w.shown.go_to((8.0, -80.0, 12.0))
     alt(d, "D")
     line(24, 0)
-    w.pane.go_to((20.0, -90.0, 12.0))
+    w.shown.go_to((20.0, -90.0, 12.0))
     line(0, 20)
     assert isinstance(w.editor.draft.lesion, DrawnBody)
     alt(d, "3")
@@ -69,7 +69,7 @@ def test_from_nothing_to_a_plan_by_keyboard_alone(desk: Any, first: Snapshot) ->
     assert w.editor.draft.no_structures
     alt(d, "4")
     alt(d, "T")
-    w.pane.go_to((16.0, -68.0, 12.0))
+    w.shown.go_to((16.0, -68.0, 12.0))
     line(-8, -54)
     d.finish_work()
     assert len(w.editor.draft.needles) == 1
@@ -202,7 +202,7 @@ def test_a_file_that_cannot_be_read_is_said_at_once(
 def test_no_lesion_of_a_slip_of_the_hand(desk: Any, first: Snapshot) -> None:
     d = desk(first)
     press(d.window.steps["lesion"])
-    d.window.pane.go_to((20.0, -80.0, 12.0))
+    d.window.shown.go_to((20.0, -80.0, 12.0))
     press(d.window.pages["lesion"].strokes)
     drag(d, (20.0, -80.0), (21.0, -80.0))
     drag(d, (20.0, -80.0), (20.0, -81.0))

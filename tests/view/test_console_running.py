@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ import pytest
 from console_desk import ALARMS, SIZES, Desk, click_mm, press
 from PyQt5.QtCore import Qt
 from PyQt5.QtTest import QTest
-from PyQt5.QtWidgets import QApplication, QLabel, QPushButton
+from PyQt5.QtWidgets import QApplication, QLabel, QPushButton, QWidget
 from test_console_words import check_fits
 
+from monitor.config import ShapeFile
 from monitor.forecast_values import Change, Outcome, WhatIf, WhatIfAnswer
 from monitor.geometry import SliceGeometry
 from monitor.model import Alarm, Phase, PhaseKind, Priority
-from monitor.snapshot import Delivered, Snapshot
+from monitor.planning.draft import Draft, DraftNeedle
+from monitor.snapshot import Delivered, NeedleLine, Snapshot
+from monitor.view.console.window import STEPS
 from monitor.view.images import Stack
+from monitor.view.planes import AXIAL
 
 
 def test_acts_while_freezing(desk: Any, full: Snapshot) -> None:
@@ -30,6 +35,7 @@ def test_acts_while_freezing(desk: Any, full: Snapshot) -> None:
     press(page.accept)
     press(page.reject)
     press(page.undo)
+    press(page.tabs[1])
     page.what_if.duties[1].slider.setValue(0)
     press(page.what_if.ask)
     assert d.acts == [
@@ -72,50 +78,50 @@ ANSWER = WhatIfAnswer(
 )
 
 
+NEEDLES = tuple(NeedleLine(n, (20.0, -80.0, 4.0 * n), (0.0, -140.0, 4.0 * n)) for n in range(1, 7))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_who_asks_sees_the_answer_without_scrolling(
-    desk: Any, full: Snapshot, language: str, size: tuple[int, int]
+@pytest.mark.parametrize("needles", [2, 6])
+def test_what_acts_is_seen_without_scrolling(
+    desk: Any, full: Snapshot, language: str, size: tuple[int, int], needles: int
 ) -> None:
-    d = desk(full, language, size)
-    press(d.window.steps["monitor"])
-    QApplication.processEvents()
+    """With three alarms, figures and what is predicted of the cold; and a question beside its answer."""
+    d = desk(replace(full, needles=NEEDLES[:needles], what_if=ANSWER), language, size)
     page = d.window.pages["monitor"]
     area = d.window.stack.parentWidget()
-    last = page.what_if.cells[4, 2]
-
-    def bottom(widget: Any) -> int:
-        return int(widget.mapTo(area, widget.rect().bottomLeft()).y())
-
-    assert bottom(last) > area.height(), "else there is nothing to show here"
-    page.what_if.ask.click()
-    QApplication.processEvents()
-    d.window.show_snapshot(replace(full, what_if=replace(ANSWER, refined=False)))
-    QApplication.processEvents()
-    d.window.show_snapshot(replace(full, what_if=ANSWER))
-    QApplication.processEvents()
-    assert "%" in page.what_if.cells[2, 1].text()
-    assert 0 < bottom(page.what_if.ask) < bottom(last) <= area.height()
-    assert bottom(page.what_if.duties[0].slider) > 0, "the question beside its answer"
-    assert page.width() <= area.width(), "nothing is cut off at the side"
-    # Its step leads to its top, and an answer that comes then does not take it away.
-    page.what_if.ask.click()
-    d.window.show_snapshot(replace(full, what_if=replace(ANSWER, refined=False)))
     press(d.window.steps["monitor"])
-    d.window.show_snapshot(replace(full, what_if=ANSWER))
     QApplication.processEvents()
-    assert page.next.mapTo(area, page.next.rect().topLeft()).y() >= 0
+    now = (page.next, *page.tabs, *(r.button for r in page.rows[:needles]), page.figures, page.scan,
+           page.accept, page.reject, page.correct, page.use, page.undo, page.radius)  # fmt: skip
+    check_seen(now, area)
+    press(page.tabs[1])
+    QApplication.processEvents()
+    what_if = page.what_if
+    assert "%" in what_if.cells[2, 1].text()
+    asked = (what_if.minutes.slider, what_if.ask, *(s.slider for s in what_if.duties[:needles]))
+    check_seen((page.next, *page.tabs, *asked, *what_if.cells.values(), what_if.note), area)
+    assert not page.accept.isVisible()
+    assert page.width() <= area.width(), "nothing is cut off at the side"
+
+
+def check_seen(widgets: Sequence[QWidget], area: QWidget) -> None:
+    for w in widgets:
+        assert w.isVisible()
+        top, bottom = (w.mapTo(area, p).y() for p in (w.rect().topLeft(), w.rect().bottomLeft()))
+        assert 0 <= top < bottom <= area.height(), (type(w).__name__, top, bottom, area.height())
 
 
 def test_the_correction_has_a_brush_of_its_own_size(desk: Any, full: Snapshot) -> None:
     d = desk(full)
     press(d.window.steps["monitor"])
     press(d.window.pages["monitor"].correct)
-    assert d.window.pane.brush_mm == 5.0
+    assert d.window.shown.brush_mm == 5.0
     d.window.pages["monitor"].radius.setValue(3.0)
     d.window.pages["structures"].radius.setValue(9.0)
     d.window.refresh()
-    assert d.window.pane.brush_mm == 3.0
+    assert d.window.shown.brush_mm == 3.0
 
 
 def test_a_structure_never_measured_is_not_called_near(desk: Any, full: Snapshot) -> None:
@@ -135,9 +141,9 @@ def test_the_ice_is_corrected_by_brush(desk: Any, full: Snapshot) -> None:
     press(d.window.steps["monitor"])
     page = d.window.pages["monitor"]
     assert not page.use.isEnabled()
-    d.window.pane.go_to((22.0, -79.0, 12.0))
+    d.window.shown.go_to((22.0, -79.0, 12.0))
     press(page.correct)
-    QTest.mouseClick(d.window.pane, Qt.LeftButton, Qt.NoModifier, click_mm(d, 40.0, -79.0))
+    QTest.mouseClick(d.window.planes.main, Qt.LeftButton, Qt.NoModifier, click_mm(d, 40.0, -79.0))
     press(page.use)
     d.finish_work()
     assert d.acts[-1]["act"] == "correct_ice"
@@ -148,7 +154,7 @@ def test_the_ice_is_corrected_by_brush(desk: Any, full: Snapshot) -> None:
 def test_a_stroke_that_begins_outside_the_ice_only_adds(desk: Any, full: Snapshot) -> None:
     d = desk(full)
     press(d.window.steps["monitor"])
-    d.window.pane.go_to((22.0, -79.0, 12.0))
+    d.window.shown.go_to((22.0, -79.0, 12.0))
     press(d.window.pages["monitor"].correct)
     volumes_ml = []
     for x in (44.0, 36.0, 28.0, 22.0):  # into the middle of the ice
@@ -196,7 +202,7 @@ def test_a_wrong_patient_blanks_and_is_cleared_by_two_presses(desk: Any, full: S
     d = desk(full)
     assert not d.window.clear.isVisible()
     d.window.show_snapshot(replace(full, blocked=True))
-    assert d.window.pane.stack is None
+    assert d.window.shown.stack is None
     assert d.window.missing.text() == d.window.words.say("console.blocked")
     assert not any(b.isEnabled() for b in acting(d))
     press(d.window.clear)
@@ -208,6 +214,25 @@ def test_a_wrong_patient_blanks_and_is_cleared_by_two_presses(desk: Any, full: S
 def test_a_case_given_at_the_start_is_not_said_to_miss_anything(desk: Any, full: Snapshot) -> None:
     d = desk(replace(full, phase=Phase(PhaseKind.WAITING, 0, None, None)))
     assert d.window.missing.text() == d.window.words.say("console.missing.given")
+
+
+def test_the_plan_that_the_monitor_has_is_gone_on_with(desk: Any, full: Snapshot) -> None:
+    """Of a case given at the start, and of a console that was started again."""
+    d = desk(replace(full, draft=False))
+    w = d.window
+    lesion = ShapeFile(Path("lesion.nii.gz"), None)  # whose surface the monitor shows
+    needle = DraftNeedle(1, "icerod_1_5", (10.0, -20.0, 30.0), (10.0, -120.0, 30.0))
+    given = Draft("P1", "liver", 5.0, lesion, no_structures=True, needles=(needle,))
+    w.begin(given)
+    assert all(w.steps[s].text().startswith("✓ ") for s in STEPS[:-1])
+    assert w.step == "monitor"
+    assert not w.pages["protocol"].send.isEnabled()
+    chosen = w.pages["baseline"].chosen.text()
+    assert chosen == w.words.say("console.baseline.is", id=full.baseline_id)
+    drawn = [o.colour for o in w.shown.outlines]
+    assert drawn.count("lesion") == 1
+    assert drawn.count("critical") == len(full.structure_sdfs)
+    assert d.acts == []
 
 
 def test_while_it_runs_the_console_says_what_the_room_says(desk: Any, full: Snapshot) -> None:
@@ -286,15 +311,15 @@ def test_closing_the_window_asks_first(desk: Any, full: Snapshot) -> None:
 def test_the_cross_follows_a_volume_that_is_still_coming_until_a_hand_has_moved_it(
     desk: Any, first: Snapshot
 ) -> None:
-    pane = desk(first).window.pane
-    pane.show_stack(None)
+    shown = desk(first).window.shown
+    shown.show_stack(None)
     for slices in (10, 40):
-        pane.show_stack(Stack(np.zeros((slices, 64, 64), np.int16), geometry(slices)))
-        assert pane.cross[2] == pytest.approx(2.5 * (slices - 1) / 2)
-    pane.change_slice(3)
-    there = pane.cross
-    pane.show_stack(Stack(np.zeros((60, 64, 64), np.int16), geometry(60)))
-    assert pane.cross == there
+        shown.show_stack(Stack(np.zeros((slices, 64, 64), np.int16), geometry(slices)))
+        assert shown.cross[2] == pytest.approx(2.5 * (slices - 1) / 2)
+    shown.change_slice(AXIAL, 3)
+    there = shown.cross
+    shown.show_stack(Stack(np.zeros((60, 64, 64), np.int16), geometry(60)))
+    assert shown.cross == there
 
 
 def geometry(slices: int) -> SliceGeometry:

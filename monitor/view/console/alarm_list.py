@@ -47,6 +47,7 @@ class AlarmList(QScrollArea):
         for key in [k for k in self._rows if k not in keys]:
             row = self._rows.pop(key)[0]
             self._column.removeWidget(row)
+            row.hide()  # it goes when Qt next comes to it, and would lie over the others until then
             row.deleteLater()
         self._none.setVisible(not keys)
         for place, (key, alarm) in enumerate(zip(keys, ordered, strict=True)):

@@ -16,6 +16,7 @@ from PyQt5.QtCore import QObject, pyqtSignal
 
 from monitor.case import needle_preset
 from monitor.config import ShapeFile
+from monitor.geometry import Grid
 from monitor.model import CtVolume
 from monitor.planning import metal
 from monitor.planning.draft import Draft, DraftNeedle, DraftStructure, plausible
@@ -29,12 +30,14 @@ from monitor.planning.drawn import (
     ellipsoid,
     from_ellipsoid,
     from_sdf,
+    runs_across,
+    with_depth,
 )
 from monitor.planning.growth import Grown, grow
 from monitor.planning.history import History
-from monitor.snapshot import NeedleLine, Snapshot
-from monitor.view.console.pane import EditPane, Outline
+from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
 from monitor.view.console.plan_files import parts_of, readable
+from monitor.view.console.shown import Outline, Shown
 from monitor.view.console.work import Worker
 from monitor.view.scene import Arrays
 
@@ -58,9 +61,12 @@ class Editor(QObject):
 
     changed = pyqtSignal()
 
-    def __init__(self, pane: EditPane, arrays: Arrays, parent: QObject) -> None:
+    def __init__(
+        self, shown: Shown, take_keys: Callable[[], None], arrays: Arrays, parent: QObject
+    ) -> None:
         super().__init__(parent)
-        self.pane, self.pages = pane, dict[str, Any]()
+        self.shown, self.pages = shown, dict[str, Any]()
+        self._take_keys = take_keys
         self.snapshot: Snapshot | None = None
         self.history: History[Draft] = History.of(Draft())
         self.tool = ""
@@ -69,13 +75,12 @@ class Editor(QObject):
         self.said: tuple[str, Mapping[str, str]] | None = None
         self._arrays = arrays
         self._strokes: list[Stroke] = []
-        self._ellipsoid: Ellipsoid | None = None
         self._tip: Point | None = None
         self._adds = True
         self.worker = Worker(self)
         self.worker.changed.connect(self.changed)
-        pane.stroked.connect(self._stroked)
-        pane.pointed.connect(self._pointed)
+        shown.stroked.connect(self._stroked)
+        shown.pointed.connect(self._pointed)
 
     @property
     def draft(self) -> Draft:
@@ -83,7 +88,7 @@ class Editor(QObject):
 
     @property
     def can_grow(self) -> bool:
-        return not self.worker.busy and self._ellipsoid is not None
+        return not self.worker.busy and self.draft.marked is not None
 
     def tell(self, key: str, **params: str) -> None:
         self.said = (key, params)
@@ -108,9 +113,9 @@ class Editor(QObject):
         """Takes a tool, or puts it down when it is in the hand already."""
         self.tool = "" if tool == self.tool else tool
         self._strokes, self._tip = [], None
-        self.pane.take_back()
+        self.shown.take_back()
         if self.tool:
-            self.pane.setFocus()
+            self._take_keys()
         self.changed.emit()
 
     def _brush_mm(self) -> float | None:
@@ -122,7 +127,11 @@ class Editor(QObject):
     # ------------------------------------------------------------------ drawing
 
     def _stroked(self, start: Point, end: Point) -> None:
-        self._strokes.append(Stroke(start, end))
+        stroke, marked = Stroke(start, end), self.draft.marked
+        if not self._strokes and marked is not None and runs_across(marked, stroke):
+            self._try(lambda: self._mark(with_depth(marked, stroke)))
+            return
+        self._strokes.append(stroke)
         if len(self._strokes) < 2:
             self.changed.emit()
             return
@@ -131,9 +140,10 @@ class Editor(QObject):
         self._try(lambda: self._mark(ellipsoid(long, short)))
 
     def _mark(self, e: Ellipsoid) -> None:
-        self._ellipsoid = e
-        self.edit("lesion", lesion=from_ellipsoid(e))
+        self.edit("lesion", lesion=from_ellipsoid(e), marked=e)
         self.use("")
+        x, y, z = (float(v) for v in e.centre_lps_mm)
+        self.shown.move_to((x, y, z))  # all planes cut it where it is largest
 
     def _pointed(self, at: Point, dragged: bool) -> None:
         if self.tool == "needle" and not dragged:
@@ -218,7 +228,7 @@ class Editor(QObject):
         if isinstance(lesion, DrawnBody):
             x, y, z = lesion.grid.to_lps_mm(np.argwhere(lesion.level_mm < 0)).mean(0)
             return (float(x), float(y), float(z))
-        return self.pane.cross if lesion is not None else None
+        return self.shown.cross if lesion is not None else None
 
     def _add_needles(self, placed: Sequence[Any]) -> None:
         draft, kind = self.draft, self._needle_type()
@@ -246,7 +256,7 @@ class Editor(QObject):
         return CtVolume(s.volume_id or "", s.volume_geometry, hu, "", "", "", 0.0, 0.0, (), "")
 
     def grow(self) -> None:
-        volume, e = self._volume(), self._ellipsoid
+        volume, e = self._volume(), self.draft.marked
         if volume is not None and e is not None:
             self.work(lambda: grow(volume, e), self._grown)
 
@@ -280,33 +290,35 @@ class Editor(QObject):
 
     def _take(self, target: str, shape: ShapeFile) -> None:
         if target == "lesion":
-            self._ellipsoid = None  # what was drawn is not to grow over what was imported
-            self.edit("import", lesion=shape)
+            # what was drawn is not to grow over what was imported
+            self.edit("import", lesion=shape, marked=None)
         else:
             self._add_structure("import", shape)
 
     # ------------------------------------------------------------------ what is drawn of it
 
-    def show_on_pane(self, live_needles: bool) -> None:
+    def show(self, live_needles: bool) -> None:
         """What stands in the draft; the procedure's own needles where it runs."""
-        s, pane = self.snapshot, self.pane
-        pane.outlines = [] if s is not None and s.blocked else self._outlines()
+        s, shown = self.snapshot, self.shown
+        shown.outlines = [] if s is not None and s.blocked else self._outlines()
         needles = [NeedleLine(n.number, n.tip_lps_mm, n.entry_lps_mm) for n in self.draft.needles]
-        pane.needles = list(s.needles) if s is not None and s.needles and live_needles else needles
-        pane.strokes = [(k.start_lps_mm, k.end_lps_mm) for k in self._strokes]
+        shown.needles = list(s.needles) if s is not None and s.needles and live_needles else needles
+        shown.strokes = [(k.start_lps_mm, k.end_lps_mm) for k in self._strokes]
         if self._tip is not None:
-            pane.strokes = [*pane.strokes, (self._tip, pane.cross)]
-        pane.drawing = self.tool == "strokes"
-        pane.brush_mm = self._brush_mm()
+            shown.strokes = [*shown.strokes, (self._tip, shown.cross)]
+        shown.drawing = self.tool == "strokes"
+        shown.brush_mm = self._brush_mm()
         if s is not None:
-            pane.window_hu = s.window_hu
-        pane.update()
+            shown.window_hu = s.window_hu
+        shown.changed.emit()
 
     def _outlines(self) -> list[Outline]:
         bodies = [(structure.shape, "critical") for structure in self.draft.structures]
         drawn = [*bodies, (self.draft.lesion, "lesion")]
         found = [Outline(b.level_mm, b.grid, c) for b, c in drawn if isinstance(b, DrawnBody)]
         s = self.snapshot
+        if s is not None and not s.draft:
+            found += self._from_files(s)
         if self.correction is not None:
             return [
                 *found,
@@ -316,6 +328,22 @@ class Editor(QObject):
         if s is None or ice is None or s.analysis_grid is None:
             return found
         return [*found, Outline(ice, s.analysis_grid, "ice")]
+
+    def _from_files(self, s: Snapshot) -> list[Outline]:
+        """Bodies of files, as the monitor has read them: known once it has the plan, and where they lie in
+        the scan that is shown."""
+        drawn = {b.name for b in self.draft.structures if isinstance(b.shape, DrawnBody)}
+        common = () if s.analysis_grid is None else (s.analysis_grid,) * len(s.structure_sdfs)
+        grids = s.structure_grids or common
+        bodies: list[tuple[ArrayRef | None, Grid, str]] = [
+            (ref, grid, "critical")
+            for (name, ref), grid in zip(s.structure_sdfs, grids, strict=True)
+            if name not in drawn
+        ]
+        if not isinstance(self.draft.lesion, DrawnBody) and s.analysis_grid is not None:
+            bodies.append((s.lesion_sdf, s.analysis_grid, "lesion"))
+        read = [(self._arrays.get(ref), grid, colour) for ref, grid, colour in bodies]
+        return [Outline(sdf, grid, colour) for sdf, grid, colour in read if sdf is not None]
 
 
 def _painted(old: object, at: Point, radius_mm: float, add: bool) -> DrawnBody:

@@ -63,6 +63,7 @@ def put_together(
     top = QHBoxLayout()
     for widget in titles:
         top.addWidget(widget, 1)
+        top.addSpacing(6)
     middle, left = QHBoxLayout(), QVBoxLayout()
     for widget in orders:
         top.addWidget(widget)

@@ -1,15 +1,17 @@
-"""The console's last step: phases, needles, the review of a scan, what-if. Duty in per cent, minutes.
+"""The console's last step: phases, needles, the review of a scan; what-if on a leaf of its own. Duty in per
+cent, minutes.
 
-Invariant: nothing here acts on what is measured by itself; a what-if is never shown but beside going on.
+Invariant: nothing here acts on what is measured by itself; a what-if is never shown but beside going on;
+what acts on the procedure is seen without scrolling in the smallest window, of two needles or of six.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
-from PyQt5.QtCore import QEvent
-from PyQt5.QtWidgets import QApplication, QGridLayout, QLabel, QPushButton, QScrollArea, QSlider
+from PyQt5.QtWidgets import QGridLayout, QLabel, QPushButton, QSlider, QStackedWidget
 
 from monitor.forecast_values import Outcome
 from monitor.model import PhaseKind
@@ -17,6 +19,7 @@ from monitor.snapshot import Snapshot
 from monitor.view import cold, formats
 from monitor.view.console.pages import Desk
 from monitor.view.console.parts import Page, enabled
+from monitor.view.console.words import Words
 from monitor.view.qt import Qt
 from monitor.view.viewmodel import ScreenModel
 
@@ -25,30 +28,49 @@ _LONGEST_MIN = 15
 
 
 class MonitorPage(Page):
+    """``leaves``: what is going on, and what if."""
+
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk.words, "")
         self.desk = desk
         self.next = self.button("console.monitor.start", lambda: desk.act("phase_next"))
-        self.rows = [_NeedleRow(self, desk) for _ in range(_MOST_NEEDLES)]
-        self.figures = self.label("")
+        self.tabs = [
+            self.button(f"console.monitor.{leaf}", partial(self.turn_to, i), True)
+            for i, leaf in enumerate(("now", "what_if"))
+        ]
+        self.side_by_side(*self.tabs)
+        self.leaves = QStackedWidget()
+        now, what_if = _Leaf(desk.words), _Leaf(desk.words)
+        for leaf in (now, what_if):
+            self.leaves.addWidget(leaf)
+        self.column.addWidget(self.leaves, 1)
+        self._make_now(now, desk)
+        self.what_if = _WhatIf(what_if, desk)
+        for leaf in (now, what_if):
+            leaf.column.addStretch(1)
+        self.turn_to(0)
+
+    def turn_to(self, leaf: int) -> None:
+        self.leaves.setCurrentIndex(leaf)
+        for i, tab in enumerate(self.tabs):
+            tab.setChecked(i == leaf)
+
+    def _make_now(self, leaf: Page, desk: Desk) -> None:
+        self.rows = [_NeedleRow(leaf, desk) for _ in range(_MOST_NEEDLES)]
+        self.figures = leaf.label("")
         self.figures.setProperty("role", "figure")
-        self.cold = self.label("")
-        self.scan = self.label("console.monitor.no_scan")
-        grid = QGridLayout()
-        self.accept = self.button("console.monitor.accept", lambda: self._review("accept_ice"))
-        self.reject = self.button("console.monitor.reject", lambda: self._review("reject_ice"))
-        self.correct = self.button(
+        self.cold = leaf.label("")
+        self.scan = leaf.label("console.monitor.no_scan")
+        self.accept = leaf.button("console.monitor.accept", lambda: self._review("accept_ice"))
+        self.reject = leaf.button("console.monitor.reject", lambda: self._review("reject_ice"))
+        leaf.side_by_side(self.accept, self.reject)
+        self.correct = leaf.button(
             "console.monitor.correct", lambda: desk.editor.use("ice.add"), True
         )
-        self.use = self.button("console.monitor.use", desk.send_correction)
-        for i, button in enumerate((self.accept, self.reject, self.correct, self.use)):
-            self.column.removeWidget(button)
-            grid.addWidget(button, i // 2, i % 2)
-        self.column.addLayout(grid)
-        self.radius = self.number("console.brush.size", 1.0, 30.0, 5.0, "mm")
-        self.undo = self.button("console.monitor.undo_none", lambda: desk.act("undo"))
-        self.what_if = _WhatIf(self, desk)
-        self.column.addStretch(1)
+        self.use = leaf.button("console.monitor.use", desk.send_correction)
+        leaf.side_by_side(self.correct, self.use)
+        self.undo = leaf.button("console.monitor.undo_none", lambda: desk.act("undo"))
+        self.radius = leaf.number("console.brush.size", 1.0, 30.0, 5.0, "mm")
 
     def _review(self, act: str) -> None:
         s = self.desk.snapshot
@@ -99,12 +121,22 @@ class MonitorPage(Page):
         self.what_if.show_state(numbers, may and kind is PhaseKind.FREEZE, s)
 
 
+class _Leaf(Page):
+    """A part of the page, as wide as it."""
+
+    def __init__(self, words: Words) -> None:
+        super().__init__(words, "")
+        self.column.setContentsMargins(0, 0, 0, 0)
+        self.column.setSpacing(3)
+
+
 class _NeedleRow:
     """One needle: how hard it freezes; stopped and started again by one button."""
 
-    def __init__(self, page: MonitorPage, desk: Desk) -> None:
+    def __init__(self, page: Page, desk: Desk) -> None:
         self._desk, self._number, self._duty = desk, 0, 1.0
         self.label, self.slider, self.button = QLabel(), slider(0, 100, 100), QPushButton()
+        self.button.setProperty("tight", True)  # six of them have room in the smallest window
         self.button.clicked.connect(self._toggle)
         self.slider.sliderReleased.connect(lambda: self._set(self.slider.value() / 100.0))
         self.slider.actionTriggered.connect(self._by_key)
@@ -145,10 +177,8 @@ class _NeedleRow:
 class _WhatIf:
     """A question by sliders, its answer beside going on as now."""
 
-    def __init__(self, page: MonitorPage, desk: Desk) -> None:
-        self._desk, self._page = desk, page
-        self._awaited = False
-        self._left_at: int | None = None  # where the page was left, by its scroll bar
+    def __init__(self, page: Page, desk: Desk) -> None:
+        self._desk = desk
         title = page.label("console.whatif.title")
         title.setProperty("role", "title")
         self.duties = [
@@ -184,9 +214,6 @@ class _WhatIf:
         ):
             for row, said in enumerate(_said(outcome, self._desk.words.language), 1):
                 self.cells[row, column].setText(said)
-        if self._awaited and answer is not None:
-            self._awaited = not answer.refined
-            self._reveal()
         dropped = s.what_if_dropped if s is not None else None
         if dropped is not None:
             self._desk.words.put(
@@ -199,31 +226,13 @@ class _WhatIf:
         duty = {
             str(s.number): s.slider.value() / 100.0 for s in self.duties if s.number is not None
         }
-        self._awaited, self._left_at = True, None
         self._desk.act("what_if", duty=duty, remaining_s=60.0 * self.minutes.slider.value())
-        self._reveal()
-
-    def _reveal(self) -> None:
-        """Whoever asks sees the answer without scrolling: the page moves when Ask is pressed, and by no more
-        than a line when the answer comes, so that nothing slips under the hand; not any more once a hand has
-        moved it."""
-        area: Any = self._page.parent()
-        while area is not None and not isinstance(area, QScrollArea):
-            area = area.parent()
-        if area is None or not self._page.isVisible():
-            return
-        bar: Any = area.verticalScrollBar()
-        if self._left_at in (None, bar.value()):
-            # As the answer has made it, not by adjustSize: that would make it as wide as it likes to be.
-            QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
-            area.ensureWidgetVisible(self.note, 0, 0)
-            self._left_at = bar.value()
 
 
 class _Slid:
     """A slider that says what it is at."""
 
-    def __init__(self, page: MonitorPage, desk: Desk, key: str, most: int, value: int) -> None:
+    def __init__(self, page: Page, desk: Desk, key: str, most: int, value: int) -> None:
         self._desk, self._key = desk, key
         self.number: int | None = None
         self.label, self.slider = QLabel(), slider(0 if most == 100 else 1, most, value)

@@ -1,241 +1,190 @@
-"""One axial plane to draw on: CT, outlines, needles, a cross that mouse and keys move. LPS mm onto pixels.
+"""One plane to draw on: CT, outlines, needles, a cross that mouse and keys move. LPS mm onto pixels.
 
-``stroked`` gives start and end of a line, dragged or set by two presses of the space bar; ``pointed`` every
-place that is clicked, dragged over or set by the space bar.
-Invariant: whatever the mouse can draw here, the keys can.
+Invariant: whatever the mouse can draw here, the keys can, and what is drawn lies in this plane.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PyQt5.QtCore import QPointF, pyqtSignal
-from PyQt5.QtGui import QPainter, QPainterPath
+from PyQt5.QtCore import QPointF, QRectF, pyqtSignal
+from PyQt5.QtGui import QImage, QPainter, QPainterPath
 from PyQt5.QtWidgets import QSizePolicy, QWidget
 
-from monitor.geometry import Grid
-from monitor.snapshot import NeedleLine
 from monitor.view import layers, style
-from monitor.view.images import SLAB_MM, Stack
+from monitor.view.console.shown import Shown
+from monitor.view.images import SLAB_MM, Picture
 from monitor.view.marks import draw_needles
-from monitor.view.planes import AXIAL, Frame, Point
+from monitor.view.planes import Frame, Plane, Point
 from monitor.view.qt import Qt
 from monitor.view.replaying import draw_replay
-from monitor.view.scene import Array
+from monitor.view.translations import text
 from monitor.view.words import Places, Word
 
 _STEP_MM, _FAST_MM = 1.0, 5.0
-_FIELD_MM = 260.0
-_LEAST_MM = 60.0
 _ARROWS = {
     Qt.Key_Left: (-1, 0), Qt.Key_Right: (1, 0), Qt.Key_Up: (0, -1), Qt.Key_Down: (0, 1),
 }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Outline:
-    """A surface to draw: the zero of ``field``."""
-
-    field: Array
-    grid: Grid
-    colour: str
-    dash: str = "solid"
-
-
 class EditPane(QWidget):
-    """The plane. ``brush_mm`` None: no brush."""
+    """``plane`` of what is ``shown``. The ``main`` one says what there is to be said. ``turned``: another
+    plane is wanted here."""
 
-    stroked = pyqtSignal(object, object)
-    pointed = pyqtSignal(object, bool)
-    moved = pyqtSignal()
+    turned = pyqtSignal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, shown: Shown, plane: Plane, main: bool, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.setFocusPolicy(Qt.StrongFocus)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
-        self.setMinimumSize(320, 240)
-        self.stack: Stack | None = None
-        self.cross: Point = (0.0, 0.0, 0.0)
-        self.centre: Point = (0.0, 0.0, 0.0)
-        self._given: Point | None = None
-        self.field_mm = _FIELD_MM
-        self.window_hu = (40.0, 400.0)
-        self.outlines: Sequence[Outline] = ()
-        self.needles: Sequence[NeedleLine] = ()
-        self.strokes: Sequence[tuple[Point, Point]] = ()
-        self.brush_mm: float | None = None
+        self.shown, self.plane, self.main = shown, plane, main
         self.scale = 1.0
-        self.drawing = False
-        self.note = self.banner = ""
-        self._start: Point | None = None
         self._dragging = False
-
-    # ------------------------------------------------------------------ what to show
-
-    def show_stack(self, stack: Stack | None) -> None:
-        """Another scan, or the same with the slices that came late. The cross stays where a hand has put it;
-        until then it is in the middle of what has come."""
-        first = self.stack is None
-        self.stack = stack
-        if stack is not None and (first or self.cross == self._given):
-            self._given = middle = _middle(stack)
-            if self.cross != middle:
-                self.go_to(middle)
-        self.update()
-
-    def go_to(self, point: Point) -> None:
-        self.cross = self.centre = point
-        self.moved.emit()
-        self.update()
+        self._made: tuple[tuple[Any, ...], tuple[QImage, Picture] | None] | None = None
+        shown.changed.connect(self.update)
 
     def frame(self) -> Frame:
         size = max(1, min(self.width(), self.height()))
-        return Frame(AXIAL, self.centre, size / self.field_mm, self.width(), self.height())
-
-    def take_back(self) -> None:
-        """Forgets a line that was begun."""
-        self._start = None
-        self.update()
+        per_mm = size / self.shown.field_mm
+        return Frame(self.plane, self.shown.centre, per_mm, self.width(), self.height())
 
     # ------------------------------------------------------------------ mouse and keys
 
-    def change_slice(self, steps: int) -> None:
-        """So many slices towards the head."""
-        step = self.stack.geometry.slice_spacing_mm if self.stack else _STEP_MM
-        x, y, z = self.cross
-        self.cross = (x, y, z + steps * max(step, _STEP_MM))
-        self.moved.emit()
-        self.update()
-
-    def zoom(self, factor: float) -> None:
-        self.field_mm = float(np.clip(self.field_mm / factor, _LEAST_MM, 2 * _FIELD_MM))
-        self.centre = self.cross
-        self.update()
-
     def _at(self, event: Any) -> Point:
-        right, vertical = self.frame().to_mm(event.x() + 0.5, event.y() + 0.5)
-        return (right, vertical, self.cross[2])
-
-    def _move_to(self, point: Point) -> None:
-        self.cross = point
-        self.moved.emit()
-        self.update()
+        at = list(self.shown.cross)
+        frame = self.frame()
+        at[self.plane.right], at[self.plane.vertical] = frame.to_mm(
+            event.x() + 0.5, event.y() + 0.5
+        )
+        return (at[0], at[1], at[2])
 
     def mousePressEvent(self, event: Any) -> None:
-        if event.button() == Qt.LeftButton and self.stack is not None:
+        if event.button() == Qt.LeftButton and self.shown.stack is not None:
             self._dragging = True
-            self._move_to(self._at(event))
-            if self.drawing:
-                self._start = self.cross
-            else:
-                self.pointed.emit(self.cross, False)
+            self.shown.move_to(self._at(event))
+            self.shown.touch()
+        elif event.button() == Qt.MiddleButton:
+            self.turned.emit()
 
     def mouseMoveEvent(self, event: Any) -> None:
         if self._dragging:
-            self._move_to(self._at(event))
-            if self.brush_mm is not None:
-                self.pointed.emit(self.cross, True)
+            self.shown.drag_to(self._at(event))
 
     def mouseReleaseEvent(self, event: Any) -> None:
-        if self._dragging and self.drawing and self._start is not None:
-            start, self._start = self._start, None
-            self.stroked.emit(start, self.cross)
-        self._dragging = False
+        if self._dragging:
+            self._dragging = False
+            self.shown.let_go()
 
     def wheelEvent(self, event: Any) -> None:
+        up = event.angleDelta().y() > 0
         if event.modifiers() & Qt.ControlModifier:
-            self.zoom(1.15 if event.angleDelta().y() > 0 else 1 / 1.15)
+            self.shown.zoom(1.15 if up else 1 / 1.15)
         else:
-            self.change_slice(1 if event.angleDelta().y() > 0 else -1)
+            self.shown.change_slice(self.plane, 1 if up else -1)
         event.accept()
 
     def keyPressEvent(self, event: Any) -> None:
-        key = event.key()
+        key, shown = event.key(), self.shown
         if key in _ARROWS:
-            step = _FAST_MM if event.modifiers() & Qt.ShiftModifier else _STEP_MM
-            dx, dy = _ARROWS[key]
-            x, y, z = self.cross
-            self._move_to((x + step * dx, y + step * dy, z))
+            self._step(
+                *_ARROWS[key], _FAST_MM if event.modifiers() & Qt.ShiftModifier else _STEP_MM
+            )
         elif key in (Qt.Key_PageUp, Qt.Key_PageDown):
-            self.change_slice(1 if key == Qt.Key_PageUp else -1)
+            shown.change_slice(self.plane, 1 if key == Qt.Key_PageUp else -1)
         elif key in (Qt.Key_Plus, Qt.Key_Equal, Qt.Key_Minus):
-            self.zoom(0.8 if key == Qt.Key_Minus else 1.25)
-        elif key == Qt.Key_Space and not event.isAutoRepeat():
-            self._set_point()
+            shown.zoom(0.8 if key == Qt.Key_Minus else 1.25)
+        elif key == Qt.Key_Space and not event.isAutoRepeat() and shown.stack is not None:
+            shown.set_point()
+        elif key == Qt.Key_P and not event.isAutoRepeat():
+            self.turned.emit()
         elif key == Qt.Key_Escape:
-            self.take_back()
+            shown.take_back()
         else:
             super().keyPressEvent(event)
 
-    def _set_point(self) -> None:
-        if self.stack is None:
-            return
-        if not self.drawing:
-            self.pointed.emit(self.cross, False)
-        elif self._start is None:
-            self._start = self.cross
-        else:
-            start, self._start = self._start, None
-            self.stroked.emit(start, self.cross)
-        self.update()
+    def _step(self, right: int, down: int, mm: float) -> None:
+        at = list(self.shown.cross)
+        at[self.plane.right] += right * mm
+        at[self.plane.vertical] += (-down if self.plane.up else down) * mm
+        self.shown.move_to((at[0], at[1], at[2]))
 
     # ------------------------------------------------------------------ painting
 
     def paintEvent(self, event: Any) -> None:
-        painter = QPainter(self)
+        painter, shown = QPainter(self), self.shown
         painter.setRenderHints(QPainter.Antialiasing | QPainter.SmoothPixmapTransform)
         painter.fillRect(self.rect(), style.colour("pane"))
-        frame = self.frame()
-        if self.stack is not None:
-            self._paint_ct(painter, frame)
-            for outline in self.outlines:
-                path = layers.contour(outline.field, outline.grid, frame, self.cross[2], 0.0)
-                style.stroke(painter, path, outline.colour, 2.2, outline.dash)
-            draw_needles(painter, self.needles, frame, self.cross, 0.7 * self.scale, Places())
-            self._paint_marks(painter, frame)
-        if self.note:
+        if shown.stack is not None:
+            self._paint_scene(painter, self.frame())
+        if shown.note and self.main:
             middle = QPointF(self.width() / 2, self.height() / 2)
-            Word(self.note, middle, 22 * self.scale, align="centre").draw(painter)
-        if self.banner:
-            draw_replay(painter, self.rect(), self.banner)
+            Word(shown.note, middle, 22 * self.scale, align="centre").draw(painter)
+        if shown.banner and self.main:
+            draw_replay(painter, self.rect(), shown.banner)
         if self.hasFocus():
             painter.setBrush(Qt.NoBrush)
             painter.setPen(style.line_pen("text", 2.0))
             painter.drawRect(self.rect().adjusted(1, 1, -1, -1))
         painter.end()
 
-    def _paint_ct(self, painter: QPainter, frame: Frame) -> None:
-        assert self.stack is not None
-        made = layers.ct_picture(self.stack, None, frame, self.cross[2], SLAB_MM)
-        if made is None:
-            return
-        picture, _ = made
-        image = layers.grey_image(picture, frame.plane.up, self.window_hu)
-        layers.draw_image(painter, image, picture, frame)
+    def _paint_scene(self, painter: QPainter, frame: Frame) -> None:
+        shown = self.shown
+        at_mm = shown.cross[self.plane.across]
+        made = self._ct(frame, at_mm)
+        if made is not None:
+            layers.draw_image(painter, *made, frame)
+        for outline in shown.outlines:
+            path = layers.contour(outline.field, outline.grid, frame, at_mm, 0.0)
+            style.stroke(painter, path, outline.colour, 2.2, outline.dash)
+        draw_needles(painter, shown.needles, frame, shown.cross, 0.7 * self.scale, Places())
+        self._paint_marks(painter, frame)
+        self._paint_letters(painter)
+
+    def _ct(self, frame: Frame, at_mm: float) -> tuple[QImage, Picture] | None:
+        """The plane's picture, anew only where it has changed: the console looks five times a second."""
+        shown = self.shown
+        assert shown.stack is not None
+        key = (shown.stack, frame.plane, at_mm, frame.extent_mm(), shown.window_hu)
+        if self._made is None or self._made[0] != key:
+            found = layers.ct_picture(shown.stack, None, frame, at_mm, SLAB_MM)
+            if found is None:
+                self._made = (key, None)
+            else:
+                image = layers.grey_image(found[0], frame.plane.up, shown.window_hu)
+                self._made = (key, (image, found[0]))
+        return self._made[1]
+
+    def _paint_letters(self, painter: QPainter) -> None:
+        """Which side of the patient is where."""
+        left, right, top, bottom = (
+            text(self.shown.language, f"letter.{c}") for c in self.plane.letters
+        )
+        size, w, h = 15.0 * self.scale, float(self.width()), float(self.height())
+        for letter, x, y, align in (
+            (left, 0.5 * size, h / 2, "left"), (right, w - 0.5 * size, h / 2, "right"),
+            (top, w / 2, 1.2 * size, "centre"), (bottom, w / 2, h - 0.5 * size, "centre"),
+        ):  # fmt: skip
+            room = QRectF(0.0, 0.0, w, h)
+            Word(letter, QPointF(x, y), size, "text", True, align).inside(room).draw(painter)
 
     def _paint_marks(self, painter: QPainter, frame: Frame) -> None:
-        lines = list(self.strokes)
-        if self._start is not None:
-            lines.append((self._start, self.cross))
+        shown = self.shown
+        lines = list(shown.strokes)
+        if shown.start is not None:
+            lines.append((shown.start, shown.cross))
         for start, end in lines:
             path = QPainterPath(QPointF(*frame.to_px(np.array(start))))
             path.lineTo(QPointF(*frame.to_px(np.array(end))))
             style.stroke(painter, path, "lesion", 2.0)
-        cross = QPointF(*frame.to_px(np.array(self.cross)))
+        cross = QPointF(*frame.to_px(np.array(shown.cross)))
         mark = QPainterPath()
-        if self.brush_mm is not None:
-            radius = self.brush_mm * frame.px_per_mm
+        if shown.brush_mm is not None:
+            radius = shown.brush_mm * frame.px_per_mm
             mark.addEllipse(cross, radius, radius)
         for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             mark.moveTo(cross + QPointF(dx, dy) * 5.0)
             mark.lineTo(cross + QPointF(dx, dy) * 13.0)
         style.stroke(painter, mark, "mark", 1.4)
-
-
-def _middle(stack: Stack) -> Point:
-    last = np.array(stack.hu.shape) - 1
-    x, y, z = stack.geometry.to_lps_mm(last / 2.0)
-    return (float(x), float(y), float(z))

@@ -20,8 +20,8 @@ def show_replay(window: Any, replayed: Replayed | None, patient: str) -> None:
     sheet = _SHEET if words else ""
     if window.patient.styleSheet() != sheet:  # setting one costs, even the same
         window.patient.setStyleSheet(sheet)
-    window.pane.banner = f"{words.title} · {words.short}" if words else ""
+    window.shown.banner = f"{words.title} · {words.short}" if words else ""
     if words is not None:
         about = {"title": words.title, "playing": words.playing, "patient": patient}
         window.words.put(window.patient.setText, "replay.console", **about)
-        window.pane.update()
+        window.shown.changed.emit()

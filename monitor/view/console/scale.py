@@ -26,6 +26,7 @@ QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QListWidget:focus, Q
 QCheckBox:focus, QSlider:focus {{ border: 2px solid {text}; }}
 QPushButton:checked {{ background: #2F4A5E; border-color: {ice}; }}
 QPushButton:disabled, QLabel:disabled, QCheckBox:disabled {{ color: #6A7077; }}
+QPushButton[tight="true"] {{ min-height: 18px; padding: 3px 9px; }}
 QPushButton[step="true"] {{ text-align: left; font-size: 15px; min-height: 30px; }}
 QLabel[role="title"] {{ font-size: 18px; font-weight: bold; }}
 QLabel[role="missing"] {{ font-size: 16px; background: #15181B; padding: 7px; }}

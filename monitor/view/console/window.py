@@ -19,6 +19,7 @@ from PyQt5.QtWidgets import QFileDialog, QPushButton, QShortcut, QWidget
 from monitor.config import ListenerConfig
 from monitor.model import PhaseKind
 from monitor.planning.draft import Draft, missing
+from monitor.planning.history import History
 from monitor.snapshot import Delivered, Snapshot
 from monitor.view import formats
 from monitor.view.alarms import told
@@ -34,11 +35,12 @@ from monitor.view.console.pages import (
     ProtocolPage,
     StructuresPage,
 )
-from monitor.view.console.pane import EditPane
 from monitor.view.console.parts import enabled
 from monitor.view.console.plan_files import write_correction, write_plan
+from monitor.view.console.planes import Planes
 from monitor.view.console.replaying import show_replay
 from monitor.view.console.scale import rescale, scale_of
+from monitor.view.console.shown import Shown
 from monitor.view.console.words import Words
 from monitor.view.images import Stack
 from monitor.view.refusals import failure_text, refusal_text
@@ -84,11 +86,12 @@ class ConsoleWindow(QWidget):
         self.model: ScreenModel
         self._arrays = Arrays()
         self._stack_of: Any = None
-        self.pane = EditPane()
-        self.editor = Editor(self.pane, self._arrays, self)
+        self.shown = Shown(language)
+        self.planes = Planes(self.shown)
+        self.editor = Editor(self.shown, self.planes.take_keys, self._arrays, self)
         self.pacs = FromPacs(fetch, folder / "pacs", self)
         self._make()
-        self.pane.moved.connect(self._say_slice)
+        self.shown.moved.connect(self._say_slice)
         self.scale = 1.0
         rescale(self, self.scale)
         self._timer = QTimer(self)
@@ -98,6 +101,12 @@ class ConsoleWindow(QWidget):
         self.pacs.changed.connect(self.refresh)
         self.pacs.fetched.connect(self._from_pacs)
         self.pacs.failed.connect(self._pacs_failed)
+
+    def begin(self, draft: Draft) -> None:
+        """With the plan that the monitor has already."""
+        self.editor.history = History.of(draft)
+        self._sent = draft
+        self.go("monitor" if not missing(draft) else "baseline")
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -130,13 +139,13 @@ class ConsoleWindow(QWidget):
         self.alarms = AlarmList(words, lambda key: self._send({"act": "acknowledge", "alarm": key}))
         self.stack, self._area = layout.stacked(self.pages)
         layout.put_together(
-            self, (self.patient, self.phase), orders, self.steps.values(), (self.pane, self.slice),
+            self, (self.patient, self.phase), orders, self.steps.values(), (self.planes, self.slice),
             self._area, (self.missing, self.alarms, self.delivery, notice),
         )  # fmt: skip
         for keys, do in (
             ("Ctrl+Z", editor.take_back),
             ("Ctrl+Y", editor.do_again),
-            ("F6", self.pane.setFocus),
+            ("F6", self.planes.take_keys),
         ):
             QShortcut(keys, self).activated.connect(do)
 
@@ -165,16 +174,17 @@ class ConsoleWindow(QWidget):
         self.refresh()
 
     def _show_image(self, s: Snapshot) -> None:
-        self._arrays.keep_only({ref.path for ref in (s.volume, s.ice_sdf) if ref is not None})
+        plan = (s.lesion_sdf, *(ref for _, ref in s.structure_sdfs))
+        self._arrays.keep_only({r.path for r in (s.volume, s.ice_sdf, *plan) if r is not None})
         key = None if s.blocked else (s.volume, s.volume_geometry)
         if key == self._stack_of:
             return
         self._stack_of = key
         hu = None if s.blocked else self._arrays.get(s.volume)
         if hu is None or s.volume_geometry is None:
-            self.pane.show_stack(None)
+            self.shown.show_stack(None)
             return
-        self.pane.show_stack(Stack(hu, s.volume_geometry))
+        self.shown.show_stack(Stack(hu, s.volume_geometry))
         self.editor.correction = None
 
     def core_gone(self) -> None:
@@ -233,14 +243,14 @@ class ConsoleWindow(QWidget):
         key, params = self._telling(gaps)
         self.words.put(self.missing.setText, key, **params)
         self.words.put(
-            self._note, "console.no_image" if self.pane.stack is None else "console.done"
+            self._note, "console.no_image" if self.shown.stack is None else "console.done"
         )
         self._show_delivery(s.delivery if s is not None else None)
         alarms = s.alarms if s else ()
         language = self.words.language
         seen = not self.silent() and not self.replaying()
         self.alarms.show_alarms(alarms, lambda a: told(a, None, language), seen)
-        self.editor.show_on_pane(live_needles=self.step == "monitor")
+        self.editor.show(live_needles=self.step == "monitor")
         self._say_slice()
 
     def _show_delivery(self, d: Delivered | None) -> None:
@@ -268,7 +278,7 @@ class ConsoleWindow(QWidget):
 
     def _show_pages(self, gaps: tuple[str, ...]) -> None:
         editor, may, pages = self.editor, self.may_act(), self.pages
-        image = self.pane.stack is not None and not self.blocked()
+        image = self.shown.stack is not None and not self.blocked()
         idle, tool = not editor.worker.busy, editor.tool
         pages["baseline"].show_state(self, may)
         pages["lesion"].show_state(self, may, tool, editor.can_grow, image)
@@ -279,7 +289,7 @@ class ConsoleWindow(QWidget):
         pages["monitor"].show_state(self, may, tool, editor.correction is not None)
 
     def _note(self, said: str) -> None:
-        self.pane.note = said if self.pane.stack is None else ""
+        self.shown.note = said if self.shown.stack is None and not self.blocked() else ""
 
     def _telling(self, gaps: tuple[str, ...]) -> tuple[str, Mapping[str, str]]:
         """The gravest first, then what the last press brought, then what is missing."""
@@ -321,9 +331,9 @@ class ConsoleWindow(QWidget):
         return "console.running", {"next": " · ".join(x for x in (due.value, due.note) if x)}
 
     def _say_slice(self) -> None:
-        at = formats.decimal(self.pane.cross[2], 1, self.words.language)
+        x, y, z = (formats.decimal(v, 1, self.words.language) for v in self.shown.cross)
         name = self.snapshot.volume_id if self.snapshot and self.snapshot.volume_id else "—"
-        self.words.put(self.slice.setText, "console.slice", at=at, name=name)
+        self.words.put(self.slice.setText, "console.slice", x=x, y=y, z=z, name=name)
 
     # ------------------------------------------------------------------ acts
 
@@ -362,12 +372,14 @@ class ConsoleWindow(QWidget):
             chosen = received[len(received) - 1 - row]
             self.act("pick_baseline", volume_id=chosen.volume_id)
             self.editor.edit("baseline", patient_id=chosen.patient_id)
+            self.pacs.forget()
 
     def switch_language(self) -> None:
         self.speak(next_language(self.words.language))
 
     def speak(self, language: str) -> None:
         self.words.speak(language)
+        self.shown.language = language
         self.refresh()
 
     def spoken(self) -> str:
@@ -377,6 +389,7 @@ class ConsoleWindow(QWidget):
         title, own = self.words.say("console.import.title"), QFileDialog.DontUseNativeDialog
         path, _ = QFileDialog.getOpenFileName(self, title, "", "", "", own)
         if path:
+            self.pacs.forget()
             self.editor.take_file(target, Path(path))
 
     def ask_pacs(self, target: str) -> None:
@@ -437,7 +450,8 @@ class ConsoleWindow(QWidget):
     def resizeEvent(self, event: Any) -> None:
         scale = scale_of(self.width(), self.height())
         if scale != self.scale:
-            self.scale = self.pane.scale = scale
+            self.scale = scale
+            self.planes.rescale(scale)
             rescale(self, scale)
 
     def closeEvent(self, event: Any) -> None:
