@@ -181,10 +181,10 @@ class Core:
         self.beat_mono_s = self._clock.mono_s() + _WORK_GRACE_S
         self.procedure = in_force(self.state, event, self.procedure)
         self.input_seq, self._known = seq, results
-        self._work_on(event)
+        self._work_on(event, timed=False)
         self._known = 0
 
-    def _work_on(self, event: Event) -> None:
+    def _work_on(self, event: Event, timed: bool = True) -> None:
         began, shown = self._clock.mono_s(), self.state.assessment
         try:
             with timed_by(self._watch):
@@ -199,7 +199,11 @@ class Core:
                 self._on_result()
             if self.state.assessment is not shown:
                 give_back()  # a scan was measured or a forecast finished, and that is out
-            self._time(event, outputs, began)
+            if (
+                timed
+            ):  # of what is done once more the journal has a line, or its times are of before
+                self._time(event, outputs, began)
+            self._watch.taken()
         except Exception as error:
             self.state = after_fault(self.state, event)
             self._watch.taken()

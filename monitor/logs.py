@@ -70,6 +70,10 @@ class LogOptions:
     level: str = "info"
 
 
+def of_record(record: Path, level: str) -> LogOptions:
+    return LogOptions(record / FOLDER, level)
+
+
 def journal_line(kind: str, fields: Mapping[str, Any]) -> None:
     """A line that went to the journal (or could not), as far as it may be told here."""
     level, names = _TOLD.get(kind, (_D, ()))

@@ -141,6 +141,7 @@ def _volume(
         reasons=volume.reasons + reason,
     )
     state = replace(state, clock_offset_s=offset_s, kept=scans.keep(state.kept, volume))
+    state = _without_the_future(state, volume)
     volume = scans.doubted(volume, procedure)
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]
     if found := _ice_before_freeze(state, volume, procedure):
@@ -162,8 +163,7 @@ def _volume(
 
 def _ice_before_freeze(state: State, volume: CtVolume, procedure: Procedure) -> Measurement | None:
     """Ice where no freeze was begun. Such a scan is no baseline: what it shows frozen would never count."""
-    late = state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s
-    if procedure.draft or late or not baselines.before_freeze(state, volume):
+    if procedure.draft or _late(state, volume) or not baselines.before_freeze(state, volume):
         return None
     return scans.with_ice(state, volume, procedure)
 
@@ -171,9 +171,31 @@ def _ice_before_freeze(state: State, volume: CtVolume, procedure: Procedure) -> 
 def _why_not_measured(state: State, volume: CtVolume) -> str | None:
     if state.picked and baselines.before_freeze(state, volume):
         return "baseline_picked"
-    if state.volume is not None and volume.acquired_utc_s < state.volume.acquired_utc_s:
-        return "older_than_latest"
-    return None
+    return "older_than_latest" if _late(state, volume) else None
+
+
+def _late(state: State, volume: CtVolume) -> bool:
+    """Whether a scan acquired after this one stands."""
+    latest = state.volume
+    older = latest is not None and volume.acquired_utc_s < latest.acquired_utc_s
+    return older and not _from_the_future(latest, volume)
+
+
+def _from_the_future(latest: CtVolume | None, volume: CtVolume) -> bool:
+    """Whether the latest scan's stamp has not come by when this one was received: the scanner's clock was
+    wrong for it, and no later scan is to wait until that time."""
+    limit_utc_s = volume.last_received_utc_s + CLOCK_OFFSET_LIMIT_S
+    return latest is not None and latest.acquired_utc_s > limit_utc_s
+
+
+def _without_the_future(state: State, volume: CtVolume) -> State:
+    """What a scan of an impossible time has taught the forecast is forgotten when the next one comes."""
+    latest, review = state.volume, state.review
+    if not _from_the_future(latest, volume) or latest is None or review is None:
+        return state
+    if review.volume_id != latest.volume_id or volume.acquired_utc_s >= latest.acquired_utc_s:
+        return state
+    return replace(state, reference=review.before.reference, estimate=review.before.estimate)
 
 
 def _clock_offset(state: State, volume: CtVolume) -> tuple[float, tuple[Reason, ...]]:

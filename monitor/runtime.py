@@ -163,7 +163,7 @@ class Live:
             self._go_on()
         else:
             self._begin()
-        self.logs = logs.LogOptions(options.record / logs.FOLDER, options.log_level)
+        self.logs = logs.of_record(options.record, options.log_level)
         self._news = threading.Event()
         self._store = Store(options.record, self._scratch, spare=self._spare)
         self.core = Core(
@@ -406,7 +406,9 @@ class Live:
         self._screen = Screen(options, self.act, self.logs)
 
     def _start_console(self) -> None:
+        procedure = self.core.procedure
         options = ConsoleOptions(
+            case=None if procedure.draft else str(self.core.case.resolve()),
             folder=str(self.options.record.resolve() / "console"),
             listener=self.config.listener,
             stale_after_s=self.config.stale_after_s,
@@ -474,9 +476,8 @@ class Live:
         alive = {"core": self._worker.is_alive(), "watch": self._watcher.is_alive()}
         if self._intake is not None:
             alive["intake"] = self._intake.is_alive()
-        for name, screen in (("view", self._screen), ("console", self._console)):
-            if screen is not None:
-                alive[name] = screen.exitcode is None
+        shown = {"view": self._screen, "console": self._console, "openigtlink": self._stream}
+        alive |= {name: s.exitcode is None for name, s in shown.items() if s is not None}
         return Observed(
             scan_age_s=None if volume is None else now_utc_s - volume.acquired_utc_s,
             waiting=self._inbox.waiting,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# As often as this within so many seconds: starting it once more would not help.
+# So often in a row, each within so many seconds of its start: starting it once more would not help.
 _DEATHS, _WITHIN_S = 3, 60.0
 GIVEN_UP = 3
 # Exit statuses of a program that ended by itself: as asked, or because of what it has said.
@@ -34,22 +34,23 @@ def supervise(arguments: Sequence[str], record: Path, say: Callable[[str], None]
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, passed_on)
-    deaths: list[float] = []
+    deaths = 0
     how = ["--record", str(record)]
     while True:
+        began_s = time.monotonic()
         child = subprocess.Popen(
             [sys.executable, "-m", "monitor.cli", *arguments, "--unsupervised", *how]
         )
         code = child.wait()
         if code in _ITS_OWN or signals:
             return code if code >= 0 else 128 - code
-        deaths = [t for t in deaths if time.monotonic() - t < _WITHIN_S] + [time.monotonic()]
+        deaths = deaths + 1 if time.monotonic() - began_s < _WITHIN_S else 1
         if not (record / "journal.jsonl").exists():
             return code if code >= 0 else 128 - code
         died = f"was killed (signal {-code})" if code < 0 else f"died (exit status {code})"
-        if len(deaths) >= _DEATHS:
+        if deaths >= _DEATHS:
             say(
-                f"The monitor {died}, {_DEATHS} times within {_WITHIN_S:.0f} s: it is not started again. "
+                f"The monitor {died}, {_DEATHS} times soon after a start: it is not started again. "
                 f"The record is {record}; to go on with it: iceball live --resume {record}"
             )
             return GIVEN_UP

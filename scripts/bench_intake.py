@@ -255,7 +255,7 @@ def main() -> None:
     precedence()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
-        images = files(folder, args.slices, _EDGE, 50)
+        images = files(folder, args.slices, _EDGE, args.slices)
         print(f"load of the machine before: {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
         for durable in (True, False):
             idle = rate(folder, images, durable)

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.record.power_cuts import Played, cut, play, resume  # noqa: E402
-from tests.wire.live import LiveProcess  # noqa: E402
+from tests.wire.live import LiveProcess, children  # noqa: E402
 
 _PLAY = """
 import sys
@@ -171,7 +171,7 @@ def _victims(room: LiveProcess, timings: Path) -> list[tuple[Callable[[], int], 
         return False
 
     return [
-        (lambda: _core(room), since("alarm_raised", "restarted")),
+        (lambda: room.core, since("alarm_raised", "restarted")),
         (lambda: (_spawned(room) - _windows(room)).pop(), since("listening")),
         (lambda: (_spawned(room) & _windows(room)).pop(), painted),
     ]
@@ -189,25 +189,13 @@ def _kill(row: Row, room: LiveProcess, victim: int, back: _Back) -> None:
     row.seconds.append(time.monotonic() - at)
 
 
-def _core(room: LiveProcess) -> int:
-    """The supervisor's only child."""
-    (core,) = _children(room.process.pid)
-    return core
-
-
 def _spawned(room: LiveProcess) -> set[int]:
     """The core's processes: intake and windows."""
-    return {p for p in _children(_core(room)) if b"spawn_main" in _cmdline(p)}
+    return {p for p in children(room.core) if b"spawn_main" in _cmdline(p)}
 
 
 def _windows(room: LiveProcess) -> set[int]:
     return {pid for pid, _ in json.loads((room.record / "running.json").read_text())}
-
-
-def _children(pid: int) -> list[int]:
-    """Of all its threads."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(p) for task in tasks for p in task.read_text().split()]
 
 
 def _cmdline(pid: int) -> bytes:

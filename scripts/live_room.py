@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +83,12 @@ class Room:
             time.sleep(0.1)
         raise SystemExit("the monitor did not answer in time")
 
+    def type(self, text: str) -> None:
+        """At the terminal of a headless one."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{text}\n".encode())
+        self.process.stdin.flush()
+
     def processes(self) -> dict[str, int]:
         """Pids by what they are: core, view (it has Qt), intake."""
         found = {"core": self.process.pid}
@@ -98,16 +104,32 @@ class Room:
 @contextmanager
 def room(case: Path, record: Path, x: XServer, *options: str, **env: str) -> Iterator[Room]:
     """``iceball live`` on that display, until the block is left."""
-    text = case.read_text().replace("port = 11112", "port = 0")
-    case.write_text(text)
-    command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
     state = {"XDG_STATE_HOME": str(record.with_name(f"{record.name}_state"))}  # nobody's windows
     environment = {**os.environ, "DISPLAY": x.name, "QT_FONT_DPI": "96", **state, **env}
     environment.pop("QT_QPA_PLATFORM", None)
+    with _running(case, record, options, environment, x.pid) as made:
+        yield made
+
+
+@contextmanager
+def headless(case: Path, record: Path, *options: str) -> Iterator[Room]:
+    """``iceball live --headless``, until the block is left."""
+    with _running(case, record, ("--headless", *options), dict(os.environ), 0) as made:
+        yield made
+
+
+@contextmanager
+def _running(
+    case: Path, record: Path, options: Sequence[str], environment: dict[str, str], x_server: int
+) -> Iterator[Room]:
+    text = case.read_text().replace("port = 11112", "port = 0")
+    case.write_text(text)
+    command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
+    command.append("--unsupervised")  # so that this process is the core
     program = subprocess.Popen(
-        [*command, *options], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        [*command, *options], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.PIPE
     )
-    made = Room(program, record, 0, x.pid)
+    made = Room(program, record, 0, x_server)
     try:
         listening = made.wait(lambda lines: [x for x in lines if x["kind"] == "listening"], 300.0)
         made.port = listening[0]["port"]

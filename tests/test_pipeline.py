@@ -109,6 +109,39 @@ def test_only_a_tick_that_is_due_does_anything(tmp_path: Path) -> None:
     assert mattered == 2 + len(plan.config.protocol.phases)
 
 
+def received(state: State, plan: Procedure, name: str, acquired_utc_s: float, at_s: float) -> State:
+    """With a scan as it comes over the wire, its first slice at ``at_s``."""
+    engine, noise = open_engine("reference"), volume(name, 0.0).hu
+    half_mm = 0.5 * PIXEL_MM * (N_PIXELS - 1)
+    for k in range(N_SLICES):
+        one = ct_slice(
+            f"{name}-{k}", SLICE_MM * (k - 0.5 * N_SLICES), patient="A", series=name,
+            mono_s=at_s + 0.01 * k, acquired_utc_s=acquired_utc_s, expected=N_SLICES,
+            thickness_mm=SLICE_MM, at_mm=(-half_mm, -half_mm),
+        )  # fmt: skip
+        one = replace(one, hu=noise[k], pixel_spacing_mm=(PIXEL_MM, PIXEL_MM))
+        state, _ = step(state, one, plan, engine)
+    return state
+
+
+@pytest.mark.requirement("REQ-IMAGE-AGE")
+def test_a_scan_stamped_an_hour_ahead_does_not_keep_the_next_ones_out(tmp_path: Path) -> None:
+    plan, engine = procedure(tmp_path), open_engine("reference")
+    state = received(initial_state(plan), plan, "a", 1000.0, 1010.0)
+    state, _ = step(state, OperatorAct("phase_next", 1020.0), plan, engine)
+    known = state.estimate
+    state = received(state, plan, "b", 1200.0 + 3600.0, 1210.0)
+    assert state.assessment is not None
+    assert state.assessment.as_of_utc_s == 4800.0  # it stands, and is alarmed: image_time_wrong
+    state = received(state, plan, "c", 1400.0, 1410.0)
+    assert state.assessment is not None
+    assert state.assessment.as_of_utc_s == 1400.0
+    assert state.estimate is known
+    state = received(state, plan, "d", 1300.0, 1420.0)  # one that is only late is not measured
+    assert state.assessment is not None
+    assert state.assessment.as_of_utc_s == 1400.0
+
+
 def test_a_machine_that_slept_leaves_no_phase_out(tmp_path: Path) -> None:
     plan, engine = procedure(tmp_path), open_engine("reference")
     freeze, thaw, again = (p.duration_s for p in plan.config.protocol.phases)

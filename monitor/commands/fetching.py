@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from monitor.case import load_case
+from monitor.commands.stopping import when_told_to_stop
 from monitor.config import ConfigError
 from monitor.fetching.asking import FetchError, Series, series_of
 from monitor.fetching.fetching import fetch
@@ -32,8 +32,7 @@ def console_command(workstation: Path | None) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    when_told_to_stop(stop.set)
     found = load_workstation(args.workstation)
     if found.fetch is None:
         raise ConfigError(f"{found.path}: no [fetch]: which PACS to ask is not known")

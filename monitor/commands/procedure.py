@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 from monitor import console, logs
 from monitor.commands import NOTICE
 from monitor.commands.fetching import console_command
+from monitor.commands.stopping import when_told_to_stop
 from monitor.commands.windows import windows_of
 from monitor.config import Config
 from monitor.delivery.delivery import Delivery, check_pacs
@@ -77,7 +77,11 @@ def _live(args: argparse.Namespace, record: Path) -> int:
 
     def deliver(config: Config, to_record: Path) -> Delivery | None:
         pacs = config.pacs or workstation.config.pacs
-        deliveries.extend([] if pacs is None else [Delivery(to_record, pacs)])
+        deliveries.extend(
+            []
+            if pacs is None
+            else [Delivery(to_record, pacs, logs.of_record(to_record, args.log_level))]
+        )
         return deliveries[0] if deliveries else None
 
     procedure = Live(
@@ -103,8 +107,7 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         deliver,
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: procedure.request_stop("signal"))
+    when_told_to_stop(lambda: procedure.request_stop("signal"))
     with logs.logged(procedure.logs, "core"):
         procedure.start()
         if metrics is not None:
@@ -119,8 +122,7 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         metrics.close()
     if deliveries:
         enough = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: enough.set())
+        when_told_to_stop(enough.set)
         deliveries[0].end(_print, enough)
     return 2 if procedure.ended_by == LISTENER_FAILED else 0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from typing import Any
 from gpu_kernels.select import open_engine, warm_up
 from monitor import console
 from monitor.commands import NOTICE
+from monitor.commands.stopping import when_told_to_stop
 from monitor.commands.windows import windows_of
 from monitor.config import ConfigError
 from monitor.journal_fields import iso_utc
@@ -63,8 +63,7 @@ def view(args: argparse.Namespace) -> int:
         lambda f: print(f"{args.record}/journal.jsonl:{f.line}: {f.code}: {f.text}", flush=True),
     )
     print(f"Replay of {args.record}, {iso_utc(played.began_utc_s)}: not live. {NOTICE}", flush=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: played.stopping.set())
+    when_told_to_stop(played.stopping.set)
     played.start()
     while not played.stopping.wait(0.2):
         pass

@@ -21,6 +21,7 @@ from monitor import console
 from monitor.config import ConfigError, PacsConfig
 from monitor.delivery.process import Measured, run_delivery
 from monitor.intake.tls import TlsError, client_context
+from monitor.logs import LogOptions, run
 from monitor.model import IceSegmentation
 from monitor.snapshot import Delivered
 from monitor.state import State
@@ -44,8 +45,13 @@ def check_pacs(config: PacsConfig) -> None:
 class Delivery:
     """Of one procedure. Raises ``ConfigError`` when the files that TLS needs are wrong."""
 
-    def __init__(self, record: Path, config: PacsConfig) -> None:
-        self._record, self._config = record, config
+    def __init__(
+        self,
+        record: Path,
+        config: PacsConfig,
+        logs: LogOptions = LogOptions(),  # noqa: B008 (frozen)
+    ) -> None:
+        self._record, self._config, self._logs = record, config, logs
         check_pacs(config)
         self._seen: IceSegmentation | None = None
         self._news: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
@@ -58,8 +64,8 @@ class Delivery:
     def start(self) -> None:
         pipe, child = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
-            target=run_delivery, name="pacs", daemon=True,
-            args=(child, self._record, self._config),
+            target=run, name="pacs", daemon=True,
+            args=(self._logs, "pacs", run_delivery, child, self._record, self._config),
         )  # fmt: skip
         self._process.start()
         child.close()

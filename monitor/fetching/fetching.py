@@ -115,6 +115,7 @@ def _one(
     model = GET if config.method == "get" else MOVE
     patience = _Patience(association, config, stop, shelf, told, model)
     patience.start()
+    before = shelf.received
     try:
         for status, _ in _answers(association, config, series):
             patience.heard()
@@ -124,6 +125,7 @@ def _one(
                 raise FetchError(patience.code or "no_answer", silent(config, patience.code))
             if code not in _PENDING:
                 _judged(config, status)
+                _arrived(config, status, shelf.received - before)
     except ValueError as error:  # the context was not accepted
         kind = "C-GET" if config.method == "get" else "C-MOVE"
         raise FetchError("not_served", f"{config.ae_title} does not answer {kind}") from error
@@ -169,6 +171,14 @@ def _answers(
     if config.method == "get":
         return association.send_c_get(asked, GET, msg_id=_MESSAGE)
     return association.send_c_move(asked, config.calling, MOVE, msg_id=_MESSAGE)
+
+
+def _arrived(config: FetchConfig, status: Dataset, received: int) -> None:
+    """A PACS may know another machine by this side's title. Raises ``FetchError``."""
+    sent = int(status.get("NumberOfCompletedSuboperations") or 0)
+    if received < sent:
+        text = f"{config.ae_title} sent {sent} instance(s), {received} came here; nothing was kept"
+        raise FetchError("partial", text, f"{received}/{sent}")
 
 
 def _judged(config: FetchConfig, status: Dataset) -> None:

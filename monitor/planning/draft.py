@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.case import needle_preset, organ_preset
+import numpy as np
+
+from monitor.case import needle_preset, organ_names, organ_preset
 from monitor.config import (
     UNIDENTIFIED,
     Config,
@@ -20,8 +22,9 @@ from monitor.config import (
     ShapeFile,
     StructureConfig,
 )
+from monitor.config import Ellipsoid as Plain
 from monitor.model import Role
-from monitor.planning.drawn import DrawnBody, Ellipsoid
+from monitor.planning.drawn import DrawnBody, Ellipsoid, from_ellipsoid
 
 Point = tuple[float, float, float]
 Shape = DrawnBody | ShapeFile
@@ -68,6 +71,39 @@ class Draft:
     def free_number(self) -> int:
         taken = {n.number for n in self.needles}
         return next(i for i in range(1, 100) if i not in taken)
+
+
+def draft_of(config: Config) -> Draft:
+    """The draft that a case would have come of, to be gone on with. What a draft cannot hold (an organ that
+    is no preset) is missing in it."""
+    lesion = config.lesion.shape if config.lesion is not None else None
+    marked = _marked(lesion) if isinstance(lesion, Plain) else None
+    return Draft(
+        patient_id=config.patient_id,
+        organ=config.organ.name if config.organ.name in organ_names() else "",
+        margin_goal_mm=config.margin_goal_mm,
+        lesion=None if lesion is None else _drawn(lesion),
+        marked=marked,
+        structures=tuple(
+            DraftStructure(s.name, _drawn(s.shape), s.limit_mm or DEFAULT_LIMIT_MM)
+            for s in config.structures
+        ),
+        no_structures=lesion is not None and not config.structures,
+        needles=tuple(
+            DraftNeedle(n.number, n.type.name, n.tip_lps_mm, n.entry_lps_mm, duty=n.duty)
+            for n in config.needles
+        ),
+        phases=config.protocol.phases,
+        start_after_baseline_s=config.protocol.start_after_baseline_s,
+    )
+
+
+def _marked(e: Plain) -> Ellipsoid:
+    return Ellipsoid(np.array(e.centre_lps_mm), np.eye(3), np.array(e.semi_axes_mm))
+
+
+def _drawn(shape: Plain | ShapeFile) -> Shape:
+    return shape if isinstance(shape, ShapeFile) else from_ellipsoid(_marked(shape))
 
 
 def missing(draft: Draft) -> tuple[str, ...]:

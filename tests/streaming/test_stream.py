@@ -259,7 +259,9 @@ def test_a_balls_surface_has_a_balls_volume_and_place_and_is_closed() -> None:
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
     cut, cut_faces = messages.isosurface(level[:20], grid)  # what reaches the edge is closed there
-    below_ml = np.pi * ((2 / 3 - 0.5 / 14.0) * 14.0**3 + 0.5**3 / 3) / 1000  # 0.5 mm short of the centre
+    below_ml = (
+        np.pi * ((2 / 3 - 0.5 / 14.0) * 14.0**3 + 0.5**3 / 3) / 1000
+    )  # 0.5 mm short of the centre
     assert enclosed_ml(cut, cut_faces) == pytest.approx(below_ml, rel=0.02)
 
 

@@ -15,10 +15,13 @@ from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QApplication, QLabel, QPushButton, QWidget
 from test_console_words import check_fits
 
+from monitor.config import ShapeFile
 from monitor.forecast_values import Change, Outcome, WhatIf, WhatIfAnswer
 from monitor.geometry import SliceGeometry
 from monitor.model import Alarm, Phase, PhaseKind, Priority
+from monitor.planning.draft import Draft, DraftNeedle
 from monitor.snapshot import Delivered, NeedleLine, Snapshot
+from monitor.view.console.window import STEPS
 from monitor.view.images import Stack
 from monitor.view.planes import AXIAL
 
@@ -211,6 +214,25 @@ def test_a_wrong_patient_blanks_and_is_cleared_by_two_presses(desk: Any, full: S
 def test_a_case_given_at_the_start_is_not_said_to_miss_anything(desk: Any, full: Snapshot) -> None:
     d = desk(replace(full, phase=Phase(PhaseKind.WAITING, 0, None, None)))
     assert d.window.missing.text() == d.window.words.say("console.missing.given")
+
+
+def test_the_plan_that_the_monitor_has_is_gone_on_with(desk: Any, full: Snapshot) -> None:
+    """Of a case given at the start, and of a console that was started again."""
+    d = desk(replace(full, draft=False))
+    w = d.window
+    lesion = ShapeFile(Path("lesion.nii.gz"), None)  # whose surface the monitor shows
+    needle = DraftNeedle(1, "icerod_1_5", (10.0, -20.0, 30.0), (10.0, -120.0, 30.0))
+    given = Draft("P1", "liver", 5.0, lesion, no_structures=True, needles=(needle,))
+    w.begin(given)
+    assert all(w.steps[s].text().startswith("✓ ") for s in STEPS[:-1])
+    assert w.step == "monitor"
+    assert not w.pages["protocol"].send.isEnabled()
+    chosen = w.pages["baseline"].chosen.text()
+    assert chosen == w.words.say("console.baseline.is", id=full.baseline_id)
+    drawn = [o.colour for o in w.shown.outlines]
+    assert drawn.count("lesion") == 1
+    assert drawn.count("critical") == len(full.structure_sdfs)
+    assert d.acts == []
 
 
 def test_while_it_runs_the_console_says_what_the_room_says(desk: Any, full: Snapshot) -> None:

@@ -59,9 +59,13 @@ class LiveProcess:
         self.port = 0
 
     def __enter__(self) -> LiveProcess:
-        self.port = self.wait(
-            lambda lines: next((x for x in lines if x["kind"] == "listening"), None), START_S
-        )["port"]
+        try:
+            self.port = self.wait(
+                lambda lines: next((x for x in lines if x["kind"] == "listening"), None), START_S
+            )["port"]
+        except AssertionError:
+            self.end()  # nobody else would
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,6 +76,12 @@ class LiveProcess:
             self.process.send_signal(signal.SIGINT)
         self.output += self.process.communicate(timeout=END_S)[0] or ""
         return self.process.returncode
+
+    @property
+    def core(self) -> int:
+        """The process that works: the supervisor's only child."""
+        (core,) = children(self.process.pid)
+        return core
 
     def type(self, text: str) -> None:
         assert self.process.stdin is not None
@@ -113,6 +123,12 @@ class LiveProcess:
             lambda lines: len([x for x in lines if x["kind"] == "instance_received"]) >= count
         )
         self.wait(lambda lines: unaccounted(lines) == 0)
+
+
+def children(pid: int) -> list[int]:
+    """Of all its threads."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(p) for task in tasks for p in task.read_text().split()]
 
 
 def unaccounted(lines: list[dict[str, Any]]) -> int:

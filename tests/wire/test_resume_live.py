@@ -12,20 +12,10 @@ from typing import Any
 import pytest
 
 from monitor.supervisor import GIVEN_UP
-from tests.wire.live import LiveProcess, sphere_case
+from tests.wire.live import LiveProcess, children, sphere_case
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.requirement("REQ-RESUME")]
 CENTRE = (0.0, 0.0, 0.0)
-
-
-def children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(p) for task in tasks for p in task.read_text().split()]
-
-
-def kill_core(room: LiveProcess) -> None:
-    (core,) = children(room.process.pid)
-    os.kill(core, signal.SIGKILL)
 
 
 def lines_of(lines: list[dict[str, Any]], kind: str, **wanted: Any) -> list[dict[str, Any]]:
@@ -39,13 +29,14 @@ def test_a_killed_core_and_a_killed_intake_come_back_and_the_terminal_still_work
     with LiveProcess(case, tmp_path / "record") as room:
         room.type("next")
         room.wait(lambda lines: lines_of(lines, "phase", phase="freeze"))
-        kill_core(room)
+        os.kill(room.core, signal.SIGKILL)
         room.wait(lambda lines: lines_of(lines, "alarm_raised", code="restarted"))
         room.type("acknowledge")
         room.wait(lambda lines: lines_of(lines, "alarm_acknowledged", code="restarted"))
-        (core,) = children(room.process.pid)
         intake = [
-            p for p in children(core) if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()
+            p
+            for p in children(room.core)
+            if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()
         ]
         room.wait(lambda lines: len(lines_of(lines, "listening")) == 2)
         os.kill(intake[0], signal.SIGKILL)
@@ -82,7 +73,7 @@ def test_what_dies_again_and_again_is_given_up_and_can_be_resumed_by_hand(tmp_pa
     room = LiveProcess(case, record)
     for deaths in range(1, 4):
         room.wait(lambda lines, n=deaths: len(lines_of(lines, "listening")) == n)
-        kill_core(room)
+        os.kill(room.core, signal.SIGKILL)
     output = room.process.communicate(timeout=60)[0]
     assert room.process.returncode == GIVEN_UP
     assert f"iceball live --resume {record}" in output

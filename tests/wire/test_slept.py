@@ -27,11 +27,11 @@ def test_suspended_across_a_whole_thaw_the_monitor_misses_no_phase(tmp_path: Pat
     with LiveProcess(case, tmp_path / "record", *options) as live:
         live.type("next")
         live.wait(lambda lines: [x for x in lines if x["kind"] == "phase"])
-        os.kill(live.process.pid, signal.SIGSTOP)
+        os.kill(live.core, signal.SIGSTOP)
         (freeze,) = live.journal("phase")
         duration_s = freeze["planned_end_utc_s"] - freeze["started_utc_s"]
         time.sleep((2.0 * duration_s) / SPEED)  # the thaw is shorter than the freeze
-        os.kill(live.process.pid, signal.SIGCONT)
+        os.kill(live.core, signal.SIGCONT)
         live.wait(lambda lines: len([x for x in lines if x["kind"] == "phase"]) >= 3)
         phases = live.journal("phase")
     assert [(x["phase"], x["cycle"]) for x in phases[:3]] == [

@@ -21,17 +21,17 @@ def test_what_the_scanner_sends_is_what_slicer_gets(dcmtk: dict[str, str], tmp_p
     folder, port = tmp_path / "images", free_port()
     folder.mkdir()
     rng = np.random.default_rng(5)
-    for k in range(12):
-        d = ct_dataset(k)
+    for k in range(28):
+        d = ct_dataset(k, rows=56, columns=56)
+        d.ImagePositionPatient, d.PixelSpacing = [-55.0, -55.0, 3.0 * (k - 14)], [2.0, 2.0]
+        d.SliceThickness = 3.0
         stored = rng.integers(0, 2000, (d.Rows, d.Columns)).astype("<u2")
         d.PixelData = stored.tobytes()
         d.save_as(folder / f"{k:02d}.dcm", enforce_file_format=True)
     sent = sorted((pydicom.dcmread(p) for p in folder.iterdir()),
                   key=lambda d: float(d.ImagePositionPatient[2]))  # fmt: skip
     hu = np.stack([d.pixel_array * float(d.RescaleSlope) + float(d.RescaleIntercept) for d in sent])
-    case = sphere_case(
-        tmp_path, str(sent[0].PatientID), tuple(map(float, sent[6].ImagePositionPatient))
-    )
+    case = sphere_case(tmp_path, str(sent[0].PatientID), (4.0, -6.0, 3.0))
     with LiveProcess(case, tmp_path / "record", "--openigtlink", str(port)) as live:
         with client(port) as c:
             assert "ct=none" in got(c, "State").string
@@ -39,6 +39,7 @@ def test_what_the_scanner_sends_is_what_slicer_gets(dcmtk: dict[str, str], tmp_p
                 [dcmtk["storescu"], "-aec", "ICEBALL", "127.0.0.1", str(live.port),
                  *map(str, sorted(folder.iterdir()))], check=True,
             )  # fmt: skip
+            live.wait(lambda lines: [x for x in lines if x["kind"] == "volume_completed"], 150.0)
             ct = got(c, "CT", lambda m: m.image.size > 1)
             state = got(c, "State", lambda m: "ct=v001" in m.string)
         stranger = pyigtl.OpenIGTLinkClient("127.0.0.1", port)  # one after the other is served

@@ -16,6 +16,7 @@ from PyQt5.QtCore import QObject, pyqtSignal
 
 from monitor.case import needle_preset
 from monitor.config import ShapeFile
+from monitor.geometry import Grid
 from monitor.model import CtVolume
 from monitor.planning import metal
 from monitor.planning.draft import Draft, DraftNeedle, DraftStructure, plausible
@@ -34,7 +35,7 @@ from monitor.planning.drawn import (
 )
 from monitor.planning.growth import Grown, grow
 from monitor.planning.history import History
-from monitor.snapshot import NeedleLine, Snapshot
+from monitor.snapshot import ArrayRef, NeedleLine, Snapshot
 from monitor.view.console.plan_files import parts_of, readable
 from monitor.view.console.shown import Outline, Shown
 from monitor.view.console.work import Worker
@@ -316,6 +317,8 @@ class Editor(QObject):
         drawn = [*bodies, (self.draft.lesion, "lesion")]
         found = [Outline(b.level_mm, b.grid, c) for b, c in drawn if isinstance(b, DrawnBody)]
         s = self.snapshot
+        if s is not None and not s.draft:
+            found += self._from_files(s)
         if self.correction is not None:
             return [
                 *found,
@@ -325,6 +328,22 @@ class Editor(QObject):
         if s is None or ice is None or s.analysis_grid is None:
             return found
         return [*found, Outline(ice, s.analysis_grid, "ice")]
+
+    def _from_files(self, s: Snapshot) -> list[Outline]:
+        """Bodies of files, as the monitor has read them: known once it has the plan, and where they lie in
+        the scan that is shown."""
+        drawn = {b.name for b in self.draft.structures if isinstance(b.shape, DrawnBody)}
+        common = () if s.analysis_grid is None else (s.analysis_grid,) * len(s.structure_sdfs)
+        grids = s.structure_grids or common
+        bodies: list[tuple[ArrayRef | None, Grid, str]] = [
+            (ref, grid, "critical")
+            for (name, ref), grid in zip(s.structure_sdfs, grids, strict=True)
+            if name not in drawn
+        ]
+        if not isinstance(self.draft.lesion, DrawnBody) and s.analysis_grid is not None:
+            bodies.append((s.lesion_sdf, s.analysis_grid, "lesion"))
+        read = [(self._arrays.get(ref), grid, colour) for ref, grid, colour in bodies]
+        return [Outline(sdf, grid, colour) for sdf, grid, colour in read if sdf is not None]
 
 
 def _painted(old: object, at: Point, radius_mm: float, add: bool) -> DrawnBody:

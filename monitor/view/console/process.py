@@ -13,7 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.case import load_case
 from monitor.config import ListenerConfig
+from monitor.planning.draft import draft_of
 from monitor.view.pedal import Pedal, listen
 from monitor.view.process import Link, Loop, ViewOptions, has_display, install_excepthook
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ConsoleOptions:
     """``folder``: where plans and corrections are written. ``listener``: for the cases it writes.
+    ``case``: what the monitor works with already, if it has a plan.
     ``size``: of the window; without one it opens where it was last (``show``, ``monitor``: as in
     ``view.process``). ``fetch``: the command that asks a PACS; none: there is none."""
 
@@ -35,6 +38,7 @@ class ConsoleOptions:
     size: tuple[int, int] | None = None
     show: str = "console"
     monitor: int | None = None
+    case: str | None = None
     pedal: Pedal = ()
     fetch: tuple[str, ...] = ()
 
@@ -65,6 +69,8 @@ def run_console(conn: Connection, options: ConsoleOptions) -> None:
     )
     install_excepthook(window)
     listen(app, options.pedal, lambda do: link.send({"act": "pedal", "params": {"do": do}}))
+    if options.case is not None:
+        window.begin(draft_of(load_case(Path(options.case))))
     window.resize(*(options.size or (1280, 800)))
     window.start_clock()
     if options.size or headless:

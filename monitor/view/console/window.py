@@ -19,6 +19,7 @@ from PyQt5.QtWidgets import QFileDialog, QPushButton, QShortcut, QWidget
 from monitor.config import ListenerConfig
 from monitor.model import PhaseKind
 from monitor.planning.draft import Draft, missing
+from monitor.planning.history import History
 from monitor.snapshot import Delivered, Snapshot
 from monitor.view import formats
 from monitor.view.alarms import told
@@ -101,6 +102,12 @@ class ConsoleWindow(QWidget):
         self.pacs.fetched.connect(self._from_pacs)
         self.pacs.failed.connect(self._pacs_failed)
 
+    def begin(self, draft: Draft) -> None:
+        """With the plan that the monitor has already."""
+        self.editor.history = History.of(draft)
+        self._sent = draft
+        self.go("monitor" if not missing(draft) else "baseline")
+
     @property
     def snapshot(self) -> Snapshot | None:
         return self.editor.snapshot
@@ -167,7 +174,8 @@ class ConsoleWindow(QWidget):
         self.refresh()
 
     def _show_image(self, s: Snapshot) -> None:
-        self._arrays.keep_only({ref.path for ref in (s.volume, s.ice_sdf) if ref is not None})
+        plan = (s.lesion_sdf, *(ref for _, ref in s.structure_sdfs))
+        self._arrays.keep_only({r.path for r in (s.volume, s.ice_sdf, *plan) if r is not None})
         key = None if s.blocked else (s.volume, s.volume_geometry)
         if key == self._stack_of:
             return
@@ -364,6 +372,7 @@ class ConsoleWindow(QWidget):
             chosen = received[len(received) - 1 - row]
             self.act("pick_baseline", volume_id=chosen.volume_id)
             self.editor.edit("baseline", patient_id=chosen.patient_id)
+            self.pacs.forget()
 
     def switch_language(self) -> None:
         self.speak(next_language(self.words.language))
@@ -380,6 +389,7 @@ class ConsoleWindow(QWidget):
         title, own = self.words.say("console.import.title"), QFileDialog.DontUseNativeDialog
         path, _ = QFileDialog.getOpenFileName(self, title, "", "", "", own)
         if path:
+            self.pacs.forget()
             self.editor.take_file(target, Path(path))
 
     def ask_pacs(self, target: str) -> None:
