@@ -38,22 +38,22 @@ def test_no_field_slider_or_plane_takes_a_pedals_key(
     window = desk(full).window
     page = window.pages["monitor"]
     window.go("monitor")
-    for widget in (window, window.pane, page.rows[0].slider, window.pages["structures"].name):
+    for widget in (window, window.planes.main, page.rows[0].slider, window.pages["structures"].name):
         QTest.keyClick(widget, Qt.Key_F7)
-    QTest.keyClick(window.pane, Qt.Key_F9)
+    QTest.keyClick(window.planes.main, Qt.Key_F9)
     assert did == ["scroll_up"] * 4 + ["acknowledge"]
-    QTest.keyClick(window.pane, Qt.Key_F7, Qt.ShiftModifier)
-    QTest.keyClick(window.pane, Qt.Key_F8)
-    z = window.pane.cross[2]
-    QTest.keyClick(window.pane, Qt.Key_PageUp)
-    assert window.pane.cross[2] > z, "all other keys are the window's"
+    QTest.keyClick(window.planes.main, Qt.Key_F7, Qt.ShiftModifier)
+    QTest.keyClick(window.planes.main, Qt.Key_F8)
+    z = window.shown.cross[2]
+    QTest.keyClick(window.planes.main, Qt.Key_PageUp)
+    assert window.shown.cross[2] > z, "all other keys are the window's"
     assert len(did) == 5
 
 
 def test_a_switch_that_is_held_down_scrolls_on_but_acts_once(
     did: list[str], desk: Any, full: Snapshot
 ) -> None:
-    pane = desk(full).window.pane
+    pane = desk(full).window.planes.main
     for key in (Qt.Key_F7, Qt.Key_F9):
         for held in (False, True, True):
             press = QKeyEvent(QEvent.KeyPress, key, Qt.NoModifier, "", held)

@@ -199,7 +199,7 @@ def test_the_console_says_so_too_and_nothing_on_it_acts(
     assert not w.may_act()
     said = replaying.said(played.replay, language)  # type: ignore[arg-type]
     assert said.title in w.patient.text()
-    assert said.title in w.pane.banner
+    assert said.title in w.shown.banner
     w.act("phase_next")
     assert d.acts == []
     assert ground(pixels(w)).mean() > 0.01
@@ -211,6 +211,6 @@ def test_a_live_console_has_nothing_of_it(
     w = desk(played).window
     w.show_snapshot(normal)
     assert w.may_act()
-    assert w.pane.banner == ""
+    assert w.shown.banner == ""
     assert "REPLAY" not in w.patient.text()
     assert ground(pixels(w)).sum() == 0
