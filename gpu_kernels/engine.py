@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
+# What may be asked for by name (``select``).
+CHOICES = ("auto", "cpu", "reference", "gpu")
 
 TimeTable = tuple[tuple[float, float], ...]
 

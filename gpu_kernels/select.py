@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from gpu_kernels.cpu import CpuEngine
-from gpu_kernels.engine import Engine, EngineUnavailable, Needle, Problem, Tissue
+from gpu_kernels.engine import CHOICES, Engine, EngineUnavailable, Needle, Problem, Tissue
 from gpu_kernels.gpu import GpuEngine
 from gpu_kernels.reference import ReferenceEngine
 from gpu_kernels.stepping import MOST_LATENT
 
-CHOICES = ("auto", "cpu", "reference", "gpu")
+__all__ = ["CHOICES", "open_engine", "warm_up"]
 
 
 def open_engine(choice: str, most_latent: float = MOST_LATENT) -> Engine:

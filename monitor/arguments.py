@@ -7,25 +7,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from gpu_kernels.select import CHOICES
+from gpu_kernels.engine import CHOICES
 from monitor import logs
-from monitor.commands import (
-    NOTICE,
-    certificates,
-    doctor,
-    engines,
-    fetching,
-    measuring,
-    outputs,
-    procedure,
-    records,
-    replay,
-    timings,
-)
+from monitor.case import place_of
+from monitor.commands import NOTICE
 from monitor.demo import SCENARIO, SPEED
 
 _VERSION = metadata.version("iceball-monitor")
@@ -43,6 +32,16 @@ class _Parser(argparse.ArgumentParser):
         if other is not None:
             return other.parse_known_args(args[1:], namespace)
         return super().parse_known_args(args, namespace)
+
+
+def _command(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """A function of ``monitor.commands``, imported when it runs: a mistyped option is told at once, before
+    seconds of imports."""
+
+    def run(args: argparse.Namespace) -> int:
+        return int(getattr(import_module(f"monitor.commands.{module}"), name)(args))
+
+    return run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,7 +108,7 @@ def _add_demo(commands: Any) -> None:
     p.add_argument(
         "--language", choices=("en", "fr"), help="language of the screen; default the case's"
     )
-    p.set_defaults(run=procedure.demo)
+    p.set_defaults(run=_command("procedure", "demo"))
 
 
 def _add_live(commands: Any) -> None:
@@ -204,7 +203,7 @@ def _add_live(commands: Any) -> None:
         help="serve figures for Prometheus on 127.0.0.1:PORT; default what the workstation's file says, else "
         "not; 0: a free one, which is printed",
     )
-    p.set_defaults(run=procedure.live)
+    p.set_defaults(run=_command("procedure", "live"))
 
 
 def _add_check(commands: Any) -> None:
@@ -215,7 +214,7 @@ def _add_check(commands: Any) -> None:
         description="Reads CASE.toml and every file it names as `live` would, and says what it found.",
     )
     p.add_argument("case", type=Path, metavar="CASE.toml")
-    p.set_defaults(run=procedure.check)
+    p.set_defaults(run=_command("procedure", "check"))
 
 
 def _add_fetch(commands: Any) -> None:
@@ -245,7 +244,7 @@ def _add_fetch(commands: Any) -> None:
     p.add_argument("--to", type=Path, metavar="DIR", help="bring them here; without it, list them")
     p.add_argument("--json", action="store_true", help="print JSON, one object a line")
     p.add_argument("--workstation", type=Path, metavar="FILE", help="as of live")
-    p.set_defaults(run=fetching.run)
+    p.set_defaults(run=_command("fetching", "run"))
 
 
 def _add_replay(commands: Any) -> None:
@@ -284,7 +283,7 @@ def _add_replay(commands: Any) -> None:
         "--language", choices=("en", "fr"), help="with --view: of the screen; default the case's"
     )
     _add_screens(p)
-    p.set_defaults(run=replay.run)
+    p.set_defaults(run=_command("replay", "run"))
 
 
 def _add_report(commands: Any) -> None:
@@ -302,7 +301,7 @@ def _add_report(commands: Any) -> None:
     p.add_argument(
         "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
     )
-    p.set_defaults(run=outputs.report)
+    p.set_defaults(run=_command("outputs", "report"))
 
 
 def _add_export(commands: Any) -> None:
@@ -335,7 +334,7 @@ def _add_export(commands: Any) -> None:
     p.add_argument(
         "--engine", choices=CHOICES, help="bioheat engine; default: the one that was recorded with"
     )
-    p.set_defaults(run=outputs.export)
+    p.set_defaults(run=_command("outputs", "export"))
 
 
 def _add_send(commands: Any) -> None:
@@ -345,11 +344,12 @@ def _add_send(commands: Any) -> None:
         epilog="Exit status 0: all of it is with the receiver; 1: something waits or was refused, and is "
         f"named; 2: an error in what was given. {NOTICE}",
         description="Copies what is to be sent into a spool on disk, then sends it by C-STORE, again and "
-        "again until the receiver has answered for each object (docs/outputs.md). What was sent before "
-        "from the same spool is not sent again.",
+        "again until the receiver has answered for each object (docs/outputs.md). What the same receiver "
+        "was sent before from the same spool is not sent again. A record is worked out once more first, "
+        "which may take a minute or more.",
     )
     p.add_argument("what", type=Path, metavar="RECORD|DIR", help="a record, or a folder of *.dcm")
-    p.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the receiver")
+    p.add_argument("--to", type=_place, required=True, metavar="AE@HOST:PORT", help="the receiver")
     p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
     p.add_argument(
         "--tls-ca",
@@ -370,7 +370,7 @@ def _add_send(commands: Any) -> None:
         metavar="SECONDS",
         help="end then, and leave what waits in the spool; default: go on until stopped",
     )
-    p.set_defaults(run=outputs.send)
+    p.set_defaults(run=_command("outputs", "send"))
 
 
 def _add_records(commands: Any) -> None:
@@ -384,7 +384,7 @@ def _add_records(commands: Any) -> None:
     )
     _add_record_list(p)
     p.add_argument("--json", action="store_true", help="print the list as JSON")
-    p.set_defaults(run=records.run)
+    p.set_defaults(run=_command("records", "run"))
     pruning = p.instead["prune"] = argparse.ArgumentParser(
         prog=f"{p.prog} prune",
         epilog="Exit status 0: done, or only shown; 1: something could not be deleted, and is named; 2: an "
@@ -401,7 +401,7 @@ def _add_records(commands: Any) -> None:
         help="only records that ended longer ago, as in 90d",
     )
     pruning.add_argument("--yes", action="store_true", help="delete them")
-    pruning.set_defaults(run=records.prune)
+    pruning.set_defaults(run=_command("records", "prune"))
 
 
 def _add_record_list(p: argparse.ArgumentParser) -> None:
@@ -426,7 +426,7 @@ def _add_timings(commands: Any) -> None:
     )
     p.add_argument("record", type=Path, metavar="RECORD", help="the folder of a procedure")
     p.add_argument("--json", action="store_true", help="print the table as JSON")
-    p.set_defaults(run=timings.run)
+    p.set_defaults(run=_command("timings", "run"))
 
 
 def _add_segment(commands: Any) -> None:
@@ -457,7 +457,7 @@ def _add_segment(commands: Any) -> None:
         "--out", type=Path, required=True, metavar="ICE.nii.gz", help="the mask: 1 is ice"
     )
     p.add_argument("--seg", type=Path, metavar="ICE.dcm", help="the mask as DICOM SEG, too")
-    p.set_defaults(run=measuring.segment)
+    p.set_defaults(run=_command("measuring", "segment"))
 
 
 def _add_benchmark(commands: Any) -> None:
@@ -483,7 +483,7 @@ def _add_benchmark(commands: Any) -> None:
     p.add_argument(
         "--plots", action="store_true", help="and a picture of each scenario over time; with --out"
     )
-    p.set_defaults(run=measuring.benchmark_imaging)
+    p.set_defaults(run=_command("measuring", "benchmark_imaging"))
     p = kinds.add_parser(
         "forecast",
         help="the ice at the next scan, and when lesion and margin are covered",
@@ -501,7 +501,7 @@ def _add_benchmark(commands: Any) -> None:
         "--plots", action="store_true", help="and a picture of each scenario over time; with --out"
     )
     _add_engine(p)
-    p.set_defaults(run=measuring.benchmark_forecast)
+    p.set_defaults(run=_command("measuring", "benchmark_forecast"))
 
 
 def _add_simulate(commands: Any) -> None:
@@ -517,7 +517,7 @@ def _add_simulate(commands: Any) -> None:
     p.add_argument(
         "--out", type=Path, metavar="FIELD.npz", help="also write the temperature fields there"
     )
-    p.set_defaults(run=engines.simulate)
+    p.set_defaults(run=_command("engines", "simulate"))
 
 
 def _add_bench(commands: Any) -> None:
@@ -532,7 +532,7 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("--runs", type=int, default=5, help="median of so many; default %(default)s")
     p.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     p.add_argument("--scaling", action="store_true", help="also over grid and ensemble sizes")
-    p.set_defaults(run=engines.bench)
+    p.set_defaults(run=_command("engines", "bench"))
 
 
 def _add_selftest(commands: Any) -> None:
@@ -545,7 +545,7 @@ def _add_selftest(commands: Any) -> None:
         "run here.",
     )
     _add_engine(p)
-    p.set_defaults(run=engines.selftest)
+    p.set_defaults(run=_command("engines", "selftest"))
 
 
 def _add_certificates(commands: Any) -> None:
@@ -570,7 +570,7 @@ def _add_certificates(commands: Any) -> None:
         default=30.0,
         help="until they expire; default %(default)g",
     )
-    p.set_defaults(run=certificates.run)
+    p.set_defaults(run=_command("certificates", "run"))
 
 
 def _add_doctor(commands: Any) -> None:
@@ -593,7 +593,7 @@ def _add_doctor(commands: Any) -> None:
         help="where records are kept; default %(default)s",
     )
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
-    p.set_defaults(run=doctor.run)
+    p.set_defaults(run=_command("doctor", "run"))
 
 
 def _add_screens(p: argparse.ArgumentParser) -> None:
@@ -653,6 +653,12 @@ def _monitor(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 15):
         raise argparse.ArgumentTypeError(f"{text}: expected a monitor's number, 0 to 15")
     return int(text)
+
+
+def _place(text: str) -> str:
+    if place_of(text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: expected AE@host:port")
+    return text
 
 
 def _port(text: str) -> int:

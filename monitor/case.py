@@ -42,6 +42,9 @@ from monitor.model import PhaseKind, Role
 _DEFAULT_LIMIT_MM = 5.0
 _DEFAULT_STALE_S = 210.0
 _DEFAULT_GIVE_UP_S = 300.0
+# How tomllib begins what it says of text without quotes.
+_UNQUOTED = ("Invalid value", "Expected newline or end of document after a statement")
+_SHAPE = ("file", "roi", "centre_lps_mm", "radius_mm", "semi_axes_mm")
 
 
 def load_case(path: Path) -> Config:
@@ -69,6 +72,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:
+        if str(error).startswith(_UNQUOTED):
+            raise ConfigError(
+                f'{path}: not TOML: {error}; text needs quotes, as in id = "AB12"'
+            ) from error
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
@@ -108,7 +115,7 @@ def _patient_id(patient: Table, draft: bool) -> str | None:
     drawn, whose it will be may not be known."""
     if draft and not patient.has("id"):
         return None
-    return "" if patient.raw("id") == "" else patient.text("id")
+    return "" if patient.has("id") and patient.raw("id") == "" else patient.text("id")
 
 
 def _optional(
@@ -134,15 +141,30 @@ def _structure(t: Table, role: Role, case: Path) -> StructureConfig:
         None if role is Role.LESION else t.number("limit_mm", 0.0, 100.0, "mm", _DEFAULT_LIMIT_MM)
     )
     shape: Ellipsoid | ShapeFile
-    if t.has("file"):
+    given = [key for key in _SHAPE if t.has(key)]
+    if "file" in given:
         shape = _shape_file(t, case)
-    elif t.has("centre_lps_mm"):
+        _not_with(t, given, "file", _SHAPE[2:])
+    elif "centre_lps_mm" in given:
         shape = _ellipsoid(t)
+        if "roi" in given:
+            t.error("roi", "only with file")
+        if "radius_mm" in given:
+            _not_with(t, given, "radius_mm", ("semi_axes_mm",))
     else:
-        t.error("", "expected a file (with roi), or centre_lps_mm with radius_mm or semi_axes_mm")
+        t.lacks(
+            ("file", "centre_lps_mm"),
+            "expected a file (with roi), or centre_lps_mm with radius_mm or semi_axes_mm",
+        )
         shape = Ellipsoid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     t.done()
     return StructureConfig(name, role, shape, limit_mm)
+
+
+def _not_with(t: Table, given: list[str], key: str, others: tuple[str, ...]) -> None:
+    for other in others:
+        if other in given:
+            t.error(other, f"not together with {key}")
 
 
 def _shape_file(t: Table, case: Path) -> ShapeFile:
@@ -160,7 +182,10 @@ def _ellipsoid(t: Table) -> Ellipsoid:
     if t.has("radius_mm"):
         radius = t.number("radius_mm", 0.5, 300.0, "mm")
         return Ellipsoid(centre, (radius, radius, radius))
-    return Ellipsoid(centre, t.triple("semi_axes_mm", 0.5, 300.0))
+    if t.has("semi_axes_mm"):
+        return Ellipsoid(centre, t.triple("semi_axes_mm", 0.5, 300.0))
+    t.lacks(("radius_mm", "semi_axes_mm"), "expected radius_mm or semi_axes_mm")
+    return Ellipsoid(centre, (1.0, 1.0, 1.0))
 
 
 def _needle(t: Table) -> NeedleConfig:

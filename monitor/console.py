@@ -90,25 +90,31 @@ def _forecast(f: _Fields) -> str | None:
     def after(at: str) -> str:
         return formats.clock(max((datetime.fromisoformat(at) - start).total_seconds(), 0.0))
 
+    this = "this one" if f["from_volume_id"] else "the start"
     decided = due["decision"] and _DECISIONS[due["decision"]].format(due["structure"])
-    asked_by = decided if due["asked_by"] == "decision" else _ASKED_BY[due["asked_by"]]
-    then = f"; {decided} at {after(due['decision_at'])}" if decided and asked_by != decided else ""
-    lesion = next((b for b in f["dose"] if b["body"] == "lesion"), None)
-    cold = "" if lesion is None else f"; predicted so far, of the lesion: {_reached(lesion)}"
-    when = "now" if due["asked_by"] == "unmeasured" else f"{after(due['at'])} after it"
-    return f"{f['from_volume_id'] or 'start'}: next scan {when} ({asked_by}){then}{cold}"
+    by_decision = due["asked_by"] == "decision"
+    why = f"to see: {decided}" if by_decision else _ASKED_BY[due["asked_by"]]
+    then = ""
+    if decided and not by_decision:
+        then = f"; at {after(due['decision_at'])} after {this}, to see: {decided}"
+    when = "now" if due["asked_by"] == "unmeasured" else f"due {after(due['at'])} after {this}"
+    return f"{f['from_volume_id'] or 'start'}: next scan {when} ({why}){then}{_cold(f)}"
 
 
-def _reached(body: _Fields) -> str:
-    """Shares at the low and the high end of their intervals."""
-    return ", ".join(
-        f"{formats.percent_range(*body['so_far'][name]) or 'unknown'} below {limit} °C once"
+def _cold(f: _Fields) -> str:
+    """What the lesion has been through: shares at the low and the high end of their intervals. Nothing before
+    any of it can have been that cold."""
+    lesion = next((b["so_far"] for b in f["dose"] if b["body"] == "lesion"), None)
+    said = [
+        f"{formats.percent_range(*lesion[name]) or 'an unknown share'} has been below {limit} °C"
         for name, limit in (("reached_20", "-20"), ("reached_40", "-40"))
-    )
+        if lesion is not None and formats.percent_floor(lesion[name][1]) != 0
+    ]
+    return f"; of the lesion, predicted and not measured: {', '.join(said)}" if said else ""
 
 
 _ASKED_BY = {
-    "image_age": "the image is too old then",
+    "image_age": "the image is too old by then",
     "unmeasured": "the last one told nothing",
     "horizon": "nothing to decide before",
 }

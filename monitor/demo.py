@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monitor.console import plain
+from monitor.keeping_up import not_kept_up
 from monitor.view import formats
-from monitor.view.timeline import Series, save_timeline
 
 SCENARIO = "abdominal_wall_endometriosis"
 # 22 minutes of procedure in about 5: the scanner makes a scan in 10 to 15 s, and at the end of a freeze
@@ -49,6 +48,8 @@ def run_demo(options: DemoOptions, say: Callable[[str], None]) -> int:
     plan, record = options.out / "plan", options.out / "record"
     if record.exists():
         raise DemoError(f"{record} exists already: choose another --out")
+    if options.ct is not None and not options.ct.is_dir():
+        raise DemoError(f"--ct {options.ct}: not a folder")
     ct = ["--ct", str(options.ct)] if options.ct else []
     say(f"Planning {options.scenario} …")
     _run([*_simulator("plan"), options.scenario, "--out", str(plan), "--port", "0", *ct])
@@ -103,8 +104,12 @@ def _simulator(command: str) -> list[str]:
 
 
 def _run(command: list[str]) -> None:
-    if subprocess.run(command, check=False).returncode != 0:
-        raise DemoError("failed: " + " ".join(command[2:]))
+    """Raises ``DemoError`` with what it said when it fails."""
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        said = done.stderr.strip().removeprefix("scanner-sim: ")
+        raise DemoError(said or f"failed with status {done.returncode}: {' '.join(command[2:])}")
+    sys.stderr.write(done.stderr)
 
 
 def _set_language(case: Path, language: str) -> None:
@@ -176,6 +181,13 @@ def _summary(options: DemoOptions, record: Path, say: Callable[[str], None]) -> 
         "       measured (true)   measured (true)   measured (true)   measured (true)",
         *(summary_row(a, true) for a, true in pairs),
     ]
+    behind = not_kept_up(read_journal(record / "journal.jsonl"))
+    if behind:
+        rows += [
+            f"THIS MACHINE DID NOT KEEP UP at {options.speed:g} times life; what is above is not what a "
+            "procedure shows. Run it with a lower --speed.",
+            *(f"  {what}" for what in behind),
+        ]
     text = "\n".join(rows)
     (options.out / "summary.txt").write_text(text + "\n", encoding="utf-8")
     _timeline(options.out / "summary.png", options.scenario, pairs)
@@ -204,6 +216,7 @@ def _pairs(
 
 def summary_row(a: dict[str, Any], true: dict[str, Any] | None) -> str:
     """A scan's line of the summary; coverage and margin as careful as the screen's."""
+    from monitor.console import plain
 
     def pair(name: str, written: Callable[[float | None], str], unit: str) -> str:
         got, want = (written(x.get(name) if x else None) for x in (a, true))
@@ -227,6 +240,8 @@ def _volume_ml(value: float | None) -> str:
 def _timeline(
     path: Path, scenario: str, pairs: list[tuple[dict[str, Any], dict[str, Any] | None]]
 ) -> None:
+    from monitor.view.timeline import Series, save_timeline
+
     def values(of: int, name: str, scale: float) -> list[float]:
         found = [(pair[of] or {}).get(name) for pair in pairs]
         return [math.nan if v is None else scale * v for v in found]

@@ -21,6 +21,7 @@ class Table:
         self.path = path
         self.errors = errors
         self._seen: set[str] = set()
+        self._lacking: dict[str, str] = {}
         if isinstance(values, dict):
             self._values: dict[str, Any] = values
         else:
@@ -30,6 +31,11 @@ class Table:
     def error(self, key: str, text: str) -> None:
         name = f"{self.path}.{key}" if self.path and key else self.path or key
         self.errors.append(f"{name}: {text}")
+
+    def lacks(self, keys: Sequence[str], text: str) -> None:
+        """An error, unless one of the keys turns out to be there, misspelt (``done``)."""
+        self.error(keys[0] if len(keys) == 1 else "", text)
+        self._lacking.update(dict.fromkeys(keys, self.errors[-1]))
 
     def has(self, key: str) -> bool:
         self._seen.add(key)
@@ -45,7 +51,7 @@ class Table:
         if key in self._values:
             return self._values[key]
         if default is _REQUIRED:
-            self.error(key, "missing")
+            self.lacks((key,), "missing")
             return None
         return default
 
@@ -117,13 +123,20 @@ class Table:
         value = self.raw(key, [])
         name = f"{self.path}.{key}" if self.path else key
         if not isinstance(value, list):
-            self.error(key, f"expected [[{name}]] tables, got {_shown(value)}")
+            if isinstance(value, dict):
+                self.error(key, f"write [[{name}]] for each, with two brackets")
+            else:
+                self.error(key, f"expected [[{name}]] tables, got {_shown(value)}")
             return []
         return [Table(v, f"{name}[{i}]", self.errors) for i, v in enumerate(value, 1)]
 
     def done(self) -> None:
-        """Errors for what was not asked for."""
-        for key in self._values.keys() - self._seen:
+        """Errors for what was not asked for; what is misspelt is not missing, too."""
+        for key in sorted(self._values.keys() - self._seen):
+            close = _close(key, sorted(self._seen))
+            lacking = self._lacking.get(close)
+            if lacking in self.errors:
+                self.errors.remove(lacking)
             self.error(key, f"unknown{_hint(key, sorted(self._seen))}")
 
 
@@ -136,6 +149,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _close(word: str, known: Sequence[str]) -> str:
+    """The likeliest of what is known; "" where nothing is like it."""
+    return next(iter(difflib.get_close_matches(word, known, 1)), "")
+
+
 def _hint(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    close = _close(word, known)
+    return f" (did you mean {close}?)" if close else ""

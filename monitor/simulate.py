@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import math
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from scipy import ndimage
 from gpu_kernels.engine import Blood, Engine, Needle, Problem, State, Tissue
 from gpu_kernels.needles import shafts
 from gpu_kernels.validation import check
-from monitor.case import preset_names, tissue_preset
+from monitor.case import preset_names, read_toml, tissue_preset
 from monitor.config import ConfigError
 from monitor.fields import Table
 
@@ -64,10 +63,7 @@ class Simulation:
 
 def load_simulation(path: Path) -> Simulation:
     """Raises ``ConfigError`` naming the file and every key that is wrong."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+    values = read_toml(path)
     errors: list[str] = []
     simulation = _simulation(Table(values, "", errors), errors)
     if errors or simulation is None:

@@ -26,7 +26,7 @@ from scanner_sim.plan import write_plan
 from scanner_sim.scenario import Scenario
 from scanner_sim.simulation import Simulation
 from scanner_sim.wire import faults
-from scanner_sim.wire.push import Clock, Pace, PushError, Target, Tls, play
+from scanner_sim.wire.push import Clock, Pace, PushError, Target, Tls, play, verify
 
 _ORDERS = ("ascending", "descending", "shuffled")
 _LATEST_UTC_S = 250_000_000_000.0  # the year 9892: a DICOM date has four digits
@@ -311,15 +311,14 @@ def _push(args: argparse.Namespace) -> None:
     scenario = _scenario(args)
     wanted = [faults.parse(text) for text in args.fault]
     faults.check(wanted, len(scenario.scans))
+    target = replace(args.to, calling_ae_title=args.calling_ae, tls=tls)
+    _say(f"Calling {target} as {args.calling_ae} ...")
+    verify(target)
     with _open(args, scenario) as simulation:
         simulation.start()
         s = simulation.scenario
-        target = replace(
-            args.to,
-            calling_ae_title=args.calling_ae,
-            per_image=s.scanner.association == "image",
-            tls=tls,
-        )
+        target = replace(target, per_image=s.scanner.association == "image")
+        _say(f"It answers. Rendering the baseline, {simulation.slices(0)} slices ...")
         simulation.acquisition(0)  # the procedure begins when the baseline can be shown
         start_utc_s = clock.now_utc_s()
         console = (

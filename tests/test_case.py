@@ -122,7 +122,25 @@ def test_defaults_come_from_the_organ(tmp_path: Path) -> None:
         ("stale_after_s = 120", "stale_after_s = 1", "display.stale_after_s"),
         ('language = "fr"', 'language = "de"', "language: expected one of en, fr"),
         ("[display]", "[dispaly]", "dispaly: unknown .*display"),
-        (GOOD, "[patient", "not TOML"),
+        (GOOD, "[patient", r"not TOML: (?!.*quotes)"),
+        ('id = "P1"', "id = P1", 'not TOML: .*; text needs quotes, as in id = "AB12"'),
+        ('id = "P1"', "id = 12-34", 'not TOML: .*; text needs quotes, as in id = "AB12"'),
+        (
+            'file = "bowel.nii"',
+            'file = "bowel.nii"\nradius_mm = 5',
+            "radius_mm: not together with file",
+        ),
+        (
+            "semi_axes_mm = [",
+            "radius_mm = 5\nsemi_axes_mm = [",
+            "semi_axes_mm: not together with radius_mm",
+        ),
+        ("semi_axes_mm = [", "roi = 2\nsemi_axes_mm = [", "lesion.roi: only with file"),
+        (
+            "[[needle]]",
+            "[needle]",
+            r"needle: write \[\[needle\]\] for each, with two brackets$",
+        ),
     ],
 )
 def test_each_error_names_its_field(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -130,6 +148,36 @@ def test_each_error_names_its_field(tmp_path: Path, old: str, new: str, says: st
     with pytest.raises(ConfigError, match=says) as error:
         load_case(write(tmp_path, GOOD.replace(old, new)))
     assert "case.toml" in str(error.value)
+
+
+@pytest.mark.requirement("REQ-UNITS")
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("centre_lps_mm = [0, 0, 0]\nraduis_mm = 5", ["lesion.raduis_mm: unknown (did you mean radius_mm?)"]),
+        (
+            "centre_lps_mm = [0, 0, 0]\nsemi_axis_mm = [5, 5, 5]",
+            ["lesion.semi_axis_mm: unknown (did you mean semi_axes_mm?)"],
+        ),
+        (
+            "center_lps_mm = [0, 0, 0]\nradius_mm = 5",
+            ["lesion.center_lps_mm: unknown (did you mean centre_lps_mm?)"],
+        ),
+        ("centre_lps_mm = [0, 0, 0]", ["lesion: expected radius_mm or semi_axes_mm"]),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_is_not_missing_too(tmp_path: Path, lines: str, said: list[str]) -> None:
+    text = f'[patient]\nid = "P"\n[organ]\npreset = "kidney"\n[lesion]\n{lines}\n'
+    with pytest.raises(ConfigError) as error:
+        load_case(write(tmp_path, text))
+    assert str(error.value).split("\n  ")[1:] == said
+
+
+@pytest.mark.requirement("REQ-UNITS")
+def test_a_missing_id_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_case(write(tmp_path, GOOD.replace('id = "P1"', "")))
+    assert str(error.value).split("\n  ")[1:] == ["patient.id: missing"]
 
 
 @pytest.mark.requirement("REQ-UNITS")

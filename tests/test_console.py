@@ -59,19 +59,27 @@ FORECAST: dict[str, Any] = {
 
 def test_a_forecast_says_when_to_scan_next_and_why() -> None:
     assert line("forecast", FORECAST) == (
-        "v003: next scan 03:30 after it (the image is too old then); ice at the limit of bowel? at "
-        "07:10; predicted so far, of the lesion: 71–85 % below -20 °C once, 0–20 % below -40 °C once"
+        "v003: next scan due 03:30 after this one (the image is too old by then); at 07:10 after this "
+        "one, to see: ice at the limit of bowel?; of the lesion, predicted and not measured: 71–85 % has "
+        "been below -20 °C, 0–20 % has been below -40 °C"
     )
     decided = {**FORECAST["next_scan"], "asked_by": "decision", "decision": "covered"}
     said = line("forecast", {**FORECAST, "next_scan": decided, "dose": []})
-    assert said == "v003: next scan 03:30 after it (margin covered?)"
+    assert said == "v003: next scan due 03:30 after this one (to see: margin covered?)"
     nothing = {**decided, "asked_by": "unmeasured", "decision": None, "decision_at": None}
     said = line("forecast", {**FORECAST, "next_scan": nothing, "dose": []})
     assert said == "v003: next scan now (the last one told nothing)"
     unknown = [{"body": "lesion", "so_far": {"reached_20": [None, 0.2], "reached_40": [0.0, 0.1]}}]
     said = line("forecast", {**FORECAST, "dose": unknown})
     assert said is not None
-    assert "unknown below -20 °C" in said
+    assert "an unknown share has been below -20 °C" in said
+
+
+def test_before_any_ice_nothing_is_said_of_the_cold() -> None:
+    none = [{"body": "lesion", "so_far": {"reached_20": [0.0, 0.009], "reached_40": [0.0, 0.0]}}]
+    due = {**FORECAST["next_scan"], "decision": None, "decision_at": None}
+    said = line("forecast", {**FORECAST, "from_volume_id": None, "dose": none, "next_scan": due})
+    assert said == "start: next scan due 03:30 after the start (the image is too old by then)"
 
 
 def test_what_cannot_be_trusted_says_why() -> None:

@@ -66,7 +66,8 @@ def _deidentified(args: argparse.Namespace) -> int:
 
 
 def send(args: argparse.Namespace) -> int:
-    """Exit status 1 while something is pending or was refused."""
+    """Exit status 1 while something is pending or was refused. Raises ``ConfigError`` where there is nothing
+    that could be sent."""
     from monitor.config import ConfigError
     from monitor.intake.tls import TlsError, client_context
     from monitor.record.journal import JOURNAL
@@ -78,8 +79,6 @@ def send(args: argparse.Namespace) -> int:
             client_context(to.tls, "--tls")
     except TlsError as error:
         raise ConfigError(str(error)) from None
-    except ValueError as error:
-        raise ConfigError(f"--to {error}") from None
 
     def told(trouble: Trouble, waiting: int, again_s: float) -> None:
         print(
@@ -87,16 +86,21 @@ def send(args: argparse.Namespace) -> int:
             flush=True,
         )
 
-    spool, left_out = Spool(args.spool or args.what / "spool"), list[str]()
+    spool = Spool.of(args.spool or args.what / "spool", to.ae_title, to.host, to.port)
+    left_out = list[str]()
     if (args.what / JOURNAL).exists():
+        print(
+            f"Working the record out once more: {args.what} (as long as a replay) ...", flush=True
+        )
         with in_use(args.what):
             left_out = _spool_record(args.what, spool)
     else:
-        for path in sorted(args.what.glob("*.dcm")):
-            spool.add(path)
+        _spool_folder(args.what, spool)
+    before = spool.count("sent")
     done = send_all(spool, to, told, args.give_up_after)
     print(
-        f"{len(list((spool.folder / 'sent').glob('*.dcm')))} sent, {len(spool.pending())} waiting"
+        f"{to.ae_title}@{to.host}:{to.port}: {spool.count('sent') - before} sent, {before} sent before, "
+        f"{spool.count('pending')} waiting"
     )
     for path, reason in spool.refused():
         print(f"iceball: refused by {to.ae_title}: {path}: {reason}", file=sys.stderr)
@@ -115,6 +119,18 @@ def _tls(args: argparse.Namespace) -> ClientTls | None:
     if (args.tls_certificate is None) != (args.tls_key is None):
         raise ConfigError("--tls-certificate and --tls-key belong together")
     return ClientTls(args.tls_ca, args.tls_certificate, args.tls_key, args.tls_host)
+
+
+def _spool_folder(folder: Path, spool: Spool) -> None:
+    from monitor.config import ConfigError
+
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: {'not a folder' if folder.exists() else 'does not exist'}")
+    paths = sorted(folder.glob("*.dcm"))
+    if not paths and not spool.pending():
+        raise ConfigError(f"{folder}: neither a record (no journal.jsonl) nor any *.dcm in it")
+    for path in paths:
+        spool.add(path)
 
 
 def _spool_record(record: Path, spool: Spool) -> list[str]:

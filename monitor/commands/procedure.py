@@ -124,7 +124,13 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         enough = threading.Event()
         when_told_to_stop(enough.set)
         deliveries[0].end(_print, enough)
-    return 2 if procedure.ended_by == LISTENER_FAILED else 0
+    if procedure.ended_by == LISTENER_FAILED:
+        return 2
+    print(
+        f"Ended. Record: {record}. Next: iceball report {record}, iceball replay {record}",
+        flush=True,
+    )
+    return 0
 
 
 def _stream(args: argparse.Namespace, workstation: Workstation) -> StreamOptions | None:
@@ -145,7 +151,8 @@ def check(args: argparse.Namespace) -> int:
         f"{config.listener.address}:{config.listener.port}{' with TLS' if config.listener.tls else ''}"
     )
     for s in procedure.structures:
-        print(f"  {s.role.value} {s.name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
+        name = s.name if s.name == s.role.value else f"{s.role.value} {s.name}"
+        print(f"  {name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
     return 0
 
 

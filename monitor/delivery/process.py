@@ -69,7 +69,7 @@ def run_delivery(pipe: Connection, record: Path, config: PacsConfig) -> None:
 class _Delivering:
     def __init__(self, pipe: Connection, record: Path, config: PacsConfig) -> None:
         self._pipe, self._record, self._config = pipe, record, config
-        self._spool = Spool(record / SPOOL)
+        self._spool = Spool.of(record / SPOOL, config.ae_title, config.host, config.port)
         self._to = Receiver(config.ae_title, config.host, config.port, config.calling, config.tls)
         self._stop, self._more, self._over = (threading.Event() for _ in range(3))
         self._idle = threading.Event()
@@ -174,13 +174,12 @@ class _Delivering:
 
     def _tell(self, code: str, reason: str = "") -> None:
         """How it stands, when that has changed."""
-        folder = self._spool.folder
         standing = Delivered(
             self._to.ae_title,
             code,
-            len(list((folder / "sent").glob("*.dcm"))),
-            len(self._spool.pending()),
-            len(list((folder / "refused").glob("*.dcm"))),
+            self._spool.count("sent"),
+            self._spool.count("pending"),
+            self._spool.count("refused"),
             reason,
         )
         with self._speaks:

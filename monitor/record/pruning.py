@@ -47,7 +47,7 @@ def _held(record: Path) -> str | None:
     others = sorted(p.parent for p in record.glob(f"*/**/{JOURNAL}"))
     if others:
         return f"it holds another record: {others[0]}"
-    waiting = [p for s in ("pending", "refused") for p in (record / "spool" / s).glob("*.dcm")]
+    waiting = [p for s in ("pending", "refused") for p in (record / "spool").rglob(f"{s}/*.dcm")]
     if waiting:
         return f"{len(waiting)} object(s) in its spool have not been sent"
     return None

@@ -1,7 +1,8 @@
-"""Objects that wait to be sent, on disk: SPOOL/pending, then ``sent`` or ``refused`` (with the reason).
+"""Objects that wait for one receiver, on disk: ``pending``, then ``sent`` or ``refused`` (with the reason).
 
-A file is named by the hash of its bytes, never by anything in it. Invariant: an object leaves ``pending``
-only with the receiver's answer, and is never lost between two folders.
+A record's spool has such a folder for each receiver: what one of them has, another may lack. A file is named
+by the hash of its bytes, never by anything in it. Invariant: an object leaves ``pending`` only with the
+receiver's answer, and is never lost between two folders.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from monitor.record.cases import sha256_of
 from monitor.record.journal import RecordError
@@ -22,6 +24,11 @@ class Spool:
     """Raises ``RecordError`` naming what could not be written."""
 
     folder: Path
+
+    @classmethod
+    def of(cls, spools: Path, ae_title: str, host: str, port: int) -> Spool:
+        """The receiver's own in the folder of spools. Its name has no slash, whatever the title has."""
+        return cls(spools / quote(f"{ae_title}@{host.lower()}:{port}", safe="@:"))
 
     def add(self, source: Path) -> bool:
         """Whether it is new here; what was sent is not sent again, what was refused is tried once more."""
@@ -40,6 +47,10 @@ class Spool:
             raise RecordError(f"{error.filename or source}: {error.strerror}") from error
         return True
 
+    def count(self, state: str) -> int:
+        """How many objects are ``pending``, ``sent`` or ``refused``."""
+        return len(list((self.folder / state).glob("[!.]*.dcm")))
+
     def pending(self) -> list[Path]:
         return sorted((self.folder / "pending").glob("[!.]*.dcm"))
 
@@ -49,7 +60,10 @@ class Spool:
         return [(p, p.with_suffix(".txt").read_text(encoding="utf-8").strip()) for p in found]
 
     def sent(self, path: Path) -> None:
+        """An earlier refusal of the same object is over."""
         self._move(path, "sent")
+        for old in (path.name, path.with_suffix(".txt").name):
+            (self.folder / "refused" / old).unlink(missing_ok=True)
 
     def refuse(self, path: Path, reason: str) -> None:
         try:

@@ -6,7 +6,6 @@ the same code as in the room.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.snapshot import Snapshot
+from monitor.view.platform import prepare
 
 if TYPE_CHECKING:
     from PyQt5.QtGui import QImage
@@ -35,8 +35,7 @@ def application() -> Any:
 
     app = QApplication.instance()
     if app is None:
-        os.environ.setdefault("QT_FONT_DPI", "96")
-        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+        prepare(window=False)
         app = QApplication(sys.argv[:1])
         _APPLICATION.append(app)
     load_fonts()

@@ -21,6 +21,7 @@ from monitor import logs
 from monitor.snapshot import Snapshot
 from monitor.view.legibility import ROOM, Viewing
 from monitor.view.pedal import Pedal, listen
+from monitor.view.platform import prepare
 
 if TYPE_CHECKING:
     from monitor.view.window import RoomWindow
@@ -55,9 +56,7 @@ def run_view(conn: Connection, options: ViewOptions) -> None:
     # Ctrl-C reaches every process of a terminal; the core hears it and tells this one to quit.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     headless = not options.window or not has_display()
-    os.environ.setdefault("QT_FONT_DPI", "96")
-    if headless:
-        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    prepare(window=not headless)
     from PyQt5.QtWidgets import QApplication
 
     from monitor.view.style import load_fonts

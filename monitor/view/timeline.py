@@ -6,7 +6,6 @@ line, labelled as such. Invariant: a value that was not measured leaves a gap, n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from monitor.view.palette import COLOURS
+from monitor.view.platform import prepare
 
 SIZE = (1280, 900)
 _NUMBERS_PX = 60
@@ -34,8 +34,7 @@ class Series:
 
 def save_timeline(path: Path, heading: str, plots: Sequence[Series]) -> None:
     """Draws the plots below each other into a PNG, without a display."""
-    os.environ.setdefault("QT_FONT_DPI", "96")
-    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    prepare(window=False)
     import pyqtgraph
     from PyQt5.QtWidgets import QApplication
 

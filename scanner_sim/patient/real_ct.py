@@ -97,13 +97,19 @@ def adapted(scenario: Scenario, anatomy: Anatomy) -> Scenario:
 
 
 def _read(folder: Path) -> tuple[Frame, npt.NDArray[np.float32]]:
-    slices = {}
+    slices, folders = {}, list[Path]()
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            raise ScenarioError(f"{path}: a folder; expected the files of one CT series")
+            folders.append(path)
+            continue
         d = _dataset(path)
         if d is not None and "PixelData" in d and ("ImagePositionPatient" in d or _is_ct(d)):
             slices[path] = d
+    if not slices:
+        inside = "; folders in it are not looked into" if folders else ""
+        raise ScenarioError(f"{folder}: no CT in it{inside}")
+    if folders:
+        raise ScenarioError(f"{folders[0]}: a folder; expected the files of one CT series")
     if len(slices) < _FEWEST_SLICES:
         raise ScenarioError(
             f"{folder}: {len(slices)} CT slices found, at least {_FEWEST_SLICES} needed"

@@ -22,7 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from scanner_sim.wire.link import Link, LinkError
+from scanner_sim.wire.link import VERIFICATION, Link, LinkError
 
 _NOBODYS_CLASS = generate_uid(entropy_srcs=["a storage class that nobody takes"])
 
@@ -128,6 +128,16 @@ class Line:
             self._call([(_NOBODYS_CLASS, ImplicitVRLittleEndian)]).release()
         except LinkError as error:
             self.why = str(error)
+
+    def verify(self) -> None:
+        """A C-ECHO, where the receiver takes one. Raises ``PushError`` when it cannot be called."""
+        try:
+            link = self._call([(VERIFICATION, ImplicitVRLittleEndian)])
+            if ImplicitVRLittleEndian in link.syntaxes(VERIFICATION):
+                link.echo(ImplicitVRLittleEndian)
+            link.release()
+        except LinkError as error:
+            raise PushError(f"{self._target}: {error}") from error
 
     def release(self) -> None:
         if self._link is not None:

@@ -17,8 +17,8 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, build_context
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu import (
     A_ABORT_RQ,
@@ -38,6 +38,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext
 
+VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
 _MAX_PDU_BYTES = 131072
 _CONNECT_S, _ANSWER_S = 5.0, 30.0
 _PDUS = {
@@ -88,6 +89,24 @@ class Link:
         """The status of a C-STORE in an accepted syntax."""
         for pdu in self._store_pdus(dataset, syntax, self._limit):
             self._send(pdu)
+        return self._status()
+
+    def echo(self, syntax: UID) -> int:
+        """The status of a C-ECHO in an accepted syntax."""
+        request, message = C_ECHO(), C_ECHO_RQ()
+        request.MessageID, request.AffectedSOPClassUID = self._number(), VERIFICATION
+        message.primitive_to_message(request)
+        for fragment in message.encode_msg(self.syntaxes(VERIFICATION)[syntax], self._limit):
+            pdu = P_DATA_TF()
+            pdu.from_primitive(fragment)
+            self._send(pdu.encode())
+        return self._status()
+
+    def _number(self) -> int:
+        self._messages = self._messages % 65535 + 1
+        return self._messages
+
+    def _status(self) -> int:
         answer = DIMSEMessage()
         while True:
             part = self._receive()
@@ -144,9 +163,8 @@ class Link:
         body = encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian)
         if body is None:
             raise ValueError(f"instance {dataset.SOPInstanceUID} cannot be encoded")
-        self._messages = self._messages % 65535 + 1
         request, message = C_STORE(), C_STORE_RQ()
-        request.MessageID, request.Priority = self._messages, 0x0002
+        request.MessageID, request.Priority = self._number(), 0x0002
         request.AffectedSOPClassUID = dataset.SOPClassUID
         request.AffectedSOPInstanceUID = dataset.SOPInstanceUID
         request.DataSet = BytesIO(body)

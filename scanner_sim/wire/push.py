@@ -20,7 +20,18 @@ from scanner_sim.wire.faults import Fault, apply
 from scanner_sim.wire.line import Answer, Line, PushError, Target, Tls
 from scanner_sim.wire.steps import AbortIn, Absence, Release, Silence, Step, Store
 
-__all__ = ["Clock", "Delivery", "Pace", "PushError", "Source", "Target", "Tls", "deliver", "play"]
+__all__ = [
+    "Clock",
+    "Delivery",
+    "Pace",
+    "PushError",
+    "Source",
+    "Target",
+    "Tls",
+    "deliver",
+    "play",
+    "verify",
+]
 
 _RETRIES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # wall clock, as the receiver's troubles are
 
@@ -109,6 +120,11 @@ def play(
         say(f"scan {number} at {ready_s:.0f} s: {done.taken} slices sent{with_faults}")
         for sentence in done.refused:
             say(f"scan {number}: {sentence}")
+
+
+def verify(target: Target) -> None:
+    """That the receiver is there and takes calls (C-ECHO). Raises ``PushError``."""
+    Line(target, ()).verify()
 
 
 def deliver(datasets: Sequence[Dataset], target: Target) -> Delivery:

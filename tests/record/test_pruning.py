@@ -118,12 +118,12 @@ def holds_another(folder: Path) -> None:
 
 def unsent(folder: Path) -> None:
     finished(folder)
-    Spool(folder / "spool").add(folder / "blobs" / "ab.dcm")
+    Spool.of(folder / "spool", "PACS", "pacs.example", 104).add(folder / "blobs" / "ab.dcm")
 
 
 def refused(folder: Path) -> None:
     unsent(folder)
-    spool = Spool(folder / "spool")
+    spool = Spool.of(folder / "spool", "PACS", "pacs.example", 104)
     spool.refuse(spool.pending()[0], "0xA900")
 
 

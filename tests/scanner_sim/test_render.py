@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ import pydicom
 import pytest
 import SimpleITK
 from pydicom.uid import EnhancedCTImageStorage
+from pynetdicom import AE, evt
 
 from scanner_sim import output, truth
 from scanner_sim import scenario as scenarios
@@ -25,6 +27,7 @@ from scanner_sim.frame import even
 from scanner_sim.freezing.ice import State
 from scanner_sim.patient.motion import displacement
 from scanner_sim.scenario import Scan, ScenarioError
+from scanner_sim.wire.push import PushError, Target, verify
 from tests.scanner_sim.blocks import AWE, block
 from tests.scanner_sim.samples import Receiver
 
@@ -313,6 +316,43 @@ def test_push_enhanced_sends_an_object_a_scan(rendered: Path) -> None:
     np.testing.assert_array_equal(first.pixel_array[np.argsort(places)], kept)
 
 
+def test_the_receiver_is_asked_by_c_echo() -> None:
+    asked: list[str] = []
+
+    def echo(event: evt.Event) -> int:
+        asked.append(str(event.assoc.requestor.ae_title).strip())
+        return 0x0000
+
+    ae = AE(ae_title="RX")
+    ae.require_called_aet = True
+    ae.add_supported_context("1.2.840.10008.1.1")
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, echo)])
+    try:
+        port = server.socket.getsockname()[1]
+        verify(Target("RX", "127.0.0.1", port, "CT01"))
+        with pytest.raises(PushError, match=r"RY@127\.0\.0\.1.*rejected"):
+            verify(Target("RY", "127.0.0.1", port, "CT01"))
+    finally:
+        server.shutdown()
+    assert asked == ["CT01"]
+
+
+def test_a_closed_port_is_told_before_anything_is_rendered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rendered(*_: object) -> None:
+        raise AssertionError("it was rendered")
+
+    monkeypatch.setattr("scanner_sim.cli.Simulation", rendered)
+    with socket.socket() as s:  # bound and not listening: nobody else's port
+        s.bind(("127.0.0.1", 0))
+        to = f"RX@127.0.0.1:{s.getsockname()[1]}"
+        assert main(["push", AWE, "--to", to]) == 2
+    said = capsys.readouterr()
+    assert said.out == f"Calling {to} as SCANNER ...\n"
+    assert f"{to}: no connection" in said.err
+
+
 PUSH = ("push", AWE, "--to", "RX@127.0.0.1:1")
 
 
@@ -320,7 +360,10 @@ PUSH = ("push", AWE, "--to", "RX@127.0.0.1:1")
     ("arguments", "message"),
     [
         (["render", AWE, "--out", "o", "--ct", "none"], "--ct none: not a folder"),
-        (["render", AWE, "--out", "o", "--ct", "."], "0 CT slices found"),
+        (
+            ["render", AWE, "--out", "o", "--ct", "."],
+            "no CT in it; folders in it are not looked into",
+        ),
         (["render", AWE, "--out", "o", "--seed", "-1"], "--seed -1"),
         (["render", AWE, "--out", "o", "--seed", "99999999999"], "--seed 99999999999"),
         (["render", AWE, "--out", "o", "--scans", "0"], "--scans 0: expected"),

@@ -94,13 +94,14 @@ def wrongs(module: ModuleType) -> Iterator[str]:
         name = getattr(node.func, "id", getattr(node.func, "attr", ""))
         owner = ast.unparse(node.func)
         if name in WRONG or owner in ("errors.append", "self.errors.append"):
-            said = spelled(node.args[0])
-        elif name == "error" and len(node.args) == 2:
-            said = spelled(node.args[1])
+            sentence = node.args[0]
+        elif name in ("error", "lacks") and len(node.args) == 2:
+            sentence = node.args[1]
         else:
             continue
+        said = spelled(sentence)
         if said is None:
-            whole = ast.unparse(node.args[0])
+            whole = ast.unparse(sentence)
             assert "join(" in whole or whole in ("text", "str(error)"), whole
         elif said != "X: X":  # a file and what the system says of it
             yield {"unknownX": "unknown (did you mean X?)"}.get(said, said)

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,14 +59,15 @@ def storescp(dcmtk: dict[str, str], port: int, out: Path, *options: str) -> subp
 
 def test_an_outage_loses_nothing(dcmtk: dict[str, str], objects: Path, tmp_path: Path) -> None:
     """Nobody listens at first; what waits lies in the spool, and a later run sends it, once."""
-    port, spool = free_port(), tmp_path / "spool"
-    args = ["send", str(objects), "--to", f"PACS@127.0.0.1:{port}", "--spool", str(spool)]
+    port, spools = free_port(), tmp_path / "spool"
+    spool = Spool.of(spools, "PACS", "127.0.0.1", port)
+    args = ["send", str(objects), "--to", f"PACS@127.0.0.1:{port}", "--spool", str(spools)]
     assert main([*args, "--give-up-after", "1.5"]) == 1
-    assert len(Spool(spool).pending()) == 5
+    assert len(spool.pending()) == 5
     said: list[str] = []
     to = Receiver("PACS", "127.0.0.1", port)
     sending = threading.Thread(
-        target=send_all, args=(Spool(spool), to, lambda t, *_: said.append(t.code), 60.0)
+        target=send_all, args=(spool, to, lambda t, *_: said.append(t.code), 60.0)
     )
     sending.start()
     while not said:
@@ -76,7 +77,7 @@ def test_an_outage_loses_nothing(dcmtk: dict[str, str], objects: Path, tmp_path:
         assert set(said) == {"no_connection"}
         sending.join(60.0)
         assert uids(tmp_path / "pacs") == uids(objects)
-        assert Spool(spool).pending() == []
+        assert spool.pending() == []
         for p in (tmp_path / "pacs").iterdir():
             p.unlink()
         assert main(args) == 0
@@ -98,15 +99,72 @@ def test_a_refused_object_is_kept_with_its_reason(
     )
     try:
         port = server.socket.getsockname()[1]
-        spool = tmp_path / "spool"
-        args = ["send", str(objects), "--to", f"PACS@127.0.0.1:{port}", "--spool", str(spool)]
+        args = ["send", str(objects), "--to", f"PACS@127.0.0.1:{port}"]
         assert main(args) == 1
+        spool = Spool.of(objects / "spool", "PACS", "127.0.0.1", port)
+        assert [reason for _, reason in spool.refused()] == ["status 0xC000"]
+        assert "0xC000" in capsys.readouterr().err
+        answers = iter([0x0000])
+        assert main(args) == 0  # it is tried once more, and no longer said to be refused
     finally:
         server.shutdown()
-    assert "0xC000" in capsys.readouterr().err
-    assert len(list((spool / "sent").iterdir())) == 4
-    assert [reason for _, reason in Spool(spool).refused()] == ["status 0xC000"]
+    assert "1 sent, 4 sent before, 0 waiting" in capsys.readouterr().out
+    assert (spool.count("sent"), spool.refused()) == (5, [])
     assert next(answers, None) is None
+
+
+def test_what_one_receiver_has_is_not_taken_for_sent_to_another(
+    dcmtk: dict[str, str], objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another title at the same port, or another port: nothing of the first one's is theirs."""
+    first, second = free_port(), free_port()
+
+    def send(to: str) -> int:
+        return main(["send", str(objects), "--to", to, "--give-up-after", "0.5"])
+
+    processes = [storescp(dcmtk, first, tmp_path / "first")]
+    try:
+        assert send(f"A@127.0.0.1:{first}") == 0
+        assert "5 sent, 0 sent before, 0 waiting" in capsys.readouterr().out
+        assert send(f"A@127.0.0.1:{second}") == 1  # nobody is there yet
+        assert "0 sent, 0 sent before, 5 waiting" in capsys.readouterr().out
+        for p in (tmp_path / "first").iterdir():
+            p.unlink()
+        assert send(f"B@127.0.0.1:{first}") == 0
+        assert uids(tmp_path / "first") == uids(objects)
+        processes.append(storescp(dcmtk, second, tmp_path / "second"))
+        assert send(f"A@127.0.0.1:{second}") == 0
+        assert uids(tmp_path / "second") == uids(objects)
+        assert send(f"A@127.0.0.1:{first}") == 0
+        assert "0 sent, 5 sent before, 0 waiting" in capsys.readouterr().out.splitlines()[-1]
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(10.0)
+
+
+def test_a_title_with_a_slash_leaves_no_spool_elsewhere(objects: Path, tmp_path: Path) -> None:
+    spools = tmp_path / "spools"
+    Spool.of(spools, "../../A", "Host", 104).add(objects / "0.dcm")
+    assert [p.name for p in spools.iterdir()] == ["..%2F..%2FA@host:104"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["objects", "spools"]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda p: None, "does not exist"),
+        (lambda p: p.mkdir(), "neither a record"),
+        (lambda p: p.write_text("x"), "not a folder"),
+    ],
+)
+def test_nothing_to_send_is_an_error(
+    make: Callable[[Path], object], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "x")
+    assert main(["send", str(tmp_path / "x"), "--to", "A@b:1"]) == 2
+    assert f"{tmp_path / 'x'}: {why}" in (said := capsys.readouterr()).err
+    assert said.out == ""
 
 
 def test_a_file_that_is_not_dicom_is_refused_and_named(tmp_path: Path) -> None:
@@ -182,7 +240,7 @@ def test_orthanc_that_stops_and_comes_back_gets_each_object_once(
     later.SOPInstanceUID = later.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     later.save_as(objects / "later.dcm", enforce_file_format=True)
     assert main(args) == 1
-    assert len(Spool(tmp_path / "spool").pending()) == 1
+    assert len(Spool.of(tmp_path / "spool", "PACS", "127.0.0.1", dicom_port).pending()) == 1
     with orthanc(tmp_path, dicom_port, http_port):
         assert main(args) == 0
         assert held(http_port) == 6

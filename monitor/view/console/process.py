@@ -5,7 +5,6 @@ Invariant: when the pipe closes, the window says so and stays.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from monitor.case import load_case
 from monitor.config import ListenerConfig
 from monitor.planning.draft import draft_of
 from monitor.view.pedal import Pedal, listen
+from monitor.view.platform import prepare
 from monitor.view.process import Link, Loop, ViewOptions, has_display, install_excepthook
 
 if TYPE_CHECKING:
@@ -46,10 +46,8 @@ class ConsoleOptions:
 def run_console(conn: Connection, options: ConsoleOptions) -> None:
     """Runs the console until told to quit. The target of a spawned process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("QT_FONT_DPI", "96")
     headless = not has_display()
-    if headless:
-        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    prepare(window=not headless)
     from PyQt5.QtWidgets import QApplication
 
     from monitor.view.console.window import ConsoleWindow
