@@ -61,12 +61,12 @@ class Draft:
     organ: str = ""
     margin_goal_mm: float | None = None
     lesion: Shape | None = None
-    marked: Ellipsoid | None = None
     structures: tuple[DraftStructure, ...] = ()
     no_structures: bool = False
     needles: tuple[DraftNeedle, ...] = ()
     phases: tuple[PhaseConfig, ...] | None = None
     start_after_baseline_s: float | None = None
+    marked: Ellipsoid | None = None
 
     def free_number(self) -> int:
         taken = {n.number for n in self.needles}
