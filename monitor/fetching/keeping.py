@@ -6,7 +6,6 @@ the folder it is put in holds whole series only, each on the disk before it has 
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import threading
@@ -24,6 +23,7 @@ from monitor.intake.keeping import Part, free_bytes, part10_head
 from monitor.intake.limits import Limits
 from monitor.intake.structures import frame_of_reference
 from monitor.intake.wire import IMPLEMENTATION_CLASS_UID
+from monitor.record.journal import sync_folder
 
 # PS3.7 C.5.10: refused, not authorized.
 NOT_AUTHORIZED = 0x0124
@@ -136,7 +136,7 @@ class Shelf:
         """All series under names of their own. Raises ``FetchError`` where a disk fails."""
         try:
             placed = tuple(self._placed(box) for box in self._boxes.values())
-            _sync(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             text = f"{self.folder}: {error.strerror}"
             raise FetchError("folder", text, str(self.folder)) from None
@@ -153,7 +153,7 @@ class Shelf:
         for i, k in enumerate(ordered, 1):
             k.path.rename(own / f"{i:04d}.dcm")
         own.chmod(0o750)
-        _sync(own)
+        sync_folder(own)
         return Placed(box.series, (self._named(own, name, ""),), frames)
 
     def _named(self, path: Path, name: str, suffix: str) -> Path:
@@ -208,12 +208,3 @@ class Arriving:
     def _fail(self, why: str, status: int) -> None:
         self.discard()
         self._status = self._shelf.refuse(why, status)
-
-
-def _sync(folder: Path) -> None:
-    """The folder's own entries on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

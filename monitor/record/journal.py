@@ -58,7 +58,7 @@ class Journal:
             if resume:
                 self._go_on()
             else:
-                _sync_folder(record)
+                sync_folder(record)
         except FileExistsError:
             text = f"{self.path}: a procedure is recorded there already; to go on with it: --resume"
             raise RecordError(text) from None
@@ -124,7 +124,7 @@ class Journal:
                 return
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """So that a new file's name, too, outlives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

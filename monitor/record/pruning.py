@@ -7,12 +7,11 @@ and why is said; the journal goes last, so that a deletion that was cut off is f
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
 from monitor.record.inventory import Found, look
-from monitor.record.journal import JOURNAL, RecordError
+from monitor.record.journal import JOURNAL, RecordError, sync_folder
 from monitor.record.store import FOLDERS
 from monitor.record.using import alone
 
@@ -77,15 +76,7 @@ def _remove(record: Path) -> None:
         else:
             path.unlink()
     # The journal is gone from the disk only after all else is.
-    _sync(record)
+    sync_folder(record)
     (record / JOURNAL).unlink()
     with contextlib.suppress(OSError):  # a new procedure may have taken the place already
         record.rmdir()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
