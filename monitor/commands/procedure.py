@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor import console, logs
+from monitor.case import load_case
 from monitor.commands import NOTICE
 from monitor.commands.fetching import console_command
 from monitor.commands.stopping import when_told_to_stop
@@ -57,7 +58,7 @@ def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
     would become the new one's baseline. Raises ``RecordError`` naming both ways on."""
     if args.new or args.case is None:
         return
-    patient_id = open_case(args.case)[0].patient_id
+    patient_id = load_case(args.case).patient_id
     found = latest_unfinished(record.parent, patient_id, time.time())
     if found is not None:
         raise RecordError(
