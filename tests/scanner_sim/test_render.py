@@ -360,10 +360,7 @@ PUSH = ("push", AWE, "--to", "RX@127.0.0.1:1")
     ("arguments", "message"),
     [
         (["render", AWE, "--out", "o", "--ct", "none"], "--ct none: not a folder"),
-        (
-            ["render", AWE, "--out", "o", "--ct", "."],
-            "no CT in it; folders in it are not looked into",
-        ),
+        (["render", AWE, "--out", "o", "--ct", "."], ": no CT in it"),
         (["render", AWE, "--out", "o", "--seed", "-1"], "--seed -1"),
         (["render", AWE, "--out", "o", "--seed", "99999999999"], "--seed 99999999999"),
         (["render", AWE, "--out", "o", "--scans", "0"], "--scans 0: expected"),

@@ -46,7 +46,7 @@ def test_a_demo_that_cannot_begin_leaves_no_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["demo", "--scenario", "none", "--headless", "--out", str(tmp_path / "out")]) == 2
-    assert "failed: scanner_sim.cli plan none" in capsys.readouterr().err
+    assert "iceball: no scenario 'none'; there are: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
