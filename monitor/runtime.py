@@ -64,6 +64,8 @@ _WATCH_S = 0.25
 # A window is on the screen so long after its process was started.
 _APPEAR_S = 4.0
 _INTAKE_STOP_S = 10.0
+# An intake process whose core was killed has given its port up by then, on a machine however busy.
+_PORT_S = 30.0
 LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -235,7 +237,7 @@ class Live:
         self._engine = open_engine(
             recorded if options.engine == "auto" else options.engine, MOST_LATENT
         )
-        check_port(self.config.listener)
+        check_port(self.config.listener, _PORT_S)
         check_tls(self.config.listener)
         self._delivery = self._to_deliver(self.config, options.record)
         try:

@@ -84,14 +84,19 @@ class ListenError(OSError):
     """The port or TLS cannot be had; the message names what and why."""
 
 
-def check_port(config: ListenerConfig) -> None:
+def check_port(config: ListenerConfig, patience_s: float = 0.0) -> None:
     """Raises ``ListenError`` when another program has the port: told before a record is begun. The
-    listener binds it anew, and tells it again should the port be lost in between."""
-    try:
-        with _bound(config):
-            pass
-    except OSError as error:
-        raise ListenError(_cannot_listen(config, error)) from None
+    listener binds it anew, and tells it again should the port be lost in between. ``patience_s``: so long
+    whoever has it may take to give it up, as the intake process of a program that was killed."""
+    end_s = time.monotonic() + patience_s
+    while True:
+        try:
+            with _bound(config):
+                return
+        except OSError as error:
+            if time.monotonic() >= end_s:
+                raise ListenError(_cannot_listen(config, error)) from None
+        time.sleep(0.05)
 
 
 def check_tls(config: ListenerConfig) -> None:

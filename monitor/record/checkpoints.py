@@ -140,7 +140,8 @@ def read(record: Path, tell: Callable[[str], None]) -> Iterator[Checkpoint]:
 def remove(record: Path) -> None:
     """Of a procedure that has ended: its journal has all that they hold."""
     for path in _files(record):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that is read-only by now
+            path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (record / FOLDER).rmdir()
 

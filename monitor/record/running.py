@@ -60,7 +60,8 @@ class Running:
 
     def close(self) -> None:
         for name in (_PROCESSES, _LOCK):
-            (self._record / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that is read-only by now
+                (self._record / name).unlink(missing_ok=True)
         os.close(self._lock)
 
 

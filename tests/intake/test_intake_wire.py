@@ -6,6 +6,7 @@ import hashlib
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, Explicit
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from monitor.config import Peer
+from monitor.config import ListenerConfig, Peer
+from monitor.intake.listener import ListenError, check_port
 from monitor.intake.messages import ListenerFailed, Refused
 from monitor.intake.wire import Limits
 from monitor.model import AssociationEnded, Instance
@@ -81,6 +83,18 @@ def test_a_full_queue_is_told_to_the_sender_and_nothing_is_lost(tmp_path: Path) 
             running.instances(count, ended=0)
         received = {i.sop_instance_uid for i in running.of(Instance)}
     assert received == {d.SOPInstanceUID for d in datasets[: taken + 3]}
+
+
+@pytest.mark.requirement("REQ-RESUME")
+def test_the_port_of_a_program_that_was_killed_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        config = ListenerConfig("ICEBALL", "127.0.0.1", held.getsockname()[1], ())
+        with pytest.raises(ListenError, match="in use"):
+            check_port(config)
+        with pytest.raises(ListenError, match="in use"):
+            check_port(config, 0.2)
+        threading.Timer(0.5, held.close).start()
+        check_port(config, 20.0)
 
 
 @pytest.mark.requirement("REQ-EVERY-SLICE")
