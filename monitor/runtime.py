@@ -16,56 +16,45 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
-from gpu_kernels.select import open_engine, warm_up
+from gpu_kernels.select import warm_up
 from monitor import logs
+from monitor.begun import LiveOptions, begin, kept_case
 from monitor.case import load_case
-from monitor.clock import ProcedureClock
 from monitor.config import Config
 from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
 from monitor.intake.channel import STOP, Inbox, IntakeGone
-from monitor.intake.listener import check_port, check_tls, run_listener
+from monitor.intake.listener import run_listener
 from monitor.journal_fields import alarm_fields
 from monitor.metrics import Observed
-from monitor.opening import open_case, open_drawing
-from monitor.prediction.ensemble import MOST_LATENT
-from monitor.procedure import Procedure
+from monitor.opening import open_drawing
 from monitor.publish import snapshot
 from monitor.record import checkpoints
-from monitor.record.cases import KeptCase, keep_case
 from monitor.record.checkpoints import Checkpoint, Checkpoints
 from monitor.record.drawings import keep_drawing
-from monitor.record.journal import FORMAT_VERSION, JOURNAL, Journal, RecordError, plain
+from monitor.record.journal import plain
 from monitor.record.left_behind import kept_names
-from monitor.record.running import Running
 from monitor.record.store import Store
-from monitor.resuming import Unfinished, open_unfinished, standing_alarms
+from monitor.resuming import standing_alarms
 from monitor.screen import Screen
 from monitor.snapshot import Delivered
 from monitor.state import OperatorAct, State
-from monitor.streaming.process import StreamOptions
 from monitor.streaming.server import check_stream
 from monitor.view.console.process import ConsoleOptions
-from monitor.view.legibility import ROOM, Viewing
-from monitor.view.pedal import Pedal
 from monitor.view.process import ViewOptions
 from monitor.watching import Machine, facts_of
-from monitor.workstation import Workstation, load_workstation
 
 _WATCH_S = 0.25
 # A window is on the screen so long after its process was started.
 _APPEAR_S = 4.0
 _INTAKE_STOP_S = 10.0
-# An intake process whose core was killed has given its port up by then, on a machine however busy.
-_PORT_S = 30.0
 LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -80,57 +69,6 @@ class Delivery(Protocol):
     def look(self, state: State) -> list[tuple[str, dict[str, Any]]]: ...
 
 
-@dataclass(frozen=True)
-class LiveOptions:
-    """``case`` None: a draft, made of the ``workstation`` file (None: the usual one). ``screen``: a window
-    for the room. ``console``: one for the technologist. ``screenshots``: a PNG per scan into
-    RECORD/screens. ``monitor``: the one asked for, from 0 (``view.remembered``). ``pedal``: see
-    ``view.pedal``. ``stream``: OpenIGTLink, if any. ``fetch``: the command that asks a PACS, if there is one.
-    ``log_level``: of RECORD/logs. ``resume``: what ``record`` holds is gone on with, and its own case."""
-
-    case: Path | None
-    record: Path
-    screen: bool
-    screenshots: bool
-    engine: str = "auto"
-    clock_speed: float = 1.0
-    clock_epoch_utc_s: float | None = None
-    workstation: Path | None = None
-    viewing: Viewing = ROOM
-    console: bool = False
-    monitor: int | None = None
-    pedal: Pedal = ()
-    stream: StreamOptions | None = None
-    fetch: tuple[str, ...] = ()
-    resume: bool = False
-    log_level: str = "info"
-
-    @property
-    def show(self) -> str:
-        if self.screen and self.console:
-            return "both"
-        return "console" if self.console else "room"
-
-
-def _make(record: Path) -> None:
-    try:
-        record.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecordError(f"{record}: {error.strerror}") from None
-
-
-def _drafted(record: Path, workstation: Workstation | None) -> Path:
-    """RECORD/draft/case.toml: the case that begins as what the workstation says, for a console to edit."""
-    assert workstation is not None
-    path = record / "draft" / "case.toml"
-    try:
-        path.parent.mkdir()
-        path.write_text(workstation.draft_text(), encoding="utf-8")
-    except OSError as error:
-        raise RecordError(f"{path}: {error.strerror}") from None
-    return path
-
-
 def _logging(say: Callable[[str, dict[str, Any]], None]) -> Callable[[str, dict[str, Any]], None]:
     def told(kind: str, fields: dict[str, Any]) -> None:
         logs.journal_line(kind, fields)
@@ -142,15 +80,6 @@ def _logging(say: Callable[[str, dict[str, Any]], None]) -> Callable[[str, dict[
 class Live:
     """A running procedure: ``start``, then ``finish``. ``stopping`` is set when it should end."""
 
-    clock: ProcedureClock
-    _journal: Journal
-    _procedure: Procedure
-    _unfinished: Unfinished | None = None
-    _kept_names: frozenset[str] = frozenset()
-    # Seconds that nobody watched, until the alarms have been told.
-    _down_s = 0.0
-    _alarms: Alarms = ()
-
     def __init__(
         self,
         options: LiveOptions,
@@ -158,19 +87,25 @@ class Live:
         delivery: Callable[[Config, Path], Delivery | None] = lambda config, record: None,
     ) -> None:
         self.options = options
-        self._say, self._to_deliver = say, delivery
-        if options.stream is not None:
-            check_stream(options.stream.address, options.stream.port)
-        if options.resume:
-            self._go_on()
-        else:
-            self._begin()
+        self._delivery: Delivery | None = None
+
+        def check(config: Config) -> None:
+            if options.stream is not None:
+                check_stream(options.stream.address, options.stream.port)
+            self._delivery = delivery(config, options.record)
+
+        self._begun = begun = begin(options, check)
+        self.config, self.clock, self._given = begun.config, begun.clock, begun.given
+        self._journal, self._running = begun.journal, begun.running
+        # Seconds that nobody watched, until the alarms have been told.
+        self._down_s = begun.down_s
+        self._alarms: Alarms = ()
         self.logs = logs.of_record(options.record, options.log_level)
         self._news = threading.Event()
         self._store = Store(options.record, self._scratch, spare=self._spare)
         self.core = Core(
-            self._procedure,
-            self._engine,
+            begun.procedure,
+            begun.engine,
             self._journal,
             self._store,
             self.clock,
@@ -178,9 +113,9 @@ class Live:
             self._news.set,
             self._checkpoint,
         )
-        if self._unfinished is not None:
-            self.core.restore(self._unfinished.known, self._procedure, self._unfinished.seq)
-            self._alarms = standing_alarms(self._unfinished.lines)
+        if (found := begun.unfinished) is not None:
+            self.core.restore(found.known, begun.procedure, found.seq)
+            self._alarms = standing_alarms(found.lines)
         self._checkpoints = Checkpoints(options.record, self._checkpoint_failed)
         self.stopping = threading.Event()
         self.ended_by = ""
@@ -205,56 +140,10 @@ class Live:
         self._worker = threading.Thread(target=self._work, name="core")
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
-    def _begin(self) -> None:
-        """A new record."""
-        options = self.options
-        draft = load_workstation(options.workstation) if options.case is None else None
-        self.config = draft.config if draft else open_case(options.case)[0]  # type: ignore[arg-type]
-        self._engine = open_engine(options.engine, MOST_LATENT)
-        check_port(self.config.listener)
-        check_tls(self.config.listener)
-        self._delivery = self._to_deliver(self.config, options.record)
-        self.clock = ProcedureClock.start(options.clock_speed, options.clock_epoch_utc_s)
-        # Made last: what cannot begin leaves no folder behind.
-        _make(options.record)
-        self._running = Running(options.record)
-        self._journal = Journal(options.record, self.clock)
-        self._given = options.case or _drafted(options.record, draft)
-        self._procedure, self._case = self._kept(self._given)
-
-    def _go_on(self) -> None:
-        """The record that is there."""
-        options = self.options
-        self._running = Running(options.record)
-        self._down_s = max(self._running.down_s, 0.001)
-        self._unfinished = found = open_unfinished(options.record)
-        self._procedure, self.config, self._given = (
-            found.procedure,
-            found.procedure.config,
-            found.given,
-        )
-        recorded = str(found.started.get("engine", "auto"))
-        self._engine = open_engine(
-            recorded if options.engine == "auto" else options.engine, MOST_LATENT
-        )
-        check_port(self.config.listener, _PORT_S)
-        check_tls(self.config.listener)
-        self._delivery = self._to_deliver(self.config, options.record)
-        try:
-            self.clock = ProcedureClock.resumed(found.clock(), found.last_utc_s, found.last_mono_s)
-        except (KeyError, TypeError, ValueError) as error:
-            text = f"{options.record / JOURNAL}: does not say how its clock ran ({error})"
-            raise RecordError(text) from None
-        self._kept_names = kept_names(options.record)
-        self._journal = Journal(options.record, self.clock, resume=True)
-
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        if self._unfinished is None:
-            self.core.journal("procedure_started", self._description())
-        else:
-            self.core.journal("procedure_resumed", self._resumption(self._unfinished))
+        self.core.journal(*self._begun.line)
         self._start_intake()
         if self.options.screen or self.options.screenshots:
             self._start_screen()
@@ -294,33 +183,6 @@ class Live:
             shutil.rmtree(folder, ignore_errors=True)
         self._running.close()
 
-    def _description(self) -> dict[str, Any]:
-        config = self.config
-        return {
-            "format_version": FORMAT_VERSION,
-            "version": version("iceball-monitor"),
-            "case": str(self._given),
-            "kept_case": asdict(self._case),
-            "patient_id": config.patient_id,
-            "organ": config.organ.name,
-            "margin_goal_mm": config.margin_goal_mm,
-            "engine": self._engine.name,
-            "clock_speed": self.clock.speed,
-            "needles": [n.number for n in config.needles],
-            "structures": [s.name for s in config.structures],
-            "clock": self.clock.anchors(),
-        }
-
-    def _resumption(self, found: Unfinished) -> dict[str, Any]:
-        return {
-            "version": version("iceball-monitor"),
-            "engine": self._engine.name,
-            "checkpoint_seq": found.seq,
-            "torn_bytes": self._journal.torn,
-            "down_s": self._down_s,
-            "clock": self.clock.anchors(),
-        }
-
     @property
     def _scratch(self) -> Path:
         """Through which the screens get their fields: of the record, so that what was shown is still there
@@ -342,13 +204,13 @@ class Live:
     def _catch_up(self) -> None:
         """What the record has beyond its checkpoint, then what had been kept and not been told of. What is
         missing of it is said."""
-        found = self._unfinished
+        found = self._begun.unfinished
         if found is None:
             return
         try:
             for redo in found.tail():
                 self.core.redo(redo.event, redo.seq, redo.results)
-            self.core.take_up(self._kept_names)
+            self.core.take_up(self._begun.kept)
         except Exception as error:
             self.core.failed("what the record holds", error)
         for finding in found.damage:
@@ -369,7 +231,7 @@ class Live:
 
     def _warm_up(self) -> None:
         try:
-            warm_up(self._engine)
+            warm_up(self._begun.engine)
         except Exception as error:  # what needs no engine goes on
             self.core.failed("the start of the engine", error)
 
@@ -456,7 +318,7 @@ class Live:
         if act in ("reload", "open_case"):
             path = self._given if act == "reload" else Path(str((params or {}).get("path")))
             load_case(path)  # whose errors name the file as it was given
-            procedure, kept = self._kept(path)
+            procedure, kept = kept_case(self.options.record, path)
             self._given, self.config = path, procedure.config
             now_utc_s, params = self.clock.now_utc_s(), {"path": str(path.resolve())}
             return OperatorAct("reload", now_utc_s, procedure, asdict(kept), params)
@@ -466,11 +328,6 @@ class Live:
             drawn = open_drawing(record / given["path"])
             return OperatorAct(act, self.clock.now_utc_s(), params=given, drawn=drawn)
         return OperatorAct(act, self.clock.now_utc_s(), params=params)
-
-    def _kept(self, path: Path) -> tuple[Procedure, KeptCase]:
-        """The case as the record keeps it from now on: what is worked with is what a replay will find."""
-        kept = keep_case(self.options.record, path)
-        return open_case(self.options.record / kept.path)[1], kept
 
     def observed(self) -> Observed:
         """How it stands, for the metrics. From any thread."""

@@ -29,13 +29,13 @@ from monitor.forecast_values import Forecast, NextScan
 from monitor.imaging.measurement import make_reference, measure
 from monitor.intake.folder import soft_volume, volumes_in
 from monitor.model import FloatArray, IceSegmentation, Phase, PhaseKind, Status
+from monitor.opening import open_case
 from monitor.prediction.assimilation import assimilated
 from monitor.prediction.ensemble import MOST_LATENT, prior_of
 from monitor.prediction.estimate import first_estimate
 from monitor.prediction.forecast import HORIZON_S, advance_forecast, begin_forecast, finish_forecast
 from monitor.prediction.next_scan import next_scan
 from monitor.prediction.setup import make_problem, tissue_labels
-from monitor.runtime import open_case
 
 # An event seen so soon after it is seen in time: ice grows by half a millimetre to one in a minute.
 _IN_TIME_S = 60.0

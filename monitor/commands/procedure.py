@@ -68,7 +68,8 @@ def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
 
 
 def _live(args: argparse.Namespace, record: Path) -> int:
-    from monitor.runtime import LISTENER_FAILED, Live, LiveOptions
+    from monitor.begun import LiveOptions
+    from monitor.runtime import LISTENER_FAILED, Live
 
     workstation = load_workstation(args.workstation)
     windows = windows_of(args, workstation.screen, args.headless)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from monitor.runtime import Live, LiveOptions
+from monitor.begun import LiveOptions
+from monitor.runtime import Live
 from tests.wire.live import FedInbox, LiveProcess, sphere_case
 
 LIMIT_S = 60.0

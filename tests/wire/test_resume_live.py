@@ -98,5 +98,6 @@ def test_what_cannot_be_resumed_says_why(tmp_path: Path) -> None:
         [*command, str(tmp_path / "none")], capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 2
-    assert "none" in ran.stderr
+    assert "none: there is no record to go on with" in ran.stderr
     assert "Traceback" not in ran.stderr
+    assert not list(tmp_path.iterdir())

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from monitor.begun import LiveOptions
 from monitor.model import AssociationEnded
-from monitor.runtime import Live, LiveOptions
+from monitor.runtime import Live
 from tests.wire.live import FedInbox, LiveProcess, sphere_case
 
 SPEED = 120.0
