@@ -219,9 +219,8 @@ def _find(
     association: Association, config: FetchConfig, stop: threading.Event, asked: Dataset
 ) -> list[Dataset]:
     patience = Patience(association, config.timeout_s, stop)
-    patience.start()
     answers: list[Dataset] = []
-    try:
+    with waiting(patience, config, "C-FIND"):
         for status, answer in association.send_c_find(asked, FIND):
             patience.heard()
             code = status.get("Status")
@@ -234,15 +233,23 @@ def _find(
             elif code != 0:
                 text = f"{config.ae_title}: C-FIND status 0x{code:04X}"
                 raise FetchError("failed", text, f"0x{code:04X}")
+    return answers
+
+
+@contextlib.contextmanager
+def waiting(patience: Patience, config: FetchConfig, service: str) -> Iterator[None]:
+    """With patience; what the library raises meanwhile is a ``FetchError``."""
+    patience.start()
+    try:
+        yield
     except ValueError as error:  # the context was not accepted
-        raise FetchError("not_served", f"{config.ae_title} does not answer C-FIND") from error
+        raise FetchError("not_served", f"{config.ae_title} does not answer {service}") from error
     except RuntimeError as error:
         if isinstance(error, FetchError):
             raise
         raise FetchError(patience.code or "no_answer", silent(config, patience.code)) from error
     finally:
         patience.end()
-    return answers
 
 
 def silent(config: FetchConfig, code: str) -> str:

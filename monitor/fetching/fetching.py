@@ -26,6 +26,7 @@ from monitor.fetching.asking import (
     associated,
     checked_patient,
     silent,
+    waiting,
 )
 from monitor.fetching.keeping import Placed, Shelf
 from monitor.fetching.receiving import OFFERED, SOP_CLASSES, Receiver
@@ -114,9 +115,8 @@ def _one(
     """One C-MOVE or C-GET. Raises ``FetchError`` unless it ends in success."""
     model = GET if config.method == "get" else MOVE
     patience = _Patience(association, config, stop, shelf, told, model)
-    patience.start()
     before = shelf.received
-    try:
+    with waiting(patience, config, "C-GET" if model == GET else "C-MOVE"):
         for status, _ in _answers(association, config, series):
             patience.heard()
             told()
@@ -126,15 +126,6 @@ def _one(
             if code not in _PENDING:
                 _judged(config, status)
                 _arrived(config, status, shelf.received - before)
-    except ValueError as error:  # the context was not accepted
-        kind = "C-GET" if config.method == "get" else "C-MOVE"
-        raise FetchError("not_served", f"{config.ae_title} does not answer {kind}") from error
-    except RuntimeError as error:
-        if isinstance(error, FetchError):
-            raise
-        raise FetchError(patience.code or "no_answer", silent(config, patience.code)) from error
-    finally:
-        patience.end()
 
 
 class _Patience(Patience):
