@@ -56,6 +56,13 @@ class Row:
     lost: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
+    def add(self, seconds: float) -> None:
+        """A try; told now and then, so that a run that is stopped has said something."""
+        self.tried += 1
+        self.seconds.append(seconds)
+        if self.tried % 50 == 0:
+            print(self.text(), file=sys.stderr, flush=True)
+
     def text(self) -> str:
         lost = "nothing" if not self.lost else f"**{len(self.lost)}**"
         took = self.seconds
@@ -72,9 +79,8 @@ def cuts(played: Played, count: int, seed: int, folder: Path) -> Row:
         with _empty(folder / "cut") as to:
             at = cut(played, random.Random(seed * 100_003 + number), to)
             outcome = resume(played, to, at)
-        row.tried += 1
-        row.seconds.append(outcome.resumed_s)
         row.lost += [f"cut {number} at byte {at}: {text}" for text in outcome.wrong]
+        row.add(outcome.resumed_s)
     return row
 
 
@@ -92,9 +98,8 @@ def kills(played: Played, count: int, seed: int, folder: Path, lasts_s: float) -
             if not _begun(record):
                 continue
             outcome = resume(played, record, (record / "journal.jsonl").stat().st_size)
-        row.tried += 1
-        row.seconds.append(outcome.resumed_s)
-        row.lost += [f"kill {row.tried}: {text}" for text in outcome.wrong]
+        row.lost += [f"kill {row.tried + 1}: {text}" for text in outcome.wrong]
+        row.add(outcome.resumed_s)
     return row
 
 
@@ -185,8 +190,7 @@ def _kill(row: Row, room: LiveProcess, victim: int, back: _Back) -> None:
             row.lost.append("not back within two minutes")
             return
         time.sleep(0.02)
-    row.tried += 1
-    row.seconds.append(time.monotonic() - at)
+    row.add(time.monotonic() - at)
 
 
 def _spawned(room: LiveProcess) -> set[int]:

@@ -1,4 +1,4 @@
-"""Instances on their way to disk, as they come: hashed and written fragment by fragment. Bytes.
+"""Instances on their way to disk, as they come: hashed fragment by fragment, written in few pieces. Bytes.
 
 Invariant: what is kept is a whole Part 10 file under its own hash, its preamble zero (CVE-2019-11687), on
 the disk before ``keep`` returns; nothing of what is not kept stays behind. What a sender chose is never
@@ -14,6 +14,8 @@ import struct
 from pathlib import Path
 
 _NUMBERS = itertools.count(1)
+# Written at once: a slice of 0.5 MB in fragments of 16 kB takes three times as long.
+_GATHERED = 2**22
 
 
 class Part:
@@ -23,6 +25,7 @@ class Part:
         self._folder = folder
         self._path = folder / f"{os.getpid()}_{next(_NUMBERS)}.part"
         self._digest = hashlib.sha256()
+        self._waiting = bytearray()
         self.size = 0
         self._descriptor: int | None = os.open(
             self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640
@@ -30,9 +33,15 @@ class Part:
         self.write(memoryview(head))
 
     def write(self, data: memoryview) -> None:
-        assert self._descriptor is not None
         self._digest.update(data)
         self.size += len(data)
+        self._waiting += data
+        if len(self._waiting) >= _GATHERED:
+            self._write()
+
+    def _write(self) -> None:
+        assert self._descriptor is not None
+        data, self._waiting = memoryview(self._waiting), bytearray()
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
@@ -43,6 +52,7 @@ class Part:
     def keep(self, durable: bool) -> str:
         """The hash under which the file is kept. What was kept under it before stays until this one, the same
         bytes, is on the disk."""
+        self._write()
         assert self._descriptor is not None
         sha256 = self._digest.hexdigest()
         kept = self._folder / f"{sha256}.dcm"

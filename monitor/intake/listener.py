@@ -139,9 +139,11 @@ def run_listener(
     cannot listen. ``size``: of the messages that may wait for the core."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the core decides when to stop
-    out = Outbox(pipe, size)
+    # Before any thread: each takes it from the one that starts it, and one left behind would keep the others
+    # waiting for the interpreter.
     with contextlib.suppress(OSError):  # an ordinary user may not, unless RLIMIT_NICE allows it
         os.nice(-_AHEAD)
+    out = Outbox(pipe, size)
     server = Listener(config, blobs, clock, out)
     try:
         server.start()

@@ -23,6 +23,7 @@ IMPLEMENTATION_CLASS_UID = "2.25.332218948740660342026664556134076519819"
 IMPLEMENTATION_VERSION = "ICEBALL"
 _APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 _HELLO_BYTES = 2**17
+_AHEAD_BYTES = 2**18
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers from 1 to 255
 _TLS_HANDSHAKE = 0x16
 
@@ -45,26 +46,29 @@ class Closed(WireError):
 
 
 class Connection:
-    """A connected socket, plain or TLS, read whole PDUs at a time."""
+    """A connected socket, plain or TLS, read whole PDUs at a time. What follows a PDU may be read with it:
+    senders cut an image into PDUs of 16 kB, and each wait for the system costs more than such a one."""
 
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
         self._socket, self._limits = sock, limits
-        self._buffer = bytearray(PDU_BYTES + 6)
+        self._buffer = bytearray(_AHEAD_BYTES)
+        self._start = self._end = 0  # of what was received and not asked for yet
 
     def pdu(self, patience_s: float, most_bytes: int) -> tuple[int, memoryview]:
         """(type, what follows its length) of the next PDU, valid until the next call. Raises ``WireError``,
         ``TimeoutError`` or ``OSError``."""
-        head = bytearray(6)
-        self._first(head, patience_s)
+        if self._start == self._end:
+            self._start = self._end = 0
+            self._receive(patience_s)
+        _begins_well(self._buffer[self._start])
         deadline_s = time.monotonic() + self._limits.pdu_s
-        self._fill(memoryview(head)[1:], deadline_s)
-        kind, length = struct.unpack(">BxL", head)
+        self._fill(6, deadline_s)
+        kind, length = struct.unpack_from(">BxL", self._buffer, self._start)
         if length > most_bytes:
             raise WireError(f"a PDU of {length} bytes is announced", 6)
-        if length > len(self._buffer):
-            self._buffer = bytearray(length)
-        body = memoryview(self._buffer)[:length]
-        self._fill(body, deadline_s)
+        self._fill(6 + length, deadline_s)
+        body = memoryview(self._buffer)[self._start + 6 : self._start + 6 + length]
+        self._start += 6 + length
         return kind, body
 
     def hello(self) -> memoryview:
@@ -78,29 +82,36 @@ class Connection:
         self._socket.settimeout(self._limits.pdu_s)
         self._socket.sendall(data)
 
-    def _first(self, head: bytearray, patience_s: float) -> None:
-        self._socket.settimeout(patience_s)
-        if not self._socket.recv_into(memoryview(head)[:1]):
-            raise Closed
-        if head[0] == _TLS_HANDSHAKE:
-            raise WireError("the peer speaks TLS, and listener.tls is not set", 1)
-        if not ASSOCIATE_RQ <= head[0] <= ABORT:
-            raise WireError(f"a PDU of type 0x{head[0]:02X} is no DICOM", 1)
-
-    def _fill(self, view: memoryview, deadline_s: float) -> None:
-        got = 0
-        while got < len(view):
+    def _fill(self, count: int, deadline_s: float) -> None:
+        """Until so many bytes are there, in one piece."""
+        if self._start + count > len(self._buffer):
+            rest = self._buffer[self._start : self._end]
+            if count > len(self._buffer):
+                self._buffer = bytearray(count)
+            self._buffer[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        while self._end - self._start < count:
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise WireError("the peer stopped inside a PDU")
-            self._socket.settimeout(left_s)
             try:
-                read = self._socket.recv_into(view[got:])
+                if left_s <= 0:
+                    raise TimeoutError
+                self._receive(left_s)
             except TimeoutError:
                 raise WireError("the peer stopped inside a PDU") from None
-            if not read:
-                raise Closed(inside=True)
-            got += read
+
+    def _receive(self, patience_s: float) -> None:
+        self._socket.settimeout(patience_s)
+        read = self._socket.recv_into(memoryview(self._buffer)[self._end :])
+        if not read:
+            raise Closed(inside=self._end > self._start)
+        self._end += read
+
+
+def _begins_well(first: int) -> None:
+    if first == _TLS_HANDSHAKE:
+        raise WireError("the peer speaks TLS, and listener.tls is not set", 1)
+    if not ASSOCIATE_RQ <= first <= ABORT:
+        raise WireError(f"a PDU of type 0x{first:02X} is no DICOM", 1)
 
 
 # ------------------------------------------------------------------ association

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 import socket
 import struct
 import subprocess
@@ -20,7 +22,7 @@ from pynetdicom.sop_class import Verification
 from monitor.config import ListenerConfig, Peer
 from monitor.intake.listener import ListenError, check_port
 from monitor.intake.messages import ListenerFailed, Refused
-from monitor.intake.wire import Limits
+from monitor.intake.wire import Closed, Connection, Limits
 from monitor.model import AssociationEnded, Instance
 from tests.intake.intake_helpers import Running, ct_dataset, listening
 
@@ -97,6 +99,48 @@ def test_the_port_of_a_program_that_was_killed_is_waited_for() -> None:
         check_port(config, 20.0)
 
 
+def test_all_threads_of_the_process_go_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was left behind core and view would hold the interpreter while the scanner waits."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # NumPy's own, which do not hold it
+    with listening(tmp_path) as running:
+        association = associate(running)  # while it lasts it has a thread, too
+        threads = list(Path(f"/proc/{running.process.pid}/task").iterdir())
+        nice = [os.getpriority(os.PRIO_PROCESS, int(t.name)) for t in threads]
+        association.release()
+    assert len(nice) >= 4  # main, accept, outbox, talk
+    assert len(set(nice)) == 1
+
+
+def test_pdus_come_out_whole_however_they_are_cut() -> None:
+    rng = random.Random(7)
+    sizes = [0, 1, 16_000, 300_000, *(rng.randrange(40_000) for _ in range(60))]
+    bodies = [rng.randbytes(size) for size in sizes]
+    sent = b"".join(struct.pack(">BxL", 4, len(b)) + b for b in bodies)
+    ours, theirs = socket.socketpair()
+
+    def dribble() -> None:
+        at = 0
+        while at < len(sent):
+            count = rng.choice((1, 5, 6, 7, 1000, 50_000, 400_000))
+            theirs.sendall(sent[at : at + count])
+            at += count
+        theirs.close()
+
+    sender = threading.Thread(target=dribble)
+    sender.start()
+    connection = Connection(ours, Limits())
+    for body in bodies:
+        kind, came = connection.pdu(20.0, 2**20)
+        assert (kind, bytes(came)) == (4, body)
+    with pytest.raises(Closed) as closed:
+        connection.pdu(20.0, 2**20)
+    assert not closed.value.inside
+    sender.join()
+    ours.close()
+
+
 @pytest.mark.requirement("REQ-EVERY-SLICE")
 def test_a_disk_error_is_told_to_the_sender(tmp_path: Path) -> None:
     with listening(tmp_path) as running:
@@ -162,7 +206,7 @@ def test_unknown_titles_are_rejected_and_named(tmp_path: Path) -> None:
         assert known.is_established
         assert known.send_c_echo().Status == 0x0000
         known.release()
-        running.wait(lambda m: len(m) >= 2)
+        running.wait(lambda m: sum(isinstance(x, Refused) for x in m) >= 2)
     told = [(m.peer, m.reason) for m in running.of(Refused)]
     assert told == [
         ("STRANGER@127.0.0.1", "peer not in listener.allowed_peers"),
