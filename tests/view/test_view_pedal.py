@@ -38,7 +38,12 @@ def test_no_field_slider_or_plane_takes_a_pedals_key(
     window = desk(full).window
     page = window.pages["monitor"]
     window.go("monitor")
-    for widget in (window, window.planes.main, page.rows[0].slider, window.pages["structures"].name):
+    for widget in (
+        window,
+        window.planes.main,
+        page.rows[0].slider,
+        window.pages["structures"].name,
+    ):
         QTest.keyClick(widget, Qt.Key_F7)
     QTest.keyClick(window.planes.main, Qt.Key_F9)
     assert did == ["scroll_up"] * 4 + ["acknowledge"]
