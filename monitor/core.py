@@ -24,7 +24,7 @@ from monitor.clock import ProcedureClock
 from monitor.decision.safety import GRACE_S
 from monitor.intake.channel import Inbox, IntakeGone
 from monitor.intake.decode import decode
-from monitor.intake.messages import LetIn, Refused
+from monitor.intake.messages import KeptAgain, LetIn, NotKept, Refused
 from monitor.journal_fields import rejected_fields
 from monitor.memory import give_back
 from monitor.model import AssociationEnded, CtFrames, CtSlice, Instance, Rejected
@@ -93,6 +93,7 @@ class Core:
         self.input_seq = 0
         # Address → who was turned away there when it called last, and why (a code).
         self.shut_out: Mapping[str, tuple[str, str]] = {}
+        self.not_kept: Mapping[str, tuple[str, str]] = {}
         self._engine = engine
         self._journal = journal
         self._store = store
@@ -239,6 +240,7 @@ class Core:
         elif isinstance(message, AssociationEnded):
             self.handle(message)
         elif isinstance(message, IntakeGone):
+            self.not_kept = {}  # the next one tells anew
             self.take_up(message.kept)
         else:
             self._told(message)
@@ -258,6 +260,10 @@ class Core:
             self.shut_out = {**self.shut_out, message.address: (message.peer, message.shut_out)}
         elif isinstance(message, LetIn):
             self.shut_out = {a: who for a, who in self.shut_out.items() if a != message.address}
+        elif isinstance(message, NotKept):
+            self.not_kept = {**self.not_kept, message.address: (message.peer, message.code)}
+        elif isinstance(message, KeptAgain):
+            self.not_kept = {a: who for a, who in self.not_kept.items() if a != message.address}
         self.journal(*message.line())
 
     def _serve_acts(self, acts: queue.SimpleQueue[OperatorAct]) -> bool:

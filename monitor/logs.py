@@ -40,6 +40,8 @@ _TOLD: dict[str, tuple[int, tuple[str, ...]]] = {
     "listener_failed": (_E, ()),
     "association_ended": (_I, ("association_id", "aborted", "stored")),
     "association_refused": (_W, ("peer",)),
+    "images_refused": (_W, ("peer", "reason")),
+    "images_kept_again": (_I, ("peer",)),
     "instance_rejected": (_W, ("reason",)),
     "volume_completed": (_I, ("volume_id", "slices", "rows", "columns", "completed_by", "status")),
     "volume_not_measured": (_I, ("volume_id", "reason")),

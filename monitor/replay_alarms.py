@@ -44,6 +44,7 @@ _MACHINE: dict[str, dict[str, Any]] = {
     "restarted": {"down_s": 1e6},
     "record_damaged": {"record_damage": 1},
     "scanner_refused": {},  # nothing depends on it
+    "images_refused": {},
 }
 # What an alarm is about, of its params: others are figures of the moment.
 _ABOUT = ("name", "reason", "expected", "received", "where")

@@ -402,6 +402,7 @@ class Live:
             down_s=self._down_s,
             record_damage=self._damage,
             shut_out=tuple(self.core.shut_out.values()),
+            not_kept=tuple(self.core.not_kept.values()),
         )
         now_utc_s = self.clock.now_utc_s()
         return facts_of(self.core.state, self.core.procedure, now_utc_s, machine)

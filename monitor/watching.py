@@ -27,6 +27,7 @@ class Machine:
     down_s: float = 0.0
     record_damage: int = 0
     shut_out: tuple[tuple[str, str], ...] = ()
+    not_kept: tuple[tuple[str, str], ...] = ()
 
 
 def facts_of(state: State, procedure: Procedure, now_utc_s: float, machine: Machine) -> Facts:

@@ -57,6 +57,7 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "record_failing": (_MEDIUM,),
     "record_damaged": (_MEDIUM,),
     "scanner_refused": (_MEDIUM,),
+    "images_refused": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
     "baseline_frozen": (_MEDIUM,),
     "ice_unannounced": (_MEDIUM,),
@@ -106,8 +107,9 @@ class Facts:
     (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
     machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
     volume; ``shut_out``: peers that are expected and were turned away when they called last, each with a
-    reason; ``received_utc_s`` is when the last slice of the scan that was assessed came. ``down_s``: so long
-    nobody watched, because the program was being started again; 0 when it was not. ``record_damage``: how
+    reason; ``not_kept``: those of which the last images could not be kept, likewise; ``received_utc_s`` is
+    when the last slice of the scan that was assessed came. ``down_s``: so long nobody watched, because the
+    program was being started again; 0 when it was not. ``record_damage``: how
     much of the record could not be read when it was gone on with."""
 
     phase: Phase
@@ -126,6 +128,7 @@ class Facts:
     clock_jump_s: float
     fault: str | None
     shut_out: tuple[tuple[str, str], ...]
+    not_kept: tuple[tuple[str, str], ...]
     forecast: Forecast | None
     organ: str
     down_s: float
@@ -198,6 +201,8 @@ def _scanner(f: Facts, now: float) -> Iterator[Cause]:
     """Whose images cannot come: an old CT would tell of it only minutes later."""
     for peer, reason in f.shut_out:
         yield _cause("scanner_refused", f"{peer} {reason}", peer=peer, reason=reason)
+    for peer, reason in f.not_kept:
+        yield _cause("images_refused", f"{peer} {reason}", peer=peer, reason=reason)
 
 
 def _numbers(f: Facts, now: float) -> Iterator[Cause]:

@@ -17,7 +17,7 @@ from monitor.deidentified.substitutes import Substitutes
 # Of the network, of the machine, or of who was refused: nothing follows from them.
 DROPPED = frozenset(
     {
-        "listening", "listener_failed", "association_refused", "delivery", "record_damaged",
+        "listening", "listener_failed", "association_refused", "images_refused", "delivery", "record_damaged",
         "checkpoint_failed",
     }
 )  # fmt: skip

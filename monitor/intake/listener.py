@@ -9,6 +9,7 @@ chose (UIDs, AE titles) is never part of a path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import queue
@@ -34,7 +35,7 @@ from pydicom.uid import (
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig
-from monitor.intake.admission import Admission, Doors, Refusals
+from monitor.intake.admission import Admission, Doors, Refusals, Unkept
 from monitor.intake.association import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
@@ -46,7 +47,14 @@ from monitor.intake.association import (
 from monitor.intake.channel import STOP, Outbox
 from monitor.intake.keeping import Part, free_bytes, part10_head
 from monitor.intake.limits import Limits
-from monitor.intake.messages import LetIn, ListenerFailed, Listening, Refused
+from monitor.intake.messages import (
+    KeptAgain,
+    LetIn,
+    ListenerFailed,
+    Listening,
+    NotKept,
+    Refused,
+)
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.intake.tls import TlsError, failure, server_context
 from monitor.intake.wire import IMPLEMENTATION_CLASS_UID, Closed, Connection, Hello, WireError
@@ -174,6 +182,7 @@ class Listener:
         self.numbers = itertools.count(1)
         self._refusals = Refusals()
         self._doors = Doors(config.allowed_peers)
+        self._unkept = Unkept()
         self._out = out
         self._tls = server_context(config.tls) if config.tls else None
         self._talks: set[Talk] = set()
@@ -225,6 +234,23 @@ class Listener:
         if news:
             with contextlib.suppress(queue.Full):
                 self._out.put_nowait(LetIn(peer, address))
+
+    def not_kept(self, peer: str, address: str, code: str) -> None:
+        with self.lock:
+            news = self._unkept.failed(address, code)
+        if news:
+            self._tell_of_images(NotKept(peer, address, code))
+
+    def kept(self, peer: str, address: str, count: int) -> None:
+        with self.lock:
+            self.admission.kept(address, count)
+            news = self._unkept.kept(address)
+        if news:
+            self._tell_of_images(KeptAgain(peer, address))
+
+    def _tell_of_images(self, message: NotKept | KeptAgain) -> None:
+        with contextlib.suppress(queue.Full):
+            self._out.put_nowait(message)
 
     def ended(self, talk: Talk) -> None:
         with self.lock:
@@ -369,8 +395,9 @@ class Talk(threading.Thread):
             self, self._listener, _harmless(sop_class), _harmless(sop_instance), syntax
         )
 
-    def keep_failed(self, reason: str) -> None:
+    def keep_failed(self, code: str, reason: str) -> None:
         self._refused(reason)
+        self._listener.not_kept(self.peer, self.address, code)
 
 
 class _Incoming:
@@ -386,24 +413,25 @@ class _Incoming:
         try:
             free = free_bytes(listener.blobs)
             if free < listener.limits.disk_free_bytes:
-                self._fail(OUT_OF_RESOURCES, f"the disk is full: {free // 2**20} MiB are free")
+                text = f"the disk is full: {free // 2**20} MiB are free"
+                self._fail(OUT_OF_RESOURCES, "image_disk_full", text)
                 return
             head = part10_head(sop_class, sop_instance, syntax, IMPLEMENTATION_CLASS_UID)
             self._part = Part(listener.blobs, head)
         except OSError as error:
-            self._fail(OUT_OF_RESOURCES, f"cannot keep an instance: {error.strerror or error}")
+            self._disk_failed(error)
 
     def write(self, fragment: memoryview) -> None:
         if self._part is None:
             return
         if self._part.size + len(fragment) > self._listener.limits.instance_bytes:
             most = self._listener.limits.instance_bytes
-            self._fail(CANNOT_UNDERSTAND, f"instance of over {most} bytes")
+            self._fail(CANNOT_UNDERSTAND, "image_too_large", f"instance of over {most} bytes")
             return
         try:
             self._part.write(fragment)
         except OSError as error:
-            self._fail(OUT_OF_RESOURCES, f"cannot keep an instance: {error.strerror or error}")
+            self._disk_failed(error)
 
     def end(self) -> int:
         part, listener = self._part, self._listener
@@ -413,18 +441,18 @@ class _Incoming:
             fits = listener.admission.room_for(self._talk.address, part.size)
         if not fits:
             most = listener.limits.stored_bytes
-            self._fail(OUT_OF_RESOURCES, f"more than {most} bytes of this address")
+            text = f"more than {most} bytes of this address"
+            self._fail(OUT_OF_RESOURCES, "image_quota", text)
             return OUT_OF_RESOURCES
         try:
             listener.put(self._named(part.keep(listener.limits.durable)))
         except queue.Full:
             return OUT_OF_RESOURCES  # the sender still has it, and is told to send again
         except OSError as error:
-            self._fail(OUT_OF_RESOURCES, f"cannot keep an instance: {error.strerror or error}")
+            self._disk_failed(error)
             return OUT_OF_RESOURCES
         self._talk.stored += 1
-        with listener.lock:
-            listener.admission.kept(self._talk.address, part.size)
+        listener.kept(self._talk.peer, self._talk.address, part.size)
         return SUCCESS
 
     def discard(self) -> None:
@@ -432,11 +460,16 @@ class _Incoming:
             self._part.discard()
             self._part = None
 
-    def _fail(self, status: int, reason: str) -> None:
+    def _disk_failed(self, error: OSError) -> None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        text = f"cannot keep an instance: {error.strerror or error}"
+        self._fail(OUT_OF_RESOURCES, "image_disk_full" if full else "image_disk", text)
+
+    def _fail(self, status: int, code: str, reason: str) -> None:
         """The rest of the message is read and thrown away: the peer gets an answer, not a cut."""
         self._status = status
         self.discard()
-        self._talk.keep_failed(reason)
+        self._talk.keep_failed(code, reason)
 
     def _named(self, sha256: str) -> Instance:
         listener, talk = self._listener, self._talk

@@ -45,6 +45,30 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class NotKept:
+    """An image that could not be kept, which the peer was told: the first of ``address`` for that reason, a
+    code of ``reason.CODE`` in ``view.translations``."""
+
+    peer: str
+    address: str
+    code: str
+
+    def line(self) -> tuple[str, dict[str, Any]]:
+        return "images_refused", {"peer": self.peer, "reason": self.code}
+
+
+@dataclass(frozen=True)
+class KeptAgain:
+    """The first image of an address that was kept after some could not be."""
+
+    peer: str
+    address: str
+
+    def line(self) -> tuple[str, dict[str, Any]]:
+        return "images_kept_again", {"peer": self.peer}
+
+
+@dataclass(frozen=True)
 class LetIn:
     """The first association of an address, or its first after it had been shut out."""
 

@@ -101,8 +101,11 @@ class Account:
 
 
 _EVENTS = frozenset(
-    {"fault", "listener_failed", "process_restarted", "association_refused", "forecast_skipped"}
-)
+    {
+        "fault", "listener_failed", "process_restarted", "association_refused", "images_refused",
+        "forecast_skipped",
+    }
+)  # fmt: skip
 
 
 def account(lines: Sequence[JournalLine], tell: Tell) -> Account:

@@ -51,6 +51,8 @@ NOT_COMPARED = frozenset(
         "listener_failed",
         "association_refused",
         "peer_accepted",
+        "images_refused",
+        "images_kept_again",
         "alarm_raised",
         "alarm_acknowledged",
         "alarm_cleared",

@@ -61,6 +61,7 @@ FINE = Facts(
     clock_jump_s=0.0,
     fault=None,
     shut_out=(),
+    not_kept=(),
     forecast=FAR,
     organ="liver",
     down_s=0.0,

@@ -75,6 +75,10 @@ def shut_out(reason: str) -> Case:
     return case(shut_out=(("CT1@10.0.0.5", reason),))
 
 
+def not_kept(reason: str) -> Case:
+    return case(not_kept=(("CT1@10.0.0.5", reason),))
+
+
 def frozen_ml(volume: float) -> Case:
     return case(assessment=replace(GOOD, ice_volume_ml=volume))
 
@@ -172,6 +176,11 @@ ROWS: dict[str, Row] = {
         shut_out("peer_tls"), "a word", case(shut_out=None, instead="core_fault"),
         [(case(shut_out=()), shut_out("peer_tls"))],
         always(MEDIUM), {"peer": "CT1@10.0.0.5", "reason": "peer_tls"},
+    ),
+    "images_refused": Row(
+        not_kept("image_disk_full"), "a word", case(not_kept=None, instead="core_fault"),
+        [(case(not_kept=()), not_kept("image_disk_full"))],
+        always(MEDIUM), {"peer": "CT1@10.0.0.5", "reason": "image_disk_full"},
     ),
     "no_baseline": Row(
         case(baseline_id=None), "an id", case(baseline_id=None), ONE_WAY, graver_while_active()
@@ -464,6 +473,23 @@ def test_a_graver_measurement_has_the_graver_priority() -> None:
         for status, priority in ((Status.DEGRADED, LOW), (Status.INVALID, MEDIUM), (None, MEDIUM)):
             (found,) = causes_of(measured(status, reason))
             assert (found.code, found.priority) == (code, priority)
+
+
+@pytest.mark.parametrize(
+    ("code", "fact"), [("scanner_refused", "shut_out"), ("images_refused", "not_kept")]
+)
+def test_each_peer_and_reason_is_an_alarm_of_its_own(code: str, fact: str) -> None:
+    peers = (
+        ("CT1@10.0.0.5", "peer_tls"),
+        ("CT1@10.0.0.5", "image_disk"),
+        ("A@10.0.0.6", "peer_tls"),
+    )
+    found = [(c.code, c.about) for c in causes_of(case(**{fact: peers}))]
+    assert found == [
+        (code, "CT1@10.0.0.5 peer_tls"),
+        (code, "CT1@10.0.0.5 image_disk"),
+        (code, "A@10.0.0.6 peer_tls"),
+    ]
 
 
 def test_a_baseline_that_looks_frozen_has_one_alarm() -> None:
