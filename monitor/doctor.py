@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from monitor.intake.listener import ListenError, check_port
 from monitor.intake.tls import TlsError, server_context, valid_until
 from monitor.metrics import ADDRESS
 from monitor.view.process import has_display
-from monitor.workstation import load_workstation
+from monitor.workstation import Workstation, load_workstation
 
 LOCK = Path(__file__).parents[1] / "requirements" / "run.txt"
 FONTS = Path(__file__).parent / "view" / "fonts"
@@ -63,7 +64,8 @@ class Finding:
 def examine(workstation: Path | None, record: Path, case: Path | None = None) -> list[Finding]:
     """All checks, in order; ``record``: the folder that records are kept in. ``case``: whose listener is
     looked at in place of the workstation's."""
-    listener, metrics_port, first = workstation_of(workstation)
+    found, first = workstation_of(workstation)
+    listener = found.config.listener if found else None
     given = [first]
     if case is not None:
         listener, said = case_of(case)
@@ -81,8 +83,8 @@ def examine(workstation: Path | None, record: Path, case: Path | None = None) ->
     if listener is not None:
         checks.append(("listener", lambda: port(listener)))
         checks.append(("certificates", lambda: certificates(listener.tls)))
-    if metrics_port is not None:
-        checks.append(("metrics", lambda: metrics(metrics_port)))
+    for table, place in (other_ports(found) if found else {}).items():
+        checks.append((table, partial(port_of, table, *place)))
     return [*given, *(_made(name, check) for name, check in checks)]
 
 
@@ -94,16 +96,27 @@ def _made(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, Level.WARNING, text, "Look at it by hand, and report this.")
 
 
-def workstation_of(path: Path | None) -> tuple[ListenerConfig | None, int | None, Finding]:
-    """The workstation's listener and port for metrics, None where the file is wrong."""
+def workstation_of(path: Path | None) -> tuple[Workstation | None, Finding]:
+    """None where the file is wrong."""
     try:
         found = load_workstation(path)
     except ConfigError as error:
         mend = "Correct the file; docs/example_workstation.toml explains every field."
-        return None, None, Finding("workstation", Level.CANNOT_RUN, str(error), mend)
+        return None, Finding("workstation", Level.CANNOT_RUN, str(error), mend)
     said = f"{found.path}" if found.path.exists() else f"no {found.path}: the defaults of a case"
-    finding = Finding("workstation", Level.FINE, said)
-    return found.config.listener, found.metrics_port, finding
+    return found, Finding("workstation", Level.FINE, said)
+
+
+def other_ports(found: Workstation) -> dict[str, tuple[str, int]]:
+    """By their tables, the addresses and ports besides the listener's that its file asks for."""
+    asked = {}
+    if found.metrics_port is not None:
+        asked["metrics"] = (ADDRESS, found.metrics_port)
+    if found.stream is not None:
+        asked["openigtlink"] = (found.stream.address, found.stream.port)
+    if found.fetch is not None and found.fetch.method == "move":
+        asked["fetch"] = (found.fetch.address, found.fetch.receive_port)
+    return asked
 
 
 def case_of(path: Path) -> tuple[ListenerConfig | None, Finding]:
@@ -330,12 +343,12 @@ def certificates(tls: TlsConfig | None) -> Finding:
     return Finding("certificates", Level.FINE, text)
 
 
-def metrics(number: int) -> Finding:
-    """Whether the port that figures are served on is free."""
+def port_of(table: str, address: str, number: int) -> Finding:
+    """Whether a port that the workstation's file asks for is free."""
     try:
-        check_port(ListenerConfig("", ADDRESS, number, ()))
+        check_port(ListenerConfig("", address, number, ()))
     except ListenError:
-        text = f"{ADDRESS}:{number} is taken"
-        mend = "End the other program, or correct [metrics] in the workstation's file."
-        return Finding("metrics", Level.CANNOT_RUN, text, mend)
-    return Finding("metrics", Level.FINE, f"{ADDRESS}:{number} is free")
+        text = f"{address}:{number} is taken, or the address is not this machine's"
+        mend = f"End the other program, or correct [{table}] in the workstation's file."
+        return Finding(table, Level.CANNOT_RUN, text, mend)
+    return Finding(table, Level.FINE, f"{address}:{number} is free")

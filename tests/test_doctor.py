@@ -144,13 +144,17 @@ def test_a_gpu_that_is_there_and_not_used(tmp_path: Path) -> None:
     assert found.level is (Level.FINE if doctor.GPUS.is_dir() else Level.WARNING)
 
 
-def test_a_case_and_the_metrics_port_are_looked_at(
+def test_a_case_and_every_port_are_looked_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case, file = tmp_path / "case.toml", tmp_path / "workstation.toml"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        file.write_text(f"[listener]\nport = 0\n[metrics]\nport = {number}\n", encoding="utf-8")
+        file.write_text(
+            f"[listener]\nport = 0\n[metrics]\nport = {number}\n[openigtlink]\nport = {number}\n"
+            f'[fetch]\nfrom = "PACS@127.0.0.1:104"\nport = {number}\n',
+            encoding="utf-8",
+        )
         case.write_text(
             f'[patient]\nid = "A"\n[organ]\npreset = "liver"\n[listener]\nport = {number}\n',
             encoding="utf-8",
@@ -158,8 +162,10 @@ def test_a_case_and_the_metrics_port_are_looked_at(
         given = ["doctor", "--workstation", str(file), "--record", str(tmp_path), "--json"]
         assert main([*given, "--case", str(case)]) == 2
     found = {f["check"]: f for f in json.loads(capsys.readouterr().out)}
-    assert {found[n]["level"] for n in ("metrics", "listener")} == {"cannot_run"}
-    assert all(str(number) in found[n]["text"] for n in ("metrics", "listener"))
+    asked = ("metrics", "listener", "openigtlink", "fetch")
+    assert {found[n]["level"] for n in asked} == {"cannot_run"}
+    assert all(str(number) in found[n]["text"] for n in asked)
+    assert all(f"[{n}]" in found[n]["mend"] for n in asked)
     case.write_text("[patient]\n", encoding="utf-8")
     assert doctor.case_of(case)[1].level is Level.CANNOT_RUN
 
