@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -94,7 +95,12 @@ class LiveProcess:
     def end(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        self.output += self.process.communicate(timeout=END_S)[0] or ""
+        try:
+            self.output += self.process.communicate(timeout=END_S)[0] or ""
+        except subprocess.TimeoutExpired:
+            for pid in (*children(self.process.pid), self.process.pid):
+                os.kill(pid, signal.SIGKILL)
+            raise
         return self.process.returncode
 
     @property
