@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import socket
 import ssl
 import statistics
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -295,11 +297,13 @@ def _cleared(room: Room, before: int) -> float:
 
 
 def _left(lines: list[dict[str, Any]]) -> list[str]:
-    """Images that came and are nowhere yet."""
-    came = [x["sop_instance_uid"] for x in lines if x["kind"] == "instance_received"]
-    inside = {u for x in lines if x["kind"] == "volume_completed" for u in x["sop_instance_uids"]}
-    out = {x["sop_instance_uid"] for x in lines if x["kind"] == "instance_rejected"}
-    return [u for u in came if u not in inside | out]
+    """Images that came and are nowhere yet; what came twice is in a volume and rejected, or rejected twice."""
+    left = Counter(x["sop_instance_uid"] for x in lines if x["kind"] == "instance_received")
+    left -= Counter(x["sop_instance_uid"] for x in lines if x["kind"] == "instance_rejected")
+    left -= Counter(
+        {u for x in lines if x["kind"] == "volume_completed" for u in x["sop_instance_uids"]}
+    )
+    return list(left.elements())
 
 
 def _settled(room: Room, before: int) -> list[dict[str, Any]]:
@@ -444,6 +448,8 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where the records stay")
     parser.add_argument("--write", type=Path, metavar="FILE")
     args = parser.parse_args()
+    # Told to end, it ends the monitors that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = table(args.tries, set(args.only), args.limit_s, args.keep)
     print(markdown(rows))
     if args.write:

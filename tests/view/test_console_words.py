@@ -6,10 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from console_desk import SIZES, alt, press
+from console_desk import SIZES, alt, plan_by_mouse, press
 from PyQt5.QtCore import Qt
 from PyQt5.QtGui import QFontMetrics
-from PyQt5.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QPushButton
+from PyQt5.QtTest import QTest
+from PyQt5.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QLabel,
+    QPushButton,
+)
 
 from monitor.snapshot import Snapshot
 from monitor.view.console.window import STEPS, ConsoleWindow
@@ -121,3 +129,25 @@ def test_everything_is_reached_by_tab(desk: Any, full: Snapshot) -> None:
             if button.isVisible() and button.isEnabled():
                 assert button in reached
                 assert button.focusPolicy() & Qt.TabFocus
+
+
+def test_numbers_have_the_decimal_sign_of_the_language_and_take_a_point(
+    desk: Any, first: Snapshot
+) -> None:
+    d = desk(first, "fr")
+    plan_by_mouse(d)
+    window = d.window
+    for sign, language in ((",", "fr"), (".", "en"), (",", "fr")):
+        assert window.spoken() == language
+        boxes = window.findChildren(QDoubleSpinBox)
+        assert len(boxes) >= 5
+        assert all(sign in box.text() for box in boxes)
+        press(window.steps["protocol"])
+        typed = [box for box in boxes if box.isVisible() and box.isEnabled()]
+        assert typed
+        for box in typed:
+            box.setFocus()
+            box.selectAll()
+            QTest.keyClicks(box, "3.5")
+            assert box.value() == 3.5
+        window.switch_language()

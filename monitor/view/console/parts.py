@@ -97,8 +97,16 @@ class Page(QWidget):
         self.column.addLayout(row)
 
 
+class _Number(QDoubleSpinBox):
+    """Shows the decimal sign of its window's language, and takes a point as well: number pads have one."""
+
+    def validate(self, text: str | None, position: int) -> tuple[Any, str, int]:
+        sign = self.locale().decimalPoint()
+        return super().validate((text or "").replace(".", sign), position)
+
+
 def spin(low: float, high: float, value: float, unit: str) -> QDoubleSpinBox:
-    made = QDoubleSpinBox()
+    made = _Number()
     made.setRange(low, high)
     made.setDecimals(1)
     made.setSingleStep(0.5)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PyQt5.QtCore import QTimer
+from PyQt5.QtCore import QLocale, QTimer
 from PyQt5.QtWidgets import QFileDialog, QPushButton, QShortcut, QWidget
 
 from monitor.config import ListenerConfig
@@ -76,6 +76,7 @@ class ConsoleWindow(QWidget):
     ) -> None:
         super().__init__()
         self.words = Words(language)
+        self.setLocale(QLocale(language))  # decimal signs
         self._send, self._mono, self._speed = send, mono, speed
         self._folder, self._listener, self._stale_after_s = folder, listener, stale_after_s
         self._sent: Draft | None = None
@@ -379,6 +380,7 @@ class ConsoleWindow(QWidget):
 
     def speak(self, language: str) -> None:
         self.words.speak(language)
+        self.setLocale(QLocale(language))
         self.shown.language = language
         self.refresh()
 
