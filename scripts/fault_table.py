@@ -43,6 +43,7 @@ SPEED = 10.0
 # The patient of the talk that is mutated, too: what is still valid of it is no stranger's.
 _SLICES, _EDGE, _PATIENT = 20, 64, "P"
 _RIGHT_S = 60.0  # longer, and it is not right
+_QUIET_S = 0.5
 _BLOCKING = frozenset({"other_patient", "wrong_frame"})
 # The scan itself is no use: it is kept, said, and the next one is right.
 _NEXT_SCAN = frozenset({"wrong_frame", "clock_jump", "clock_back"})
@@ -297,7 +298,7 @@ def _cleared(room: Room, before: int) -> float:
 
 
 def _left(lines: list[dict[str, Any]]) -> list[str]:
-    """Images that came and are nowhere yet; what came twice is in a volume and rejected, or rejected twice."""
+    """Images that came and are nowhere yet; what came twice is in a volume and rejected, or twice that."""
     left = Counter(x["sop_instance_uid"] for x in lines if x["kind"] == "instance_received")
     left -= Counter(x["sop_instance_uid"] for x in lines if x["kind"] == "instance_rejected")
     left -= Counter(
@@ -307,13 +308,16 @@ def _left(lines: list[dict[str, Any]]) -> list[str]:
 
 
 def _settled(room: Room, before: int) -> list[dict[str, Any]]:
-    """The journal since then, when an association has been over (what it brought is before that on the queue)
-    and every image that came is somewhere; or after a while."""
-    end = time.monotonic() + 30.0
+    """The journal since then, when an association has been over, every image that came is somewhere, and none
+    (of another association) has come for a moment; or after a while."""
+    end, came, since = time.monotonic() + 30.0, -1, 0.0
     while True:
         lines = room.journal()[before:]
         over = any(x["kind"] == "association_ended" for x in lines)
-        if (over and not _left(lines)) or time.monotonic() > end:
+        count, now = sum(x["kind"] == "instance_received" for x in lines), time.monotonic()
+        if count != came:
+            came, since = count, now
+        if (over and not _left(lines) and now - since > _QUIET_S) or now > end:
             return lines
         time.sleep(0.1)
 
