@@ -45,6 +45,16 @@ from monitor.state import (
 # would have felt it.
 UNDO_PHASE_S = 30.0
 _LEAST_LEFT_S = 60.0
+# A whole scan comes within this: until then one of its images may be broken without a word.
+UNUSED_AFTER_S = 20.0
+# No part of any volume, there already, of a volume that says so, or blocking the screen.
+_TOLD_OTHERWISE = frozenset(
+    {
+        "localizer", "projection", "secondary_image", "secondary_capture", "not_ct_image",
+        "duplicate_instance", "slice_astray", "patient_mismatch", "frame_of_reference_mismatch",
+        "incomplete_at_end",
+    }
+)  # fmt: skip
 
 
 def step(
@@ -56,7 +66,7 @@ def step(
     if isinstance(event, CtFrames):
         return _take_in(state, *assembly.add_frames(state.assembly, event), procedure, engine)
     if isinstance(event, Rejected):
-        return _reject(state, event)
+        return _reject(state, event, UNUSED_AFTER_S)
     if isinstance(event, AssociationEnded):
         return _take_in(
             state, *assembly.association_ended(state.assembly, event), procedure, engine
@@ -114,17 +124,24 @@ def _take_in(
     outputs: list[Output] = []
     for outcome in outcomes:
         if isinstance(outcome, Rejected):
-            state, more = _reject(state, outcome)
+            state, more = _reject(state, outcome, 0.0)
         else:
             state, more = _volume(state, outcome, procedure, engine)
         outputs += more
     return state, outputs
 
 
-def _reject(state: State, rejected: Rejected) -> tuple[State, list[Output]]:
-    """Another patient's or frame's images also block the screen until the operator has acted."""
+def _reject(state: State, rejected: Rejected, patience_s: float) -> tuple[State, list[Output]]:
+    """Another patient's or frame's images also block the screen until the operator has acted. ``patience_s``:
+    so long the others of its scan may take to become a volume without it."""
+    code, received_utc_s = rejected.reason.code, rejected.instance.received_utc_s
+    if code not in _TOLD_OTHERWISE:
+        told_utc_s = received_utc_s + patience_s
+        before = state.unused
+        if before is None or told_utc_s < before[1]:
+            state = replace(state, unused=(code, told_utc_s))
     if state.block is None and rejected.mismatch is not None:
-        block = Block(rejected.reason.code, *rejected.mismatch, rejected.instance.received_utc_s)
+        block = Block(code, *rejected.mismatch, received_utc_s)
         state = replace(state, block=block)
     return state, [rejected]
 
@@ -140,7 +157,8 @@ def _volume(
         status=worst(volume.status, Status.DEGRADED if reason else Status.OK),
         reasons=volume.reasons + reason,
     )
-    state = replace(state, clock_offset_s=offset_s, kept=scans.keep(state.kept, volume))
+    kept = scans.keep(state.kept, volume)
+    state = replace(state, clock_offset_s=offset_s, kept=kept, unused=None)
     state = _without_the_future(state, volume)
     volume = scans.doubted(volume, procedure)
     outputs: list[Output] = [KeepVolume(volume), Line("volume_completed", volume_fields(volume))]

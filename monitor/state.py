@@ -182,6 +182,8 @@ class State:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     done: tuple[Done, ...] = ()
     refused: str | None = None
+    # Of images that came and are in no volume, since the last one: why, and from when on that is said.
+    unused: tuple[str, float] | None = None
 
     @property
     def forecast_pending(self) -> bool:

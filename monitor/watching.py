@@ -44,6 +44,7 @@ def facts_of(state: State, procedure: Procedure, now_utc_s: float, machine: Mach
         structures=state.structures,
         block=state.block,
         stale_after_s=config.stale_after_s,
+        unused=state.unused,
         clock_offset_s=state.clock_offset_s,
         forecast=state.forecast,
         organ=config.organ.name,

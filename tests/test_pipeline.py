@@ -12,13 +12,15 @@ from gpu_kernels.select import open_engine
 from monitor.ahead import next_scan_known
 from monitor.decision import protocol
 from monitor.decision.protocol import Progress
+from monitor.decision.safety import causes
 from monitor.forecast_values import Forecast, NextScan
 from monitor.geometry import SliceGeometry
-from monitor.model import CtVolume, PhaseKind, Status, StructureDistance
+from monitor.model import CtVolume, PhaseKind, Reason, Rejected, Status, StructureDistance
 from monitor.opening import open_case
-from monitor.pipeline import due, step
+from monitor.pipeline import UNUSED_AFTER_S, due, step
 from monitor.procedure import Procedure
 from monitor.state import Line, OperatorAct, State, Tick, initial_state
+from monitor.watching import Machine, facts_of
 from tests.intake.intake_helpers import ct_slice
 
 CASE = """
@@ -202,3 +204,34 @@ def test_no_scan_is_asked_for_before_and_after_the_procedure(tmp_path: Path) -> 
     assert next_scan_known(initial_state(plan), plan, 0.0) is None
     over = replace(frozen_since(plan, 1000.0), progress=Progress((1000.0,), ended_utc_s=1100.0))
     assert next_scan_known(over, plan, 1200.0) is None
+
+
+@pytest.mark.requirement("REQ-SCAN-UNUSABLE")
+def test_images_that_came_and_are_in_no_volume_are_said_until_one_is(tmp_path: Path) -> None:
+    plan, engine = procedure(tmp_path), open_engine("reference")
+    state = initial_state(plan)
+
+    def causes_at(now_utc_s: float) -> list[tuple[str, dict[str, str]]]:
+        found = causes(facts_of(state, plan, now_utc_s, Machine()), now_utc_s)
+        return [(c.code, dict(c.params)) for c in found if c.code == "scan_unusable"]
+
+    scout, broken = ct_slice("s", 0.0, patient="A"), ct_slice("b", 0.0, patient="A", mono_s=100.0)
+    for s, code in ((scout, "localizer"), (broken, "pixel_data_unreadable")):
+        rejected = Rejected(s.instance, Reason(code, "Said so."))
+        state, _ = step(state, rejected, plan, engine)
+    came = broken.instance.received_utc_s
+    assert causes_at(came + UNUSED_AFTER_S - 1.0) == []  # the rest of its scan may still come
+    said = [("scan_unusable", {"reason": "pixel_data_unreadable"})]
+    assert causes_at(came + UNUSED_AFTER_S) == said
+    lonely = ct_slice("l", 0.0, patient="A", mono_s=101.0)
+    state, _ = step(state, lonely, plan, engine)
+    state, _ = step(state, Tick(120.0, 120.0), plan, engine)
+    assert causes_at(lonely.instance.received_utc_s) == [
+        ("scan_unusable", {"reason": "single_slice"})
+    ]
+    for k in range(5):
+        image = ct_slice(f"v{k}", 3.0 * k, patient="A", mono_s=130.0)
+        state, _ = step(state, image, plan, engine)
+    state, _ = step(state, Tick(150.0, 150.0), plan, engine)
+    assert state.kept
+    assert causes_at(1e6) == []

@@ -58,6 +58,7 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "record_damaged": (_MEDIUM,),
     "scanner_refused": (_MEDIUM,),
     "images_refused": (_MEDIUM,),
+    "scan_unusable": (_MEDIUM,),
     "no_baseline": (_LOW, _MEDIUM),
     "baseline_frozen": (_MEDIUM,),
     "ice_unannounced": (_MEDIUM,),
@@ -107,7 +108,8 @@ class Facts:
     (``last_known``); ``planned``: the case says what is to be frozen; ``clock_jump_s`` is by how much the
     machine's wall clock has run away from its monotonic one; ``clock_offset_s`` is None before the first
     volume; ``shut_out``: peers that are expected and were turned away when they called last, each with a
-    reason; ``not_kept``: those of which the last images could not be kept, likewise; ``received_utc_s`` is
+    reason; ``not_kept``: those of which the last images could not be kept, likewise; ``unused``: of images
+    that came since the last volume and are in none, why, and from when on that is said; ``received_utc_s`` is
     when the last slice of the scan that was assessed came. ``down_s``: so long nobody watched, because the
     program was being started again; 0 when it was not. ``record_damage``: how
     much of the record could not be read when it was gone on with."""
@@ -129,6 +131,7 @@ class Facts:
     fault: str | None
     shut_out: tuple[tuple[str, str], ...]
     not_kept: tuple[tuple[str, str], ...]
+    unused: tuple[str, float] | None
     forecast: Forecast | None
     organ: str
     down_s: float
@@ -203,6 +206,8 @@ def _scanner(f: Facts, now: float) -> Iterator[Cause]:
         yield _cause("scanner_refused", f"{peer} {reason}", peer=peer, reason=reason)
     for peer, reason in f.not_kept:
         yield _cause("images_refused", f"{peer} {reason}", peer=peer, reason=reason)
+    if f.unused is not None and not now < f.unused[1]:
+        yield _cause("scan_unusable", f.unused[0], reason=f.unused[0])
 
 
 def _numbers(f: Facts, now: float) -> Iterator[Cause]:

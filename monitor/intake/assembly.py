@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from monitor.intake import passes
 from monitor.intake.passes import Pass
-from monitor.intake.stacking import stack
+from monitor.intake.stacking import astray, stack
 from monitor.model import (
     AssociationEnded,
     CtFrames,
@@ -23,6 +23,7 @@ from monitor.model import (
     FloatArray,
     Reason,
     Rejected,
+    Status,
 )
 from monitor.stages import stage
 
@@ -231,6 +232,8 @@ def _complete(state: AssemblyState, p: Pass, by: str) -> tuple[AssemblyState, li
     number, revision = p.number or state.volumes + 1, p.revision + 1
     name = f"v{number:03d}" if revision == 1 else f"v{number:03d}r{revision}"
     volume = stack(p.slices, name, by)
+    if isinstance(volume, Reason) and (strays := astray(p.slices)):
+        return _without(state, p, strays, by)
     if isinstance(volume, Reason):
         return _dissolve(state, p), [Rejected(s.instance, volume) for s in p.slices[p.settled :]]
     state = _put(state, p, Pass(p.slices, len(p.slices), number, revision))
@@ -238,6 +241,30 @@ def _complete(state: AssemblyState, p: Pass, by: str) -> tuple[AssemblyState, li
     recent = dict(sorted(history.items())[-_REMEMBERED:])
     state = replace(state, volumes=max(state.volumes, number), history=recent)
     return _drop_old(state), [volume]
+
+
+def _without(
+    state: AssemblyState, p: Pass, strays: list[CtSlice], by: str
+) -> tuple[AssemblyState, list[Outcome]]:
+    """The pass without slices that lie elsewhere: one bad position must not cost a scan."""
+    out = {id(s) for s in strays}
+    if any(id(s) in out for s in p.slices[: p.settled]) or len(strays) == len(p.slices) - p.settled:
+        return _dissolve(state, p), [_elsewhere(s) for s in p.slices[p.settled :]]
+    rest = replace(p, slices=tuple(s for s in p.slices if id(s) not in out))
+    state, outcomes = _complete(_put(_forget(state, strays), p, rest), rest, by)
+    return state, [*map(_less, outcomes), *map(_elsewhere, strays)]
+
+
+def _elsewhere(s: CtSlice) -> Rejected:
+    text = "The slice does not lie on the line of the others of its scan."
+    return Rejected(s.instance, Reason("slice_astray", text))
+
+
+def _less(outcome: Outcome) -> Outcome:
+    if isinstance(outcome, Rejected):
+        return outcome
+    reason = Reason("slice_astray", "Slices that lie elsewhere were left out.")
+    return replace(outcome, status=Status.DEGRADED, reasons=(*outcome.reasons, reason))
 
 
 def _dissolve(state: AssemblyState, p: Pass) -> AssemblyState:

@@ -38,9 +38,9 @@ def values(d: Dataset, name: str) -> list[Any]:
 
 
 def text(d: Dataset, name: str) -> str:
-    """The first value without padding; empty when absent."""
-    found = values(d, name)
-    return str(found[0]).strip(" \0") if found else ""
+    """Of an attribute that has one value, without padding; empty when absent. Several are one text with
+    backslashes, as they were sent, and so nobody's name."""
+    return "\\".join(texts(d, name))
 
 
 def texts(d: Dataset, name: str) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ _LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}
 # Projections through a volume: their values are not those of the tissue at that place.
 _PROJECTIONS = {"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDER"}
 _ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+_FARTHEST_MM = 10_000.0  # of an image from its frame's origin
 _WIDEST_PIXEL_MM = 10.0
 
 
@@ -126,6 +127,8 @@ def _checked_class(instance: Instance, d: FileDataset) -> UID:
 def _slice(instance: Instance, d: Dataset, hu: Int16Array) -> CtSlice:
     row, column = _orientation(d)
     position = numbers(d, "ImagePositionPatient", 3)
+    if not np.abs(position).max() <= _FARTHEST_MM:
+        raise Refusal("missing_attribute", "ImagePositionPatient is not a plausible place.")
     spacing = _pixel_spacing(d)
     # De-identified files may lack it; the slices then group by all else they share.
     series = text(d, "SeriesInstanceUID")

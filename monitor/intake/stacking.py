@@ -87,6 +87,24 @@ def _geometry(ordered: Sequence[CtSlice]) -> SliceGeometry | Reason:
     )
 
 
+def astray(slices: Sequence[CtSlice]) -> list[CtSlice]:
+    """The few, a tenth at most, that lie off the line of all others: without them there may be a volume."""
+    heights = np.array([_height_mm(s) for s in slices])
+    first, second = np.triu_indices(len(slices), 1)
+    rises = heights[second] - heights[first]
+    risen = np.abs(rises) > COLLINEAR_MM
+    if not risen.any():
+        return []
+    off = np.zeros(len(slices))
+    for axis in (slices[0].row_direction, slices[0].column_direction):
+        across = np.array([float(s.position_lps_mm @ axis) for s in slices])
+        slopes = (across[second] - across[first])[risen] / rises[risen]
+        level = across - np.median(slopes) * heights  # of most pairs, whatever a few say
+        off = np.hypot(off, level - np.median(level))
+    found = [s for s, d in zip(slices, off, strict=True) if not d <= 2.0 * COLLINEAR_MM]
+    return found if len(found) <= max(len(slices) // 10, 1) and len(slices) > 3 else []
+
+
 def gap_reasons(offsets_mm: FloatArray) -> list[Reason]:
     """Whether the slices are evenly spaced, have holes, or neither."""
     gaps = np.diff(offsets_mm)

@@ -62,6 +62,7 @@ FINE = Facts(
     fault=None,
     shut_out=(),
     not_kept=(),
+    unused=None,
     forecast=FAR,
     organ="liver",
     down_s=0.0,

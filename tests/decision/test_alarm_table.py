@@ -182,6 +182,11 @@ ROWS: dict[str, Row] = {
         [(case(not_kept=()), not_kept("image_disk_full"))],
         always(MEDIUM), {"peer": "CT1@10.0.0.5", "reason": "image_disk_full"},
     ),
+    "scan_unusable": Row(
+        case(unused=("single_slice", NOW)), case(unused=("single_slice", NAN)), "no cause",
+        [(case(unused=("single_slice", NOW + 0.001)), case(unused=("single_slice", NOW)))],
+        always(MEDIUM), {"reason": "single_slice"},
+    ),
     "no_baseline": Row(
         case(baseline_id=None), "an id", case(baseline_id=None), ONE_WAY, graver_while_active()
     ),

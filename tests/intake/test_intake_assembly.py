@@ -242,7 +242,7 @@ def test_a_late_slice_that_does_not_fit_leaves_the_volume_alone() -> None:
     assert isinstance(rejected, Rejected)
     assert (rejected.instance.sop_instance_uid, rejected.reason.code) == (
         "x",
-        "slices_not_collinear",
+        "slice_astray",
     )
     assert state.pending == 0
     assert len(volume.instances) == 5
@@ -319,9 +319,40 @@ def test_tilted_slices_keep_their_places() -> None:
 
 
 def test_slices_off_their_line_are_rejected() -> None:
-    slices = [ct_slice(f"a{k}", 2.0 * k, at_mm=(0.2 * (k == 2), 0.0)) for k in range(5)]
+    slices = [ct_slice(f"a{k}", 2.0 * k, at_mm=(0.2 * (k in (1, 2)), 0.0)) for k in range(5)]
     _, outcomes = assembly.finish(feed(START, slices)[0])
     assert codes(outcomes) == ["slices_not_collinear"] * 5
+
+
+@pytest.mark.requirement("REQ-SCAN-UNUSABLE")
+@pytest.mark.parametrize("where", [0, 7, 19])
+@pytest.mark.parametrize("at_mm", [(0.2, 0.0), (0.0, -9000.0)])
+@pytest.mark.parametrize("tilt", [0.0, 0.7])
+def test_one_slice_elsewhere_does_not_cost_the_scan(
+    where: int, at_mm: tuple[float, float], tilt: float
+) -> None:
+    x, y = at_mm
+    slices = [
+        ct_slice(f"a{k}", 2.0 * k, at_mm=(x * (k == where), y * (k == where) + tilt * k))
+        for k in range(20)
+    ]
+    state, outcomes = assembly.finish(feed(START, slices)[0])
+    volume, rejected = outcomes
+    assert isinstance(volume, CtVolume)
+    assert isinstance(rejected, Rejected)
+    assert (rejected.instance.sop_instance_uid, rejected.reason.code) == (
+        f"a{where}",
+        "slice_astray",
+    )
+    assert len(volume.instances) == 19
+    assert volume.status is Status.DEGRADED
+    assert "slice_astray" in [r.code for r in volume.reasons]
+    assert state.pending == 0
+    # What was left out may come again, in its place.
+    right = ct_slice(f"a{where}", 2.0 * where, at_mm=(0.0, tilt * where), mono_s=1.0)
+    _, (whole,) = assembly.finish(assembly.add_slice(state, right)[0])
+    assert len(whole.instances) == 20
+    assert [r.code for r in whole.reasons] == ["acquisition_time_missing"]
 
 
 @pytest.mark.requirement("REQ-HOLES")
