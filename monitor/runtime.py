@@ -119,6 +119,8 @@ class Live:
         self._checkpoints = Checkpoints(options.record, self._checkpoint_failed)
         self.stopping = threading.Event()
         self.ended_by = ""
+        # Lines that the record's disk did not take to the end, in this file instead.
+        self.unwritten: Path | None = None
         self._damage = 0
         # Before, what is known is of some time ago: it is neither shown nor judged, unless this hangs.
         self._caught_up = not options.resume
@@ -176,7 +178,7 @@ class Live:
             if screen is not None:
                 screen.quit()
         self._running.clear_away()
-        self._journal.close()
+        self.unwritten = self._journal.close()
         self._checkpoints.close()
         checkpoints.remove(self.options.record)
         for folder in (self._scratch, self._spare):

@@ -6,9 +6,11 @@ sent, a lasting failure is refused; no answer, or one that resources are short, 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from monitor.record.spool import Spool
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _TIMEOUT_S = 1.0, 60.0, 30.0
+# So many in a row without room: there is none. So often others found room and one did not: it is that one.
+_FULL, _MOST_PUT_OFF = 3, 3
 # Of one association; a standard allows 128 presentation contexts.
 _MOST_CLASSES = 100
 
@@ -70,8 +74,12 @@ def send_all(
     """Whether nothing is pending any more. ``give_up_after_s`` None: until stopped. ``told``: the trouble,
     how many wait, and for how long before it is tried again."""
     stop, began, wait_s = stop or threading.Event(), time.monotonic(), _FIRST_WAIT_S
+    put_off: Counter[Path] = Counter()
+    turns = itertools.count()
     while pending := spool.pending():
-        done, trouble = _turn(spool, to, pending, stop)
+        first = next(turns) % len(pending)  # another one, should those that begin have no room
+        pending = pending[first:] + pending[:first]
+        done, trouble = _turn(spool, to, pending, stop, put_off)
         if done:
             wait_s = _FIRST_WAIT_S
         if trouble is None:
@@ -87,9 +95,10 @@ def send_all(
 
 
 def _turn(
-    spool: Spool, to: Receiver, pending: list[Path], stop: threading.Event
+    spool: Spool, to: Receiver, pending: list[Path], stop: threading.Event, put_off: Counter[Path]
 ) -> tuple[int, Trouble | None]:
-    """One association: how many were answered for, and what was in the way."""
+    """One association: how many were answered for, and what was in the way. ``put_off``: how often each found
+    no room where another, after it, did."""
     kinds: dict[Path, tuple[str, str]] = {}
     for path in pending:
         try:
@@ -112,17 +121,36 @@ def _turn(
     association = ae.associate(to.host, to.port, ae_title=to.ae_title, tls_args=named)
     if not association.is_established:
         return 0, _not_associated(association.is_rejected, tls)
-    done, trouble = 0, None
+    done, trouble, without_room = 0, None, list[Path]()
     try:
         for path in (p for p, kind in kinds.items() if kind in offered):
-            answered, trouble = _one(spool, association, path)
+            answered, met = _one(spool, association, path)
             done += answered
-            if trouble is not None or stop.is_set():
+            trouble = met or trouble
+            if met is not None and met.code == "no_resources":
+                without_room.append(
+                    path
+                )  # there may be for the next: some say so of what they do not like
+            elif met is None and without_room:
+                _put_off(spool, without_room, put_off, trouble)
+            if met is not None and (met.code != "no_resources" or len(without_room) >= _FULL):
+                break
+            if stop.is_set():
                 break
     finally:
         if association.is_established:
             association.release()
     return done, trouble
+
+
+def _put_off(
+    spool: Spool, paths: list[Path], put_off: Counter[Path], trouble: Trouble | None
+) -> None:
+    for path in paths:
+        put_off[path] += 1
+        if put_off[path] >= _MOST_PUT_OFF:
+            spool.refuse(path, trouble.text if trouble is not None else "")
+    paths.clear()
 
 
 def _not_associated(rejected: bool, tls: ClientContext | None) -> Trouble:

@@ -18,7 +18,10 @@ from pathlib import Path
 _DEATHS, _WITHIN_S = 3, 60.0
 GIVEN_UP = 3
 # Exit statuses of a program that ended by itself: as asked, or because of what it has said.
-_ITS_OWN = (0, 2)
+# (1 is Python's own, for an error that nobody caught.)
+_CANNOT_RUN = 2
+NOT_ALL_KEPT = 4  # at its end: the record's disk did not take all
+_ITS_OWN = (0, _CANNOT_RUN, NOT_ALL_KEPT)
 
 
 def supervise(arguments: Sequence[str], record: Path, say: Callable[[str], None]) -> int:
@@ -50,6 +53,12 @@ class _Supervisor:
             began_s = time.monotonic()
             code = self._ended(how)
             begun = (record / "journal.jsonl").exists()
+            if code == _CANNOT_RUN and deaths and not self._signals:
+                say(
+                    f"Nobody monitors now: {record} cannot be gone on with, for what is said above. Once "
+                    f"that is mended: iceball live --resume {record}; to begin anew in another place: "
+                    f"iceball live CASE.toml --record DIR"
+                )
             if code in _ITS_OWN or self._signals or not begun:
                 return code if code >= 0 else 128 - code
             deaths = deaths + 1 if time.monotonic() - began_s < _WITHIN_S else 1

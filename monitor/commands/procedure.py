@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import threading
 import time
@@ -27,9 +28,9 @@ from monitor.demo import DemoOptions, run_demo
 from monitor.metrics import Metrics
 from monitor.opening import open_case
 from monitor.record.inventory import latest_unfinished
-from monitor.record.journal import RecordError
+from monitor.record.journal import JOURNAL, RecordError
 from monitor.streaming.process import StreamOptions
-from monitor.supervisor import supervise
+from monitor.supervisor import NOT_ALL_KEPT, supervise
 from monitor.view.process import has_display
 from monitor.workstation import Workstation, load_workstation
 
@@ -38,6 +39,7 @@ def demo(args: argparse.Namespace) -> int:
     window = has_display() and not args.headless
     if not window:
         print("No window: the screen is rendered to a PNG per scan.", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what was started
     options = DemoOptions(
         args.scenario, args.out or _stamped("demo"), args.speed, args.ct, window, args.language
     )
@@ -128,6 +130,13 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         deliveries[0].end(_print, enough)
     if procedure.ended_by == LISTENER_FAILED:
         return 2
+    if procedure.unwritten is not None:
+        print(
+            f"iceball: {record}: the disk did not take the journal's last lines; they are in "
+            f"{procedure.unwritten}: append them to {record / JOURNAL} once it can be written",
+            file=sys.stderr,
+        )
+        return NOT_ALL_KEPT
     print(
         f"Ended. Record: {record}. Next: iceball report {record}, iceball replay {record}",
         flush=True,

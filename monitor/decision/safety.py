@@ -23,7 +23,7 @@ GRACE_S = 60.0
 # Scanner and monitor clocks further apart than this are said to differ.
 CLOCK_OFFSET_LIMIT_S = 30.0
 # A scan may be stamped this far ahead by a clock that is not quite ours.
-_CLOCK_SLACK_S = 5.0
+CLOCK_SLACK_S = 5.0
 # The machine's wall clock is trimmed by less in hours; one that was set, or a machine that slept, is
 # off by more, and then the scanner's stamps are no longer on our clock.
 _CLOCK_JUMP_S = 5.0
@@ -254,7 +254,7 @@ def _image(f: Facts, now: float) -> Iterator[Cause]:
     freeze itself."""
     newest = f.assessment.as_of_utc_s if f.assessment else f.phase.started_utc_s
     age_s = math.nan if newest is None else now - newest
-    possible = -_CLOCK_SLACK_S <= age_s < math.inf
+    possible = -CLOCK_SLACK_S <= age_s < math.inf
     if f.assessment is not None and not possible:
         yield _cause("image_time_wrong")
     elif f.phase.kind is PhaseKind.FREEZE and not (possible and age_s <= f.stale_after_s):
@@ -317,7 +317,7 @@ def _foreseen(f: Facts, now: float) -> Iterator[Cause]:
         return
     changed = (f.phase.started_utc_s, f.received_utc_s)
     ages_s = [now - t for t in changed if t is not None]
-    coming = any(-_CLOCK_SLACK_S <= age_s <= FORECAST_NEEDS_S for age_s in ages_s)
+    coming = any(-CLOCK_SLACK_S <= age_s <= FORECAST_NEEDS_S for age_s in ages_s)
     if not (coming or _reaches(f, now)):
         yield _cause("forecast_missing")
 
@@ -335,7 +335,7 @@ def _reaches(f: Facts, now: float) -> bool:
         and of_utc_s is not None
         and abs(began_utc_s - of_utc_s) <= _SAME_S
         and forecast.start_utc_s >= scan_utc_s - _SAME_S
-        and forecast.start_utc_s - _CLOCK_SLACK_S <= now <= forecast.times_utc_s[-1]
+        and forecast.start_utc_s - CLOCK_SLACK_S <= now <= forecast.times_utc_s[-1]
     )
 
 

@@ -56,7 +56,12 @@ def fetch(
     counts = [s.instances for s in chosen]
     of = None if None in counts else sum(c or 0 for c in counts)
     with Shelf(folder, patient_id, chosen, limits) as shelf:
-        _retrieved(config, chosen, shelf, lambda: progress(shelf.received, of), stop)
+        try:
+            _retrieved(config, chosen, shelf, lambda: progress(shelf.received, of), stop)
+        except FetchError as error:
+            if error.code != "failed" or not shelf.refused:
+                raise
+            # The PACS only knows that something was refused here.
         missing = sum(shelf.short(s) for s in chosen)
         if missing or shelf.refused:
             about = f"{shelf.received}/{shelf.received + missing}"

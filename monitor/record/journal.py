@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -90,11 +91,30 @@ class Journal:
         """Of the last line."""
         return self._seq
 
-    def close(self) -> None:
+    def close(self) -> Path | None:
+        """Where the lines are that the disk has still not taken: in a file of their own among the system's
+        temporary ones, for the owner only; None: there are none. Raises ``RecordError``: they are lost."""
         with self._lock:
-            with contextlib.suppress(OSError):
+            try:
                 self._write_waiting()
-            os.close(self._file)
+            except OSError as error:
+                return self._rest(error)
+            finally:
+                os.close(self._file)
+        return None
+
+    def _rest(self, why: OSError) -> Path:
+        count = len(self._waiting)
+        try:
+            file, name = tempfile.mkstemp(".jsonl", f"iceball-{self.path.parent.name}-")
+            with open(file, "wb") as rest:
+                rest.writelines(self._waiting)
+                rest.flush()
+                os.fsync(rest.fileno())
+        except OSError:
+            text = f"{self.path}: {why.strerror}: its last {count} line(s) are lost"
+            raise RecordError(text) from why
+        return Path(name)
 
     def _write_waiting(self) -> None:
         """A line is on disk whole or not at all: what there is of one that failed is cut off again."""

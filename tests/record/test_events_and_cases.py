@@ -67,6 +67,40 @@ def test_a_line_that_the_disk_does_not_take_is_written_when_it_does(tmp_path: Pa
 
 
 @pytest.mark.requirement("REQ-RECORD")
+def test_what_the_disk_does_not_take_to_the_end_is_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    journal = Journal(tmp_path, ScriptedClock())  # type: ignore[arg-type]
+    journal.write("a")
+    os.close(journal._file)
+    journal._file = os.open("/dev/full", os.O_RDWR)
+    for kind in "bc":
+        with pytest.raises(RecordError):
+            journal.write(kind)
+    rest = journal.close()
+    assert rest is not None
+    assert rest.parent == elsewhere
+    assert rest.stat().st_mode & 0o077 == 0
+    with journal.path.open("ab") as whole:  # as the operator is told to
+        whole.write(rest.read_bytes())
+    lines = [json.loads(x) for x in journal.path.read_text().splitlines()]
+    assert [(x["seq"], x["kind"]) for x in lines] == [(1, "a"), (2, "b"), (3, "c")]
+    again = Journal(tmp_path, ScriptedClock(), resume=True)  # type: ignore[arg-type]
+    assert again.close() is None
+    broken = Journal(tmp_path, ScriptedClock(), resume=True)  # type: ignore[arg-type]
+    os.close(broken._file)
+    broken._file = os.open("/dev/full", os.O_RDWR)
+    with pytest.raises(RecordError):
+        broken.write("d")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(RecordError, match="1 line"):
+        broken.close()
+
+
+@pytest.mark.requirement("REQ-RECORD")
 def test_what_the_disk_took_of_a_line_before_it_was_full_is_cut_off(tmp_path: Path) -> None:
     """A file that may not grow beyond the middle of the next line stands for the disk."""
     code = """

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -111,6 +112,43 @@ def test_a_refused_object_is_kept_with_its_reason(
     assert "1 sent, 4 sent before, 0 waiting" in capsys.readouterr().out
     assert (spool.count("sent"), spool.refused()) == (5, [])
     assert next(answers, None) is None
+
+
+def test_objects_that_find_no_room_do_not_keep_the_others_back(
+    objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some receivers say 0xA700 of an object that they do not like: the first three here, each time."""
+    monkeypatch.setattr("monitor.sending._FIRST_WAIT_S", 0.01)
+    disliked = {pydicom.dcmread(objects / f"{k}.dcm").SOPInstanceUID for k in range(3)}
+    asked: list[str] = []
+
+    def answer(event: Any) -> int:
+        asked.append(event.request.AffectedSOPInstanceUID)
+        return 0xA700 if asked[-1] in disliked else 0x0000
+
+    ae = AE()
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.2")
+    server = ae.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)]
+    )
+    spool = Spool(tmp_path / "spool")
+    for path in sorted(objects.iterdir()):
+        spool.add(path)
+    try:
+        to = Receiver("PACS", "127.0.0.1", server.socket.getsockname()[1])
+        # With nobody else to compare with, what is left is offered until the time is up.
+        assert not send_all(spool, to, lambda *_: None, 0.5)
+        assert (spool.count("sent"), spool.refused()) == (2, [])
+        for k in range(3):  # more of a running procedure
+            more = pydicom.dcmread(objects / "4.dcm")
+            more.SOPInstanceUID = more.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{k}"
+            more.save_as(tmp_path / f"z{k}.dcm")
+            spool.add(tmp_path / f"z{k}.dcm")
+            send_all(spool, to, lambda *_: None, 0.3)
+    finally:
+        server.shutdown()
+    assert spool.count("sent") == 5
+    assert spool.pending() == [] or len(spool.refused()) + len(spool.pending()) == 3
 
 
 def test_what_one_receiver_has_is_not_taken_for_sent_to_another(
