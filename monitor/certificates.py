@@ -24,7 +24,7 @@ class CertificatesError(OSError):
 
 
 def make_certificates(
-    folder: Path, hosts: list[str], days: float = 30.0, now: datetime | None = None
+    folder: Path, hosts: list[str], days: float = 90.0, now: datetime | None = None
 ) -> list[Path]:
     """ca.pem, and listener and scanner as .pem and .key. ``hosts``: what the listener is called by. Raises
     ``CertificatesError``."""

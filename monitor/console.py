@@ -75,8 +75,8 @@ def _assessment(f: _Fields) -> str:
     if f["lesion_covered"] is None:
         return f"{f['volume_id']}: no measurement: {_reasons(f)}"
     return (
-        f"{f['volume_id']}: lesion covered {formats.percent(f['lesion_covered'])}, with "
-        f"{f['margin_goal_mm']:g} mm margin {formats.percent(f['margin_covered'])}, "
+        f"{f['volume_id']}: lesion covered {_covered(f, 'lesion')}, with "
+        f"{f['margin_goal_mm']:g} mm margin {_covered(f, 'margin')}, "
         f"minimal margin {_margin(f)}{_time_left(f)}{_trust(f)}"
     )
 
@@ -124,6 +124,16 @@ _DECISIONS = {
     "limit": "ice at the limit of {}?",
     "phase_end": "end of the phase",
 }
+
+
+def _covered(f: _Fields, what: str) -> str:
+    """As on the screen the worst bound; after it the interval."""
+    interval = f.get(f"{what}_covered_interval")
+    if interval is None:
+        return formats.percent(f[f"{what}_covered"])
+    between = formats.percent_range(*interval)
+    least = formats.percent(interval[0])
+    return least if between in (None, least) else f"at least {least} (90 % interval {between})"
 
 
 def _margin(f: _Fields) -> str:

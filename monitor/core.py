@@ -1,13 +1,15 @@
 """The worker: owns the engine and the state, turns messages into events, outputs into the record.
 
-One thread runs ``Core.run``; other threads read ``state``, ``shared`` and ``beat_mono_s``, which
-are replaced whole, never changed in place. Times are UTC seconds (procedure clock) or monotonic.
+One thread runs ``Core.run``; other threads read ``state``, ``published`` (for the screens) and
+``beat_mono_s``, which are replaced whole, never changed in place. Times are UTC seconds (procedure
+clock) or monotonic.
 Invariant: whatever ``step`` gets is in the journal before it works on it; every instance that arrives
 ends in a volume or a rejection.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 import traceback
@@ -100,7 +102,7 @@ class Core:
         self._clock = clock
         self._on_line, self._on_news, self._on_result = on_line, on_news, on_result
         self._publisher = Publisher(store)
-        self.shared: Shared = self._publisher.share(self.state, procedure)
+        self._share()
         self._ticked_mono_s = self._paid_mono_s = 0.0
         self._held: deque[Any] = deque()
         self._watch, self._timing = Stopwatch(clock.mono_s), Timing()
@@ -119,12 +121,18 @@ class Core:
             path = self._store.record / "volumes" / f"{volume.volume_id}.npy"
             self._publisher.volume_kept(volume.volume_id, ArrayRef(str(path)))
         self._publisher.recall(known.history)
-        self.shared = self._publisher.share(self.state, procedure)
+        self._share()
+
+    def _share(self) -> None:
+        """State, procedure and files of one moment, for other threads: numbers of one scan beside the picture
+        of another would be wrong."""
+        self._shared: Shared = self._publisher.share(self.state, self.procedure)
+        self.published = (self.state, self.procedure, self._shared)
 
     @property
     def known(self) -> Known:
         """For a checkpoint. From the thread of ``run`` alone."""
-        return Known(self.state, self.shared.history)
+        return Known(self.state, self._shared.history)
 
     def run(
         self,
@@ -194,8 +202,10 @@ class Core:
                 self._carry_out(output)
             if outputs or isinstance(event, OperatorAct):
                 with self._watch.going_on("publish"):
-                    self.shared = self._publisher.share(self.state, self.procedure)
+                    self._share()
                 self._on_news()
+            else:
+                self.published = (self.state, self.procedure, self._shared)
             if outputs:
                 self._on_result()
             if self.state.assessment is not shown:
@@ -207,6 +217,8 @@ class Core:
             self._watch.taken()
         except Exception as error:
             self.state = after_fault(self.state, event)
+            with contextlib.suppress(Exception):  # what was shared before belongs together, too
+                self._share()
             self._watch.taken()
             self._result("fault", self._fault(type(event).__name__, error))
         self.beat_mono_s = self._clock.mono_s()
@@ -297,9 +309,6 @@ class Core:
     def _carry_out(self, output: Output) -> None:
         if isinstance(output, KeepVolume):
             volume_id = output.volume.volume_id
-            ref = self._store.keep_volume(output.volume)
-            if self._store.failing is not None:
-                self._record_failed(self._store.failing)
             with self._watch.going_on("keep"):
                 ref = self._store.keep_volume(output.volume)
             if self._store.failing is not None:

@@ -169,7 +169,7 @@ def dicom_objects(
     made.append(("sr", measurements(source, number, account_, bounds_ml(scan), seg)))
     if pictures is not None:
         screen = rgb(pictures.screen(scan.shown))
-        made.append(("screen", capture(source, number, screen, "Screen, replayed from the record")))
+        made.append(("screen", capture(source, number, screen, "Screen, replayed")))
     return made
 
 

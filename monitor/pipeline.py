@@ -280,6 +280,8 @@ def _operator(
     if event.act == "what_if":
         return ahead.ask(state, event, procedure)
     if event.act == "clear_block":
+        if state.block is None:
+            return acts.refused(state, event, "nothing is blocked")
         return replace(state, block=None), []
     if event.act == "phase_next":
         return _next_phase(state, event.now_utc_s, procedure)

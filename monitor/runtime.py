@@ -431,7 +431,7 @@ class Live:
         self._seq += 1
         now = self.clock.now_utc_s()
         beat = now - (self.clock.mono_s() - self.core.beat_mono_s) * self.clock.speed
-        state, shared, procedure = self.core.state, self.core.shared, self.core.procedure
+        state, procedure, shared = self.core.published
         alarms = tuple(s.alarm for s in self._alarms)
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
         delivery = None if self._delivery is None else self._delivery.standing

@@ -80,6 +80,7 @@ def _gather(
     recorded_with = str(lines[0].fields.get("engine"))
     comparison = Comparison(record, tolerances_of(recorded_with, engine.name), out.findings.append)
     alarms, course = alarms_over_time(lines), None
+    order: list[str] = []
     told = worked_moments(record, lines, engine, scratch, out.findings.append)
     for moment, step in told:
         if step is not None:
@@ -90,7 +91,11 @@ def _gather(
         scan = _scan(step, shown, moment.at_utc_s, out.scans, course)
         if scan is not None:
             standing = next((a for at, a in reversed(alarms) if at <= moment.at_utc_s), ())
-            marked = replace(shown, alarms=standing, replay=_marked(lines, len(out.scans) + 1))
+            name = scan_of(scan.volume.volume_id)
+            if name not in order:
+                order.append(name)
+            number = order.index(name) + 1
+            marked = replace(shown, alarms=standing, replay=_marked(lines, number))
             for before in _same_scan(out.scans, scan.volume.volume_id):
                 del out.scans[before]
             out.scans[scan.volume.volume_id] = replace(scan, shown=marked)

@@ -148,7 +148,7 @@ def add_certificates(commands: Any) -> None:
     p.add_argument(
         "--days",
         type=bounded(0.01, 3650.0),
-        default=30.0,
+        default=90.0,
         help="until they expire; default %(default)g",
     )
     p.set_defaults(run=command("certificates", "run"))

@@ -32,8 +32,8 @@ ca = "{folder}/ca.pem"
 
 Then:
 
-echoscu {tls}
-TCP_NODELAY=1 storescu {tls} SLICE.dcm ...
+echoscu -aet SCANNER {tls}
+TCP_NODELAY=1 storescu -aet SCANNER {tls} SLICE.dcm ...
 scanner-sim push SCENARIO --to {_TITLE}@{host}:{_PORT} --tls {trio}"""
     )
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -22,12 +23,12 @@ from monitor.commands import NOTICE
 from monitor.commands.fetching import console_command
 from monitor.commands.stopping import when_told_to_stop
 from monitor.commands.windows import windows_of
-from monitor.config import Config
+from monitor.config import Config, ConfigError
 from monitor.delivery.delivery import Delivery, check_pacs
 from monitor.demo import DemoOptions, run_demo
 from monitor.metrics import Metrics
 from monitor.opening import open_case
-from monitor.record.inventory import latest_unfinished
+from monitor.record.inventory import latest_unfinished, look
 from monitor.record.journal import JOURNAL, RecordError
 from monitor.streaming.process import StreamOptions
 from monitor.supervisor import NOT_ALL_KEPT, supervise
@@ -62,6 +63,10 @@ def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
         return
     patient_id = load_case(args.case).patient_id
     found = latest_unfinished(record.parent, patient_id, time.time())
+    if found is not None and look(found).in_use:
+        raise RecordError(
+            f"{found}: another program is recording a procedure of this patient there; beside it: --new"
+        )
     if found is not None:
         raise RecordError(
             f"{found}: a procedure of this patient was not ended. To go on with it: iceball live --resume "
@@ -73,6 +78,7 @@ def _live(args: argparse.Namespace, record: Path) -> int:
     from monitor.begun import LiveOptions
     from monitor.runtime import LISTENER_FAILED, Live
 
+    os.umask(0o027)  # a record is patient data
     workstation = load_workstation(args.workstation)
     windows = windows_of(args, workstation.screen, args.headless)
     port = workstation.metrics_port if args.metrics is None else args.metrics
@@ -88,6 +94,8 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         )
         return deliveries[0] if deliveries else None
 
+    if (windows.room or windows.console) and not args.headless and not _can_show():
+        raise ConfigError("no display: no window can be shown; --headless runs without")
     procedure = Live(
         LiveOptions(
             args.case,
@@ -142,6 +150,11 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         flush=True,
     )
     return 0
+
+
+def _can_show() -> bool:
+    """Also where a platform of Qt's without a display is asked for."""
+    return has_display() or bool(os.environ.get("QT_QPA_PLATFORM"))
 
 
 def _stream(args: argparse.Namespace, workstation: Workstation) -> StreamOptions | None:

@@ -83,7 +83,7 @@ def _line(f: Found, now_utc_s: float, patients: bool) -> str:
     columns = (
         f"{_minute(f.began_utc_s):17}",
         f"{state:17}",
-        f"{(now_utc_s - f.last_utc_s) / _DAY_S:5.0f} d",
+        f"{max(now_utc_s - f.last_utc_s, 0.0) / _DAY_S:5.0f} d",
         f"{f.size_bytes / 1e6:7.0f} MB",
         *((f"{_printable(f.patient_id):12}",) if patients else ()),
         f"{f.folder}{' (in use or read-only)' if f.in_use else ''}",

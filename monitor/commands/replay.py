@@ -184,13 +184,15 @@ def _print(result: dict[str, Any], comparison: Comparison, findings: list[Findin
         f"{result['alarms']} alarms compared in {result['took_s']:.0f} s; largest difference: "
         f"{_differences(result['largest'])}."
     )
-    print(_verdict(result["same"], len(findings)))
+    print(_verdict(result["same"], len(findings), [f.code for f in findings] == ["unfinished"]))
 
 
-def _verdict(same: bool | None, findings: int) -> str:
+def _verdict(same: bool | None, findings: int, unfinished: bool) -> str:
     if same is None:
         return "NOTHING COMPARED: there is no result and no alarm on record up to then."
-    return "The same, within tolerance." if same else f"NOT THE SAME: {findings} finding(s)."
+    if same or unfinished:
+        return f"The same, within tolerance{', as far as it goes' if unfinished else ''}."
+    return f"NOT THE SAME: {findings} finding(s)."
 
 
 def _print_scans(comparison: Comparison) -> None:

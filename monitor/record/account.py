@@ -103,7 +103,6 @@ class Account:
 _EVENTS = frozenset(
     {
         "fault", "listener_failed", "process_restarted", "association_refused", "images_refused",
-        "forecast_skipped",
     }
 )  # fmt: skip
 

@@ -71,7 +71,7 @@ def isotherm_seg(source: Source, number: int, bodies: Sequence[Body]) -> Any:
     """What a model predicts of temperatures."""
     family = sr.CodedConcept("BIOHEAT", _SCHEME, "Bioheat simulation")
     return _seg(source, "isotherms", number, bodies, PREDICTED, family,
-                "PREDICTED isotherms, not measured")  # fmt: skip
+                "PREDICTED isotherms")  # fmt: skip
 
 
 def _seg(

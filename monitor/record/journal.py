@@ -61,7 +61,7 @@ class Journal:
             else:
                 sync_folder(record)
         except FileExistsError:
-            text = f"{self.path}: a procedure is recorded there already; to go on with it: --resume"
+            text = f"{self.path}: a procedure is recorded there already; one that was not ended: --resume"
             raise RecordError(text) from None
         except OSError as error:
             raise RecordError(f"{self.path}: {error.strerror}") from None

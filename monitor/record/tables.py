@@ -44,7 +44,17 @@ def scans_csv(a: Account, bounds_ml: Mapping[str, tuple[float, float]]) -> str:
             row[f"{name}_distance_mm"] = number(of, "distance_mm")
             row[f"{name}_at_least_mm"] = number(of, "at_least_mm")
         found.append(row)
-    return _text(found)
+    head = [
+        *("volume_id", "acquired_utc", "status", "reasons", "review", *_NUMBERS),
+        *(f"ice_volume_{end}_ml" for end in ("inner", "outer")),
+        *(
+            f"{what}_{end}"
+            for what in ("lesion_covered", "margin_covered")
+            for end in ("low", "high")
+        ),
+        *(f"{name}_{what}_mm" for name in names for what in ("distance", "at_least")),
+    ]
+    return _text(found, head)
 
 
 def alarms_csv(a: Account) -> str:
@@ -60,7 +70,8 @@ def alarms_csv(a: Account) -> str:
                 "cleared_utc": _iso(x.cleared_utc_s),
             }
             for x in a.alarms
-        ]
+        ],
+        ["code", "about", "priority", "raised_utc", "acknowledged_utc", "cleared_utc"],
     )
 
 
@@ -68,10 +79,9 @@ def _iso(utc_s: float | None) -> str:
     return "" if utc_s is None else iso_utc(utc_s)
 
 
-def _text(found: list[dict[str, object]]) -> str:
+def _text(found: list[dict[str, object]], head: list[str]) -> str:
     text = io.StringIO()
-    if found:
-        writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in found)
+    writer = csv.DictWriter(text, head, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in found)
     return text.getvalue()

@@ -107,7 +107,6 @@ ENGLISH: dict[str, str] = {
     "report.event.process_restarted": "a process was started again",
     "report.event.association_refused": "a connection was refused",
     "report.event.images_refused": "images could not be kept; the sender was told",
-    "report.event.forecast_skipped": "a forecast was overtaken before it was done",
     "report.pictures": "The scans",
     "report.picture": "{scan}, {time} UTC",
     "report.picture.note": "As on the room's screen when the scan had been assessed. Dashed isotherms are "
@@ -225,7 +224,6 @@ FRENCH: dict[str, str] = {
     "report.event.process_restarted": "un processus a été redémarré",
     "report.event.association_refused": "une connexion a été refusée",
     "report.event.images_refused": "des images n’ont pu être gardées ; l’émetteur en a été averti",
-    "report.event.forecast_skipped": "une prévision a été dépassée avant d’être finie",
     "report.pictures": "Les acquisitions",
     "report.picture": "{scan}, à {time} UTC",
     "report.picture.note": "Comme à l’écran de la salle une fois l’acquisition évaluée. Les isothermes en "

@@ -59,7 +59,8 @@ def shown(core: RememberingCore) -> Snapshot:
 def of(core: RememberingCore) -> Snapshot:
     assert core.state.forecast is not None
     now = core.state.forecast.times_utc_s[0] + 45.0
-    return snapshot(1, now, now, core.state, core.shared, core.procedure, ())
+    state, plan, shared = core.published
+    return snapshot(1, now, now, state, shared, plan, ())
 
 
 @contextmanager
