@@ -98,7 +98,7 @@ class Live:
         self.config, self.clock, self._given = begun.config, begun.clock, begun.given
         self._journal, self._running = begun.journal, begun.running
         # Seconds that nobody watched, until the alarms have been told.
-        self._down_s = begun.down_s
+        self._down_s, self._begun_mono_s = begun.down_s, begun.clock.mono_s()
         self._alarms: Alarms = ()
         self.logs = logs.of_record(options.record, options.log_level)
         self._news = threading.Event()
@@ -218,6 +218,7 @@ class Live:
         for finding in found.damage:
             self.core.journal("record_damaged", {"line": finding.line, "text": finding.text})
         self._damage = len(found.damage)
+        self._down_s += self.clock.mono_s() - self._begun_mono_s
         self._caught_up = True
 
     def _checkpoint(self) -> None:

@@ -22,7 +22,8 @@ Fields = Mapping[str, Any]
 class ScanAccount:
     """A scan in its last revision. ``volume`` is the line of its completion; ``ice``, ``assessment`` and
     ``registered`` are the last of it, {} where there is none. ``first`` is its first assessment.
-    ``review``: the operator's last verdict, "" without one. ``revises``: earlier revisions."""
+    ``review``: the operator's last verdict, "" without one. ``revises``: earlier revisions. ``known_utc_s``:
+    when its first assessment was there, which may be long after it was acquired."""
 
     volume_id: str
     volume: Fields
@@ -32,6 +33,7 @@ class ScanAccount:
     not_measured: str = ""
     review: str = ""
     revises: tuple[str, ...] = ()
+    known_utc_s: float | None = None
 
     @property
     def acquired_utc_s(self) -> float | None:
@@ -102,7 +104,8 @@ class Account:
 
 _EVENTS = frozenset(
     {
-        "fault", "listener_failed", "process_restarted", "association_refused", "images_refused",
+        "fault", "listener_failed", "process_restarted", "procedure_resumed", "association_refused",
+        "images_refused",
     }
 )  # fmt: skip
 
@@ -184,6 +187,8 @@ def _scans(lines: Sequence[JournalLine]) -> tuple[ScanAccount, ...]:
             continue
         elif line.kind in part:
             changed: dict[str, Any] = {part[line.kind]: line.fields}
+            if line.kind == "assessment" and scan.known_utc_s is None:
+                changed["known_utc_s"] = line.at_utc_s
             found[scan_of(volume_id)] = replace(scan, **changed)
         elif line.kind == "volume_not_measured":
             found[scan_of(volume_id)] = replace(

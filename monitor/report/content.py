@@ -219,8 +219,8 @@ class _Writer:
         )
         heads = [
             self.word("scan"),
-            self.word("time"),
-            self.word("time.since"),
+            self.word("time.acquired"),
+            self.word("time.known"),
             self.word("volume"),
             self.word("lesion"),
             self.word("margin", margin=self.goal()),
@@ -234,9 +234,7 @@ class _Writer:
         return self._table("scans", tuple(heads), found, self.word("scans.note"), marks)
 
     def _scan(self, s: ScanAccount, names: Sequence[str]) -> tuple[str, ...]:
-        f, since = s.assessment, None
-        if s.acquired_utc_s is not None:
-            since = (s.acquired_utc_s - self.a.began_utc_s) / 60.0
+        f = s.assessment
         by_name = {str(x.get("name")): x for x in rows(f, "structures")}
         margin = self.signed(number(f, "min_margin_mm"))
         if number(f, "min_margin_mm") is not None:
@@ -245,7 +243,7 @@ class _Writer:
         return (
             s.volume_id,
             self.time(s.acquired_utc_s),
-            self.decimal(since),
+            self.time(s.known_utc_s),
             self._volume(s),
             self._covered(f, "lesion_covered"),
             self._covered(f, "margin_covered"),
@@ -386,7 +384,7 @@ class _Writer:
     def _events(self) -> Table:
         found = []
         for x in self.a.events:
-            keep = ("error", "process", "exit", "peer", "reason", "event", "from_volume_id")
+            keep = ("error", "process", "exit", "peer", "reason", "event", "down_s")
             given = ", ".join(f"{k}: {x.fields[k]}" for k in keep if x.fields.get(k) is not None)
             said = self.named(f"event.{x.kind}", x.kind)
             found.append((self.time(x.at_utc_s), f"{said} ({given})" if given else said))
