@@ -131,9 +131,10 @@ def _covered(f: _Fields, what: str) -> str:
     interval = f.get(f"{what}_covered_interval")
     if interval is None:
         return formats.percent(f[f"{what}_covered"])
-    between = formats.percent_range(*interval)
-    least = formats.percent(interval[0])
-    return least if between in (None, least) else f"at least {least} (90 % interval {between})"
+    least, most = (formats.percent(x) for x in interval)
+    if least == most:
+        return least
+    return f"at least {least} (90 % interval {formats.percent_range(*interval)})"
 
 
 def _margin(f: _Fields) -> str:
