@@ -184,7 +184,10 @@ ROWS: dict[str, Row] = {
     ),
     "scan_unusable": Row(
         case(unused=("single_slice", NOW)), case(unused=("single_slice", NAN)), "no cause",
-        [(case(unused=("single_slice", NOW + 0.001)), case(unused=("single_slice", NOW)))],
+        [
+            (case(unused=("single_slice", NOW + 0.001)), case(unused=("single_slice", NOW))),
+            (case(unused=None), case(unused=("single_slice", -INF))),
+        ],
         always(MEDIUM), {"reason": "single_slice"},
     ),
     "no_baseline": Row(
