@@ -160,6 +160,7 @@ def test_so_does_a_view_that_cannot_be_made(
 # --------------------------------------------------------------------------- the UI thread
 
 
+@pytest.mark.long  # in milliseconds: it judges the machine as well, and does not belong in `make test`
 @pytest.mark.usefixtures("only_our_garbage")
 def test_the_ui_thread_is_never_busy_for_long(
     normal: Snapshot, screen: Make, qtbot: Any, tmp_path: Path
