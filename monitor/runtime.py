@@ -43,17 +43,15 @@ from monitor.record.journal import plain
 from monitor.record.left_behind import kept_names
 from monitor.record.store import Store
 from monitor.resuming import standing_alarms
-from monitor.screen import Screen
 from monitor.snapshot import Delivered
 from monitor.state import OperatorAct, State
 from monitor.streaming.server import check_stream
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.process import ViewOptions
 from monitor.watching import Machine, facts_of
+from monitor.windows import Options, Windows
 
 _WATCH_S = 0.25
-# A window is on the screen so long after its process was started.
-_APPEAR_S = 4.0
 _INTAKE_STOP_S = 10.0
 LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
@@ -129,13 +127,11 @@ class Live:
         self._intake_pipe: Connection | None = None
         self._intake: BaseProcess | None = None
         self._intake_over = threading.Event()
-        self._screen: Screen | None = None
-        self._console: Screen | None = None
-        self._stream: Screen | None = None
+        self._windows = Windows(
+            self._wanted(), self.act, self.logs, begun.running, self.clock.mono_s
+        )
         self._seen: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._seq = 0
-        self._windows: list[int] = []
-        self._windows_mono_s = 0.0
         # Why the last act was, if it could not even be read from disk.
         self._refused: str | None = None
         self._watch_over = threading.Event()
@@ -147,11 +143,7 @@ class Live:
     def start(self) -> None:
         self.core.journal(*self._begun.line)
         self._start_intake()
-        if self.options.screen or self.options.screenshots:
-            self._start_screen()
-        if self.options.console:
-            self._start_console()
-        self._start_stream()
+        self._windows.start()
         if self._delivery is not None:
             self._delivery.start()
         self._worker.start()
@@ -174,11 +166,14 @@ class Live:
         self._watcher.join()
         self._publish()
         self.core.journal("procedure_ended", {"by": self.ended_by or "request"})
-        for screen in (self._screen, self._console, self._stream):
-            if screen is not None:
-                screen.quit()
+        self._windows.quit()
+        try:
+            self.unwritten = self._journal.close()
+        finally:
+            self._clear_away()
+
+    def _clear_away(self) -> None:
         self._running.clear_away()
-        self.unwritten = self._journal.close()
         self._checkpoints.close()
         checkpoints.remove(self.options.record)
         for folder in (self._scratch, self._spare):
@@ -258,9 +253,20 @@ class Live:
         theirs.close()  # the process has its own; with it ends the pipe
         self._inbox.follow(self._intake_pipe, before)
 
-    def _start_screen(self) -> None:
+    def _wanted(self) -> dict[str, Callable[[], Options]]:
+        """What is to be shown, by the names that the journal has."""
+        options, wanted = self.options, dict[str, Callable[[], Options]]()
+        if options.screen or options.screenshots:
+            wanted["view"] = self._room
+        if options.console:
+            wanted["console"] = self._console
+        if (stream := options.stream) is not None:
+            wanted["openigtlink"] = lambda: stream
+        return wanted
+
+    def _room(self) -> ViewOptions:
         screens = str(self.options.record / "screens") if self.options.screenshots else None
-        options = ViewOptions(
+        return ViewOptions(
             language=self.config.language,
             clock_speed=self.clock.speed,
             window=self.options.screen,
@@ -270,11 +276,10 @@ class Live:
             monitor=self.options.monitor,
             pedal=self.options.pedal,
         )
-        self._screen = Screen(options, self.act, self.logs)
 
-    def _start_console(self) -> None:
+    def _console(self) -> ConsoleOptions:
         procedure = self.core.procedure
-        options = ConsoleOptions(
+        return ConsoleOptions(
             case=None if procedure.draft else str(self.core.case.resolve()),
             folder=str(self.options.record.resolve() / "console"),
             listener=self.config.listener,
@@ -286,11 +291,6 @@ class Live:
             pedal=self.options.pedal,
             fetch=self.options.fetch,
         )
-        self._console = Screen(options, self.act, self.logs)
-
-    def _start_stream(self) -> None:
-        if self.options.stream is not None:
-            self._stream = Screen(self.options.stream, self.act, self.logs)
 
     def act(
         self, act: str, alarm: Key | None = None, params: Mapping[str, Any] | None = None
@@ -301,8 +301,7 @@ class Live:
             self.request_stop("operator")
             return
         if act == "pedal":  # the room's screen's own business, whichever window has the keyboard
-            if self._screen is not None:
-                self._screen.pass_on(("pedal", str((params or {}).get("do"))))
+            self._windows.pass_on("view", ("pedal", str((params or {}).get("do"))))
             return
         if act == "acknowledge":  # not by way of the worker, which may hang: that is an alarm too
             self._seen.put(alarm)
@@ -338,8 +337,7 @@ class Live:
         alive = {"core": self._worker.is_alive(), "watch": self._watcher.is_alive()}
         if self._intake is not None:
             alive["intake"] = self._intake.is_alive()
-        shown = {"view": self._screen, "console": self._console, "openigtlink": self._stream}
-        alive |= {name: s.exitcode is None for name, s in shown.items() if s is not None}
+        alive |= self._windows.alive()
         return Observed(
             scan_age_s=None if volume is None else now_utc_s - volume.acquired_utc_s,
             waiting=self._inbox.waiting,
@@ -374,15 +372,8 @@ class Live:
         """Starts again what has died. Whether reception had not: a restart is not to pass unseen."""
         if self.stopping.is_set():
             return True
-        if self._screen is not None and self._screen.exitcode is not None:
-            self._restarted("view", self._screen.exitcode)
-            self._start_screen()
-        if self._console is not None and self._console.exitcode is not None:
-            self._restarted("console", self._console.exitcode)
-            self._start_console()
-        if self._stream is not None and self._stream.exitcode is not None:
-            self._restarted("openigtlink", self._stream.exitcode)
-            self._start_stream()
+        for name, exitcode in self._windows.start_again().items():
+            self._restarted(name, exitcode)
         if self._intake is None or self._intake.is_alive():
             return self._intake is not None
         if self._intake.exitcode == 2:  # it has said why
@@ -426,8 +417,9 @@ class Live:
             self.core.journal(kind, alarm_fields(alarm))
 
     def _publish(self) -> None:
-        screens = [s for s in (self._screen, self._console, self._stream) if s is not None]
-        if not screens or not self.core.started:  # until then a screen waits, and not without end
+        if (
+            not self._windows or not self.core.started
+        ):  # until then a screen waits, and not without end
             return
         self._seq += 1
         now = self.clock.now_utc_s()
@@ -437,17 +429,4 @@ class Live:
         shown = snapshot(self._seq, now, beat, state, shared, procedure, alarms)
         delivery = None if self._delivery is None else self._delivery.standing
         shown = replace(shown, refused=self._refused or shown.refused, delivery=delivery)
-        for screen in screens:
-            screen.show(shown)
-        self._note_windows(screens)
-
-    def _note_windows(self, screens: list[Screen]) -> None:
-        """Which processes have windows; those that a program which was killed has left go when these have
-        had time to appear."""
-        pids = [s.pid for s in screens]
-        if pids != self._windows:
-            self._windows, self._windows_mono_s = pids, self.clock.mono_s()
-            self._running.note(pids)
-        elif self._running.left and self.clock.mono_s() - self._windows_mono_s > _APPEAR_S:
-            self._running.clear_away()
-            self._running.note(pids)
+        self._windows.show(shown)

@@ -14,6 +14,7 @@ import pytest
 
 from monitor.begun import LiveOptions
 from monitor.runtime import Live
+from monitor.screen import Screen
 from tests.wire.live import FedInbox, LiveProcess, sphere_case
 
 LIMIT_S = 60.0
@@ -46,10 +47,13 @@ class Room:
             time.sleep(0.05)
         raise AssertionError("it did not come")
 
+    @property
+    def screen(self) -> Screen:
+        return self.live._windows._screens["view"]
+
     def shown(self) -> dict[str, Any]:
         """The alarms of the snapshot that went to the screen last."""
-        screen = self.live._screen
-        latest = screen._latest if screen is not None else None
+        latest = self.screen._latest
         return {} if latest is None else {a.code: a for a in latest.alarms}
 
 
@@ -83,11 +87,10 @@ def test_acknowledgement_outlives_the_screen(room: Room) -> None:
     room.wait(lambda: "no_baseline" in room.shown())
     room.live.act("acknowledge", ("no_baseline", ""))
     room.wait(lambda: room.lines("alarm_acknowledged", "no_baseline"))
-    old = room.live._screen
-    assert old is not None
+    old = room.screen
     os.kill(old._process.pid or 0, signal.SIGKILL)
     room.wait(lambda: [x for x in room.lines("process_restarted") if x["process"] == "view"])
-    room.wait(lambda: room.live._screen is not old and "no_baseline" in room.shown())
+    room.wait(lambda: room.screen is not old and "no_baseline" in room.shown())
     assert room.shown()["no_baseline"].acknowledged
     assert len(room.lines("alarm_raised", "no_baseline")) == 1
 
