@@ -15,7 +15,7 @@ from gpu_kernels.engine import Engine
 from gpu_kernels.select import open_engine
 from monitor.clock import ProcedureClock
 from monitor.config import Config
-from monitor.intake.listener import check_port, check_tls
+from monitor.intake.ports import check_port, check_tls
 from monitor.opening import open_case
 from monitor.prediction.ensemble import MOST_LATENT
 from monitor.procedure import Procedure

@@ -40,7 +40,7 @@ def _mendable() -> tuple[type[Exception], ...]:
     from monitor.config import ConfigError
     from monitor.demo import DemoError
     from monitor.intake.folder import FolderError
-    from monitor.intake.listener import ListenError
+    from monitor.intake.ports import ListenError
     from monitor.intake.structures import StructureError
     from monitor.metrics import MetricsError
     from monitor.record.journal import RecordError

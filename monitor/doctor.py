@@ -28,7 +28,7 @@ from gpu_kernels.select import open_engine
 from gpu_kernels.selftest import check_engine
 from monitor.case import load_case
 from monitor.config import ConfigError, ListenerConfig, TlsConfig
-from monitor.intake.listener import ListenError, check_port
+from monitor.intake.ports import ListenError, check_port
 from monitor.intake.tls import TlsError, server_context, valid_until
 from monitor.metrics import ADDRESS
 from monitor.view.process import has_display

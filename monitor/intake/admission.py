@@ -117,26 +117,6 @@ class Doors:
             self._in.popitem(last=False)
 
 
-class Unkept:
-    """Of which addresses images could not be kept, why, until one of theirs is again."""
-
-    def __init__(self) -> None:
-        self._codes: OrderedDict[str, str] = OrderedDict()
-
-    def failed(self, address: str, code: str) -> bool:
-        """Whether that is news."""
-        news = self._codes.get(address) != code
-        self._codes[address] = code
-        self._codes.move_to_end(address)
-        if len(self._codes) > _ADDRESSES_REMEMBERED:
-            self._codes.popitem(last=False)
-        return news
-
-    def kept(self, address: str) -> bool:
-        """Whether that is news."""
-        return self._codes.pop(address, None) is not None
-
-
 class Refusals:
     """What is worth telling: of each peer a few refusals in a while, and how many more there were."""
 

@@ -35,7 +35,7 @@ from pydicom.uid import (
 
 from monitor.clock import ProcedureClock
 from monitor.config import ListenerConfig
-from monitor.intake.admission import Admission, Doors, Refusals, Unkept
+from monitor.intake.admission import Admission, Doors, Refusals
 from monitor.intake.association import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
@@ -55,6 +55,7 @@ from monitor.intake.messages import (
     NotKept,
     Refused,
 )
+from monitor.intake.ports import bound, cannot_listen
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.intake.tls import TlsError, failure, server_context
 from monitor.intake.wire import IMPLEMENTATION_CLASS_UID, Closed, Connection, Hello, WireError
@@ -88,54 +89,6 @@ _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = (0x01, 0x01, 0x03), (0x01, 0x01,
 _TOO_MANY = (0x02, 0x03, 0x02)
 
 
-class ListenError(OSError):
-    """The port or TLS cannot be had; the message names what and why."""
-
-
-def check_port(config: ListenerConfig, patience_s: float = 0.0) -> None:
-    """Raises ``ListenError`` when another program has the port: told before a record is begun. The
-    listener binds it anew, and tells it again should the port be lost in between. ``patience_s``: so long
-    whoever has it may take to give it up, as the intake process of a program that was killed."""
-    end_s = time.monotonic() + patience_s
-    while True:
-        try:
-            with _bound(config):
-                return
-        except OSError as error:
-            if time.monotonic() >= end_s:
-                raise ListenError(_cannot_listen(config, error)) from None
-        time.sleep(0.05)
-
-
-def check_tls(config: ListenerConfig) -> None:
-    """Raises ``ListenError`` naming the file that is wrong."""
-    if config.tls is not None:
-        try:
-            server_context(config.tls)
-        except TlsError as error:
-            raise ListenError(str(error)) from None
-
-
-def _bound(config: ListenerConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
-    found = socket.socket(family)
-    try:
-        # A port that a connection lingers on can be had again.
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((config.address, config.port))
-    except OSError:
-        found.close()
-        raise
-    return found
-
-
-def _cannot_listen(config: ListenerConfig, error: OSError) -> str:
-    return (
-        f"cannot listen on {config.address}:{config.port} as {config.ae_title}: "
-        f"{error.strerror or error}"
-    )
-
-
 def run_listener(
     config: ListenerConfig,
     blobs: Path,
@@ -156,7 +109,7 @@ def run_listener(
     try:
         server.start()
     except (OSError, TlsError) as error:
-        text = str(error) if isinstance(error, TlsError) else _cannot_listen(config, error)
+        text = str(error) if isinstance(error, TlsError) else cannot_listen(config, error)
         out.put(ListenerFailed(text))
         out.close()
         sys.exit(2)
@@ -182,7 +135,8 @@ class Listener:
         self.numbers = itertools.count(1)
         self._refusals = Refusals()
         self._doors = Doors(config.allowed_peers)
-        self._unkept = Unkept()
+        # Address → why its last image could not be kept, as far as that has been told.
+        self._not_kept: dict[str, str] = {}
         self._out = out
         self._tls = server_context(config.tls) if config.tls else None
         self._talks: set[Talk] = set()
@@ -190,7 +144,7 @@ class Listener:
 
     def start(self) -> None:
         """Raises ``OSError`` when the port cannot be had."""
-        self._socket = _bound(self.config)
+        self._socket = bound(self.config)
         self._socket.listen(_BACKLOG)
         host, port = self._socket.getsockname()[:2]
         self._acceptor = threading.Thread(target=self._accept, name="accept", daemon=True)
@@ -236,21 +190,17 @@ class Listener:
                 self._out.put_nowait(LetIn(peer, address))
 
     def not_kept(self, peer: str, address: str, code: str) -> None:
-        with self.lock:
-            news = self._unkept.failed(address, code)
-        if news:
-            self._tell_of_images(NotKept(peer, address, code))
+        with self.lock, contextlib.suppress(queue.Full):  # then the next one's is the news
+            if self._not_kept.get(address) != code:
+                self._out.put_nowait(NotKept(peer, address, code))
+                self._not_kept[address] = code
 
     def kept(self, peer: str, address: str, count: int) -> None:
-        with self.lock:
+        with self.lock, contextlib.suppress(queue.Full):
             self.admission.kept(address, count)
-            news = self._unkept.kept(address)
-        if news:
-            self._tell_of_images(KeptAgain(peer, address))
-
-    def _tell_of_images(self, message: NotKept | KeptAgain) -> None:
-        with contextlib.suppress(queue.Full):
-            self._out.put_nowait(message)
+            if address in self._not_kept:
+                self._out.put_nowait(KeptAgain(peer, address))
+                del self._not_kept[address]
 
     def ended(self, talk: Talk) -> None:
         with self.lock:

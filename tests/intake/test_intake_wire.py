@@ -20,8 +20,8 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from monitor.config import ListenerConfig, Peer
-from monitor.intake.listener import ListenError, check_port
 from monitor.intake.messages import ListenerFailed, Refused
+from monitor.intake.ports import ListenError, check_port
 from monitor.intake.wire import Closed, Connection, Limits
 from monitor.model import AssociationEnded, Instance
 from tests.intake.intake_helpers import Running, ct_dataset, listening
