@@ -29,6 +29,8 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _TIMEOUT_S = 1.0, 60.0, 30.0
 # So many in a row without room: there is none. So often others found room and one did not: it is that one.
 _FULL, _MOST_PUT_OFF = 3, 3
+# Of one object, not of the way to the receiver.
+_FOR_GOOD = "refused"
 # Of one association; a standard allows 128 presentation contexts.
 _MOST_CLASSES = 100
 
@@ -121,35 +123,51 @@ def _turn(
     association = ae.associate(to.host, to.port, ae_title=to.ae_title, tls_args=named)
     if not association.is_established:
         return 0, _not_associated(association.is_rejected, tls)
-    done, trouble, without_room = 0, None, list[Path]()
     try:
-        for path in (p for p, kind in kinds.items() if kind in offered):
-            answered, met = _one(spool, association, path)
-            done += answered
-            trouble = met or trouble
-            if met is not None and met.code == "no_resources":
-                without_room.append(
-                    path
-                )  # there may be for the next: some say so of what they do not like
-            elif met is None and without_room:
-                _put_off(spool, without_room, put_off, trouble)
-            if met is not None and (met.code != "no_resources" or len(without_room) >= _FULL):
-                break
-            if stop.is_set():
-                break
+        offered_now = [p for p, kind in kinds.items() if kind in offered]
+        return _offer(spool, association, offered_now, stop, put_off)
     finally:
         if association.is_established:
             association.release()
+
+
+def _offer(
+    spool: Spool,
+    association: object,
+    paths: list[Path],
+    stop: threading.Event,
+    put_off: Counter[Path],
+) -> tuple[int, Trouble | None]:
+    """One after the other. Without room for one, there may be for the next: some receivers say so of what
+    they do not like."""
+    done, trouble, without_room = 0, None, list[Path]()
+    for path in paths:
+        met = _one(association, path)
+        if met is None:
+            spool.sent(path)
+            _put_off(spool, without_room, put_off, trouble)
+            done += 1
+        elif met.code == _FOR_GOOD:
+            spool.refuse(path, met.text)
+            done += 1
+        else:
+            trouble = met
+            without_room.append(path)
+            if met.code != "no_resources" or len(without_room) >= _FULL:
+                break
+        if stop.is_set():
+            break
     return done, trouble
 
 
 def _put_off(
     spool: Spool, paths: list[Path], put_off: Counter[Path], trouble: Trouble | None
 ) -> None:
+    """``paths`` found no room, and then another did; ``trouble``: what the receiver said."""
     for path in paths:
         put_off[path] += 1
-        if put_off[path] >= _MOST_PUT_OFF:
-            spool.refuse(path, trouble.text if trouble is not None else "")
+        if put_off[path] >= _MOST_PUT_OFF and trouble is not None:
+            spool.refuse(path, trouble.text)
     paths.clear()
 
 
@@ -161,22 +179,20 @@ def _not_associated(rejected: bool, tls: ClientContext | None) -> Trouble:
     return Trouble("no_connection", "no connection")
 
 
-def _one(spool: Spool, association: object, path: Path) -> tuple[int, Trouble | None]:
+def _one(association: object, path: Path) -> Trouble | None:
+    """None: it was taken; ``_FOR_GOOD``: it never will be."""
     try:
         status = association.send_c_store(path)  # type: ignore[attr-defined]
     except ValueError as error:  # no presentation context was accepted for it
-        spool.refuse(path, str(error))
-        return 1, None
+        return Trouble(_FOR_GOOD, str(error))
     except RuntimeError as error:  # the association is gone
-        return 0, Trouble("no_answer", str(error))
+        return Trouble("no_answer", str(error))
     code = status.get("Status")
     if code is None:
-        return 0, Trouble("no_answer", "no answer")
+        return Trouble("no_answer", "no answer")
     if code == 0 or 0xB000 <= code <= 0xBFFF:
-        spool.sent(path)
-        return 1, None
+        return None
     said = f"status 0x{code:04X} {status.get('ErrorComment', '')}".strip()
     if 0xA700 <= code <= 0xA7FF:
-        return 0, Trouble("no_resources", f"{said}: out of resources")
-    spool.refuse(path, said)
-    return 1, None
+        return Trouble("no_resources", f"{said}: out of resources")
+    return Trouble(_FOR_GOOD, said)

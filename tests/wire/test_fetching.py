@@ -329,6 +329,7 @@ class Wicked:
         self.statuses: list[int] = []
         self.to = 0
         self.titles = ("PACS", "ICEBALL")
+        self.last: int | None = None  # its last answer, else that it does not know the destination
 
     def find(self, event: Any) -> Iterator[Any]:
         level = event.identifier.QueryRetrieveLevel
@@ -356,6 +357,10 @@ class Wicked:
         def move(event: Any) -> Iterator[Any]:
             time.sleep(self.wait_s)
             self.push()
+            if self.last is not None:
+                yield "127.0.0.1", self.to
+                yield 0
+                yield self.last, None
             yield None, None
 
         server = ae.start_server(
@@ -405,6 +410,25 @@ def test_what_was_not_asked_for_is_refused_on_the_wire_and_not_kept(tmp_path: Pa
     assert "SOMEBODY" not in str(found.value)
     with socket.socket() as s:  # and nobody listens any more
         assert s.connect_ex(("127.0.0.1", config.receive_port)) != 0
+
+
+@pytest.mark.requirement("REQ-FETCH")
+def test_why_an_image_was_refused_here_is_said_when_the_pacs_only_says_that_it_failed(
+    tmp_path: Path,
+) -> None:
+    wanted = asked_series()
+    pacs = Wicked((), [image(1, "SOMEBODY", wanted.study_uid, wanted.series_uid)])
+    pacs.last = 0xC000
+    with pacs.serving() as port:
+        config = config_for(port)
+        pacs.to = config.receive_port
+        with pytest.raises(FetchError, match="1 other patient") as found:
+            fetch(config, ID, [wanted], tmp_path / "plan")
+        pacs.send = []
+        with pytest.raises(FetchError, match="0xC000"):
+            fetch(config, ID, [wanted], tmp_path / "plan")
+    assert found.value.code == "partial"
+    assert entries(tmp_path / "plan") == []
 
 
 def test_answers_about_another_patient_are_not_listed() -> None:
