@@ -10,7 +10,7 @@ import pytest
 from monitor.model import CtVolume
 from monitor.record.store import Store
 from monitor.snapshot import ArrayRef
-from tests.replay.recorded import SETTLE, RememberingCore, Room
+from tests.replay.recorded import RememberingCore, Room
 
 Seen = list[tuple[str | None, str | None]]
 
@@ -39,13 +39,7 @@ def test_no_scan_is_shown_with_the_picture_of_another(
 
     monkeypatch.setattr(Store, "keep_volume", looked_at)
     room = Room(tmp_path)
-    room.scan(0.0)
-    room.wait(2.0)
-    room.act("phase_next")
-    room.script.append(SETTLE)
-    room.wait(60.0)
-    room.scan(7.0)
-    room.script.append(SETTLE)
+    room.first_freeze()
     core = room.run(Core)
     assert core.fault is None
     assert kept == ["v001", "v002"]  # each once

@@ -10,7 +10,7 @@ import io
 from collections.abc import Mapping
 
 from monitor.journal_fields import iso_utc
-from monitor.record.account import Account, interval, number, rows
+from monitor.record.account import Account, AlarmAccount, ScanAccount, interval, number, rows
 
 _NUMBERS = ("ice_volume_ml", "lesion_covered", "margin_covered", "margin_goal_mm", "min_margin_mm",
             "margin_error_mm")  # fmt: skip
@@ -22,57 +22,49 @@ def scans_csv(a: Account, bounds_ml: Mapping[str, tuple[float, float]]) -> str:
     names = list(
         dict.fromkeys(str(s.get("name")) for x in a.scans for s in rows(x.assessment, "structures"))
     )
-    found: list[dict[str, object]] = []
-    for s in a.scans:
-        f = s.assessment
-        row: dict[str, object] = {
-            "volume_id": s.volume_id,
-            "acquired_utc": _iso(s.acquired_utc_s),
-            "status": f.get("status"),
-            "reasons": " ".join(str(r.get("code")) for r in rows(f, "reasons")),
-            "review": s.review,
-            **{name: number(f, name) for name in _NUMBERS},
-        }
-        low, high = bounds_ml.get(s.volume_id, (None, None))
-        row |= {"ice_volume_inner_ml": low, "ice_volume_outer_ml": high}
-        for what in ("lesion_covered", "margin_covered"):
-            low, high = interval(f, f"{what}_interval") or (None, None)
-            row |= {f"{what}_low": low, f"{what}_high": high}
-        by_name = {str(x.get("name")): x for x in rows(f, "structures")}
-        for name in names:
-            of = by_name.get(name, {})
-            row[f"{name}_distance_mm"] = number(of, "distance_mm")
-            row[f"{name}_at_least_mm"] = number(of, "at_least_mm")
-        found.append(row)
-    head = [
-        *("volume_id", "acquired_utc", "status", "reasons", "review", *_NUMBERS),
-        *(f"ice_volume_{end}_ml" for end in ("inner", "outer")),
-        *(
-            f"{what}_{end}"
-            for what in ("lesion_covered", "margin_covered")
-            for end in ("low", "high")
-        ),
-        *(f"{name}_{what}_mm" for name in names for what in ("distance", "at_least")),
-    ]
-    return _text(found, head)
+    found = [_scan(s, names, bounds_ml.get(s.volume_id)) for s in a.scans]
+    return _text(found, list(_scan(ScanAccount("", {}), names, None)))
+
+
+def _scan(
+    s: ScanAccount, names: list[str], bounds_ml: tuple[float, float] | None
+) -> dict[str, object]:
+    f = s.assessment
+    row: dict[str, object] = {
+        "volume_id": s.volume_id,
+        "acquired_utc": _iso(s.acquired_utc_s),
+        "status": f.get("status"),
+        "reasons": " ".join(str(r.get("code")) for r in rows(f, "reasons")),
+        "review": s.review,
+        **{name: number(f, name) for name in _NUMBERS},
+    }
+    low, high = bounds_ml or (None, None)
+    row |= {"ice_volume_inner_ml": low, "ice_volume_outer_ml": high}
+    for what in ("lesion_covered", "margin_covered"):
+        low, high = interval(f, f"{what}_interval") or (None, None)
+        row |= {f"{what}_low": low, f"{what}_high": high}
+    by_name = {str(x.get("name")): x for x in rows(f, "structures")}
+    for name in names:
+        of = by_name.get(name, {})
+        row[f"{name}_distance_mm"] = number(of, "distance_mm")
+        row[f"{name}_at_least_mm"] = number(of, "at_least_mm")
+    return row
 
 
 def alarms_csv(a: Account) -> str:
     """A row for each time that an alarm stood."""
-    return _text(
-        [
-            {
-                "code": x.code,
-                "about": x.about,
-                "priority": x.priority,
-                "raised_utc": _iso(x.raised_utc_s),
-                "acknowledged_utc": _iso(x.acknowledged_utc_s),
-                "cleared_utc": _iso(x.cleared_utc_s),
-            }
-            for x in a.alarms
-        ],
-        ["code", "about", "priority", "raised_utc", "acknowledged_utc", "cleared_utc"],
-    )
+    return _text(list(map(_alarm, a.alarms)), list(_alarm(AlarmAccount("", "", "", {}, 0.0))))
+
+
+def _alarm(x: AlarmAccount) -> dict[str, object]:
+    return {
+        "code": x.code,
+        "about": x.about,
+        "priority": x.priority,
+        "raised_utc": _iso(x.raised_utc_s),
+        "acknowledged_utc": _iso(x.acknowledged_utc_s),
+        "cleared_utc": _iso(x.cleared_utc_s),
+    }
 
 
 def _iso(utc_s: float | None) -> str:

@@ -83,13 +83,7 @@ def told(state: State, core: Core) -> Any:
 def play(folder: Path) -> Played:
     """A baseline, a freeze with two scans, acts and an image that is rejected."""
     room = Room(folder)
-    room.scan(0.0)
-    room.wait(2.0)
-    room.act("phase_next")
-    room.script.append(SETTLE)
-    room.wait(60.0)
-    room.scan(7.0)
-    room.script.append(SETTLE)
+    room.first_freeze()
     room.slice(3, PatientID="P2")
     room.act("clear_block")
     room.act("needle", {"number": 1, "duty": 0.5})

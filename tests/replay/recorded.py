@@ -164,6 +164,16 @@ class Room:
 
     # ------------------------------------------------------------------ what happens
 
+    def first_freeze(self) -> None:
+        """A baseline, the freeze, and a scan of it, each worked out to its end."""
+        self.scan(0.0)
+        self.wait(2.0)
+        self.act("phase_next")
+        self.script.append(SETTLE)
+        self.wait(60.0)
+        self.scan(7.0)
+        self.script.append(SETTLE)
+
     def wait(self, seconds: float) -> None:
         def passes() -> None:
             for _ in range(round(2.0 * seconds)):
