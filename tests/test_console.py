@@ -38,6 +38,19 @@ def test_nearly_covered_is_neither_100_percent_nor_a_margin_of_zero() -> None:
     assert words(row) == "v002 99.9 (100.0) % 43.1 (43.1) % -0.1 (+0.0) mm 14.3 (14.3) ml OK"
 
 
+@pytest.mark.requirement("REQ-COVERAGE")
+def test_of_an_interval_the_worst_bound_is_said_first() -> None:
+    """As on the screen: a reader who stops early has read nothing kinder than it is."""
+    between = {
+        "lesion_covered_interval": (0.4699, 0.7801),
+        "margin_covered_interval": (0.431, 0.4312),
+    }
+    assert line("assessment", {**ASSESSMENT, **between}) == (
+        "v002: lesion covered at least 46 % (90 % interval 46–78 %), with 5 mm margin 43 %, "
+        "minimal margin -0.1 ± 0.9 mm"
+    )
+
+
 def test_a_summary_without_truth_or_ice_has_dashes() -> None:
     row = summary_row({**ASSESSMENT, "min_margin_mm": None}, None)
     assert words(row) == "v002 99.9 (—) % 43.1 (—) % — (—) mm 14.3 (—) ml OK"

@@ -57,6 +57,15 @@ def worked(record: Path, tmp_path_factory: pytest.TempPathFactory) -> WorkedOut:
     return work_out(record, lines, tmp_path_factory.mktemp("scratch"))
 
 
+def test_every_screen_has_the_number_of_its_scan(worked: WorkedOut) -> None:
+    """Each is worked out several times, as its forecast and what follows come."""
+    marks = [scan.shown.replay for scan in worked.scans.values()]
+    assert [(m.scan, m.scans) for m in marks if m is not None] == [
+        (n, len(marks)) for n in range(1, len(marks) + 1)
+    ]
+    assert len(marks) >= 2
+
+
 def sources(record: Path) -> list[pydicom.Dataset]:
     """The second scan's images, by position."""
     found = [pydicom.dcmread(p) for p in (record / "blobs").glob("*.dcm")]

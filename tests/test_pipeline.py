@@ -12,7 +12,7 @@ from gpu_kernels.select import open_engine
 from monitor.ahead import next_scan_known
 from monitor.decision import protocol
 from monitor.decision.protocol import Progress
-from monitor.decision.safety import causes
+from monitor.decision.safety import Block, causes
 from monitor.forecast_values import Forecast, NextScan
 from monitor.geometry import SliceGeometry
 from monitor.model import CtVolume, PhaseKind, Reason, Rejected, Status, StructureDistance
@@ -235,3 +235,32 @@ def test_images_that_came_and_are_in_no_volume_are_said_until_one_is(tmp_path: P
     state, _ = step(state, Tick(150.0, 150.0), plan, engine)
     assert state.kept
     assert causes_at(1e6) == []
+
+
+def test_clearing_where_nothing_is_blocked_is_refused(tmp_path: Path) -> None:
+    """Or the record would say that a block was cleared."""
+    plan, engine = procedure(tmp_path), open_engine("reference")
+    state, outputs = step(initial_state(plan), OperatorAct("clear_block", 1.0), plan, engine)
+    assert outputs == [Line("act_refused", {"act": "clear_block", "reason": "nothing is blocked"})]
+    blocked = replace(state, block=Block("patient_mismatch", "A", "B", 0.0))
+    assert step(blocked, OperatorAct("clear_block", 2.0), plan, engine)[0].block is None
+
+
+@pytest.mark.requirement("REQ-IMAGE-AGE")
+@pytest.mark.parametrize(
+    ("ahead_s", "offset_s"), [(0.5, 0.0), (5.0, 0.0), (5.5, -5.5), (-30.0, 0.0), (-31.0, 31.0)]
+)
+def test_clocks_a_few_seconds_apart_are_left_alone(
+    tmp_path: Path, ahead_s: float, offset_s: float
+) -> None:
+    """The stamps' by ``ahead_s`` before the images' arrival; what is more than a scan takes is told."""
+    plan, engine = procedure(tmp_path), open_engine("reference")
+    state = initial_state(plan)
+    for k in range(5):
+        image = ct_slice(f"v{k}", 3.0 * k, patient="A", mono_s=100.0)
+        stamped = replace(image, acquired_utc_s=image.instance.received_utc_s + ahead_s)
+        state, _ = step(state, stamped, plan, engine)
+    state, _ = step(state, Tick(120.0, 120.0), plan, engine)
+    assert state.clock_offset_s == pytest.approx(offset_s)
+    told = "clock_offset" in {r.code for r in state.kept[-1].reasons}
+    assert told == (offset_s != 0.0)

@@ -78,6 +78,8 @@ def _live(args: argparse.Namespace, record: Path) -> int:
     from monitor.begun import LiveOptions
     from monitor.runtime import LISTENER_FAILED, Live
 
+    if not args.headless and not has_display():
+        raise ConfigError("live: there is no display here to show it on: --headless runs without")
     os.umask(0o027)  # a record is patient data
     workstation = load_workstation(args.workstation)
     windows = windows_of(args, workstation.screen, args.headless)
@@ -94,8 +96,6 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         )
         return deliveries[0] if deliveries else None
 
-    if (windows.room or windows.console) and not args.headless and not _can_show():
-        raise ConfigError("no display: no window can be shown; --headless runs without")
     procedure = Live(
         LiveOptions(
             args.case,
@@ -152,17 +152,12 @@ def _live(args: argparse.Namespace, record: Path) -> int:
     return 0
 
 
-def _can_show() -> bool:
-    """Also where a platform of Qt's without a display is asked for."""
-    return has_display() or bool(os.environ.get("QT_QPA_PLATFORM"))
-
-
 def _stream(args: argparse.Namespace, workstation: Workstation) -> StreamOptions | None:
     return workstation.stream if args.openigtlink is None else StreamOptions(args.openigtlink)
 
 
 def check(args: argparse.Namespace) -> int:
-    from monitor.intake.listener import check_tls
+    from monitor.intake.ports import check_tls
 
     config, procedure = open_case(args.case)
     check_tls(config.listener)

@@ -190,8 +190,10 @@ def _print(result: dict[str, Any], comparison: Comparison, findings: list[Findin
 def _verdict(same: bool | None, findings: int, unfinished: bool) -> str:
     if same is None:
         return "NOTHING COMPARED: there is no result and no alarm on record up to then."
-    if same or unfinished:
-        return f"The same, within tolerance{', as far as it goes' if unfinished else ''}."
+    if same:
+        return "The same, within tolerance."
+    if unfinished:
+        return "The same, within tolerance, as far as it goes: the procedure was not ended."
     return f"NOT THE SAME: {findings} finding(s)."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -271,3 +272,17 @@ def test_a_question_before_anything_is_known_is_refused_with_the_reason(tmp_path
     assert refused["reason"] == "there is no baseline scan yet"
     assert "what if: '1': expected what if NEEDLE=PERCENT" in live.output
     assert "Refused: what if: there is no baseline scan yet" in live.output
+
+
+def test_no_display_is_said_and_nothing_is_recorded(tmp_path: Path) -> None:
+    """Rather than a monitor that runs and that nobody sees."""
+    case, record = sphere_case(tmp_path, "A", (0.0, 0.0, 0.0)), tmp_path / "record"
+    screenless = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=120, env=screenless
+    )
+    assert done.returncode == 2
+    assert "no display" in done.stderr
+    assert "--headless" in done.stderr
+    assert not record.exists()

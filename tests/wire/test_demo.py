@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from monitor.demo import SCENARIO
 from monitor.model import scan_of
-from tests.wire.live import unaccounted
+from tests.wire.live import children, unaccounted
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -128,3 +131,24 @@ def test_one_picture_per_scan_and_a_summary(demo: Path) -> None:
     assert expected | {"screen_final.png"} <= screens
     assert "lesion covered" in (demo / "summary.txt").read_text()
     assert (demo / "summary.png").stat().st_size > 10_000
+
+
+def test_a_demo_that_is_told_to_end_ends_what_it_has_started(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "monitor.cli", "demo", "--headless", "--out", str(out)]
+    demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = out / "record" / "journal.jsonl"
+    until(lambda: journal.exists() and '"listening"' in journal.read_text())
+    started = children(demo.pid)
+    assert started
+    demo.send_signal(signal.SIGTERM)
+    assert demo.wait(90) == 143
+    until(lambda: not [pid for pid in started if Path(f"/proc/{pid}").exists()])
+    assert '"procedure_ended"' in journal.read_text()
+
+
+def until(found: Callable[[], bool], limit_s: float = 120.0) -> None:
+    end = time.monotonic() + limit_s
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -178,3 +178,10 @@ def test_a_port_that_is_taken_is_told_before_a_record_is_begun(
         assert main(given) == 2
     assert f"metrics: 127.0.0.1:{port}: " in capfd.readouterr().err
     assert not record.exists()
+
+
+@pytest.mark.requirement("REQ-PRIVACY")
+def test_nothing_of_a_record_is_for_everybody_on_the_machine(run: Run) -> None:
+    made = [run.record, *run.record.rglob("*")]
+    assert {p.name for p in made} >= {"journal.jsonl", "v001.npy", "core.jsonl", "001"}
+    assert [p for p in made if p.stat().st_mode & 0o007] == []
