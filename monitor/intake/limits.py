@@ -17,8 +17,9 @@ class Limits:
     ``hellos`` connections that have not associated yet (one more, and the oldest is cut), ``associations``
     (one more is rejected), ``messages_per_s`` (more, and the peer is kept waiting). ``stored_bytes`` of one
     address in one procedure; at least ``disk_free_bytes`` stay free whoever sends.
-    ``queue_s``: how long a full queue to the core is waited for. ``durable``: what is acknowledged survives
-    a power cut (fdatasync)."""
+    ``queue_s``: how long a full queue to the core is waited for: longer than the core measures a scan, which
+    it does in one piece, and shorter than senders wait for an answer. ``durable``: what is acknowledged
+    survives a power cut (fdatasync)."""
 
     instance_bytes: int = 600 * 2**20
     pdu_bytes: int = 2**20
@@ -32,7 +33,7 @@ class Limits:
     messages_per_s: int = 2000
     stored_bytes: int = 256 * 2**30
     disk_free_bytes: int = 2 * 2**30
-    queue_s: float = 1.0
+    queue_s: float = 10.0
     durable: bool = True
 
 

@@ -322,17 +322,19 @@ def test_a_peers_share_of_the_disk_is_bounded(tmp_path: Path, dcmtk: dict[str, s
     assert len(list((tmp_path / "blobs").iterdir())) == 1
 
 
-def test_too_many_messages_are_slowed_down_and_none_is_lost(tmp_path: Path) -> None:
-    from pynetdicom import AE
-
+def test_too_many_messages_are_slowed_down_and_none_is_lost(
+    dcmtk: dict[str, str], tmp_path: Path
+) -> None:
+    """By DCMTK's echoscu: pynetdicom's requestor misses an answer, now and then, that comes within 2 ms."""
     with listening_here(tmp_path, None, Limits(messages_per_s=50, durable=False)) as here:
-        ae = AE(ae_title="A")
-        ae.add_requested_context("1.2.840.10008.1.1")
-        association = ae.associate("127.0.0.1", here.port, ae_title="ICEBALL")
+        command = [dcmtk["echoscu"], "-v", "--repeat", "75", "-aec", "ICEBALL", "127.0.0.1"]
         began = time.monotonic()
-        assert [association.send_c_echo().Status for _ in range(75)] == [0] * 75
+        done = subprocess.run(
+            [*command, str(here.port)], check=True, capture_output=True, text=True, timeout=60
+        )
         assert time.monotonic() - began > 0.4
-        association.release()
+    said = done.stdout + done.stderr
+    assert said.count("Received Echo Response (Success)") == 75
 
 
 def test_a_flood_of_refusals_does_not_fill_the_journal(tmp_path: Path) -> None:
