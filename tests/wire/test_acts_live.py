@@ -21,8 +21,7 @@ GEOMETRY = SliceGeometry(
 
 
 def shown(room: Room) -> Snapshot:
-    assert room.live._screen is not None
-    latest = room.live._screen._latest
+    latest = room.screen._latest
     assert latest is not None
     return latest
 

@@ -80,14 +80,14 @@ def test_a_monitor_that_starts_listens_and_is_not_silent(slow: Any) -> None:
     live.act("phase_next")
     time.sleep(1.5)
     assert not live.core.started
-    assert live._screen is not None
-    assert live._screen._latest is None  # the screen waits, it is shown nothing
+    screen = live._windows._screens["view"]
+    assert screen._latest is None  # the screen waits, it is shown nothing
     codes = [fields["code"] for kind, fields in said if kind == "alarm_raised"]
     assert "core_silent" not in codes
     assert "phase" not in [kind for kind, _ in said]
     go.set()
     wait(lambda: [kind for kind, _ in said if kind == "phase"])
-    wait(lambda: live._screen._latest is not None)
+    wait(lambda: screen._latest is not None)
 
 
 @pytest.mark.requirement("REQ-ALIVE")
