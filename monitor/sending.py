@@ -22,6 +22,7 @@ from monitor.case import place_of
 from monitor.config import ClientTls
 from monitor.intake.tls import ClientContext, TlsError, client_context
 from monitor.record.spool import Spool
+from monitor.rejection import rejected
 
 # What is wrong is said here, in words; its own lines are for programmers, and on the terminal.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -122,7 +123,7 @@ def _turn(
     named = None if tls is None or to.tls is None else (tls, to.tls.host or to.host)
     association = ae.associate(to.host, to.port, ae_title=to.ae_title, tls_args=named)
     if not association.is_established:
-        return 0, _not_associated(association.is_rejected, tls)
+        return 0, _not_associated(rejected(association), tls)
     try:
         offered_now = [p for p, kind in kinds.items() if kind in offered]
         return _offer(spool, association, offered_now, stop, put_off)
@@ -171,10 +172,10 @@ def _put_off(
     paths.clear()
 
 
-def _not_associated(rejected: bool, tls: ClientContext | None) -> Trouble:
+def _not_associated(was_rejected: bool, tls: ClientContext | None) -> Trouble:
     if tls is not None and tls.trouble:
         return Trouble("tls", tls.trouble)
-    if rejected:
+    if was_rejected:
         return Trouble("rejected", "the association was rejected")
     return Trouble("no_connection", "no connection")
 

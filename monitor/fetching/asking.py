@@ -21,6 +21,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from monitor.intake.tls import TlsError, client_context
+from monitor.rejection import rejected
 from monitor.workstation import FetchConfig
 
 # What is wrong is said here, in words; its own lines are for programmers, and hold what was asked for.
@@ -127,7 +128,7 @@ def associated(
     if not association.is_established:
         if tls is not None and tls.trouble:
             raise FetchError("tls", f"{peer}: {tls.trouble}", peer)
-        if association.is_rejected:
+        if rejected(association):
             text = f"{peer} rejected the association; does it know {config.calling}?"
             raise FetchError("rejected", text, peer)
         raise FetchError("no_connection", f"{peer}: no connection", peer)

@@ -329,7 +329,7 @@ class Wicked:
         self.statuses: list[int] = []
         self.to = 0
         self.titles = ("PACS", "ICEBALL")
-        self.last: int | None = None  # its last answer, else that it does not know the destination
+        self.fails = False  # at the end: 0xC514, else that it does not know the destination
 
     def find(self, event: Any) -> Iterator[Any]:
         level = event.identifier.QueryRetrieveLevel
@@ -357,10 +357,8 @@ class Wicked:
         def move(event: Any) -> Iterator[Any]:
             time.sleep(self.wait_s)
             self.push()
-            if self.last is not None:
-                yield "127.0.0.1", self.to
-                yield 0
-                yield self.last, None
+            if self.fails:
+                raise RuntimeError
             yield None, None
 
         server = ae.start_server(
@@ -418,14 +416,14 @@ def test_why_an_image_was_refused_here_is_said_when_the_pacs_only_says_that_it_f
 ) -> None:
     wanted = asked_series()
     pacs = Wicked((), [image(1, "SOMEBODY", wanted.study_uid, wanted.series_uid)])
-    pacs.last = 0xC000
+    pacs.fails = True
     with pacs.serving() as port:
         config = config_for(port)
         pacs.to = config.receive_port
         with pytest.raises(FetchError, match="1 other patient") as found:
             fetch(config, ID, [wanted], tmp_path / "plan")
         pacs.send = []
-        with pytest.raises(FetchError, match="0xC000"):
+        with pytest.raises(FetchError, match="0xC514"):
             fetch(config, ID, [wanted], tmp_path / "plan")
     assert found.value.code == "partial"
     assert entries(tmp_path / "plan") == []
