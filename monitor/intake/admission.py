@@ -93,28 +93,28 @@ class Doors:
     def __init__(self, peers: tuple[Peer, ...]) -> None:
         self._named = frozenset(p.address for p in peers if p.address != "*")
         self._anybody = not peers
-        # True: let in when it called last.
-        self._in: OrderedDict[str, bool] = OrderedDict()
+        # Address → why it was shut out since it was let in last; nothing: it is in.
+        self._out: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     def let_in(self, address: str) -> bool:
         """Whether that is news: it is the first time, or it was shut out before."""
-        news = not self._in.get(address, False)
-        self._set(address, True)
+        news = self._out.get(address) != frozenset()
+        self._set(address, frozenset())
         return news
 
-    def shut_out(self, address: str) -> tuple[bool, bool]:
-        """Whether somebody has to hear of it, and whether it is news."""
-        expected = self._anybody or address in self._named or address in self._in
-        news = expected and self._in.get(address, True)
+    def shut_out(self, address: str, why: str) -> tuple[bool, bool]:
+        """Whether somebody has to hear of it, and whether it is news: each reason is, once, until it is in."""
+        expected = self._anybody or address in self._named or address in self._out
+        before = self._out.get(address, frozenset())
         if expected:
-            self._set(address, False)
-        return expected, news
+            self._set(address, before | {why})
+        return expected, expected and why not in before
 
-    def _set(self, address: str, is_in: bool) -> None:
-        self._in[address] = is_in
-        self._in.move_to_end(address)
-        if len(self._in) > _ADDRESSES_REMEMBERED:
-            self._in.popitem(last=False)
+    def _set(self, address: str, why: frozenset[str]) -> None:
+        self._out[address] = why
+        self._out.move_to_end(address)
+        if len(self._out) > _ADDRESSES_REMEMBERED:
+            self._out.popitem(last=False)
 
 
 class Refusals:
