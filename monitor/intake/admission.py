@@ -103,7 +103,7 @@ class Doors:
         return news
 
     def shut_out(self, address: str, why: str) -> tuple[bool, bool]:
-        """Whether somebody has to hear of it, and whether it is news: each reason is, once, until it is in."""
+        """Whether somebody has to hear of it, and whether it is news: each reason once, until it is in."""
         expected = self._anybody or address in self._named or address in self._out
         before = self._out.get(address, frozenset())
         if expected:

@@ -171,8 +171,8 @@ class Listener:
 
     def refused(self, peer: str, address: str, reason: str, shut_out: str = "") -> None:
         """Told, if the journal is not full of that peer already, and there is room on the queue: strangers
-        must not fill either. That a peer who is expected was ``shut_out`` (why) is told the first time that it
-        is for this reason in any case."""
+        must not fill either. That a peer who is expected was ``shut_out`` (why) is told in any case, the
+        first time that it is for this reason."""
         with self.lock:
             told = self._refusals.worth(address, reason, time.monotonic())
             expected, news = self._doors.shut_out(address, shut_out) if shut_out else (False, False)

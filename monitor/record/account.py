@@ -53,7 +53,8 @@ class PhaseAccount:
 
 @dataclass(frozen=True)
 class AlarmAccount:
-    """One time that an alarm stood. ``cleared_utc_s``: its cause was gone; None: it still stood."""
+    """One time that an alarm stood. ``cleared_utc_s``: its cause was gone; None: it still stood. ``changes``:
+    what it became meanwhile (when, priority, params)."""
 
     code: str
     about: str
@@ -62,6 +63,7 @@ class AlarmAccount:
     raised_utc_s: float
     acknowledged_utc_s: float | None = None
     cleared_utc_s: float | None = None
+    changes: tuple[tuple[float, str, Fields], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ def _phases(
 
 
 def _alarms(lines: Sequence[JournalLine]) -> tuple[AlarmAccount, ...]:
-    """In the order in which they came; an alarm that grew worse while it stood is one, as it was at last."""
+    """In the order in which they came; one that grew worse while it stood is one."""
     found: list[AlarmAccount] = []
     for line in lines:
         if not line.kind.startswith("alarm_"):
@@ -241,7 +243,8 @@ def _alarms(lines: Sequence[JournalLine]) -> tuple[AlarmAccount, ...]:
         last = None if at is None else found[at]
         if line.kind == "alarm_raised":
             if last is not None and at is not None and last.cleared_utc_s is None:
-                found[at] = replace(last, priority=str(f.get("priority")), params=params)
+                change = (line.at_utc_s, str(f.get("priority")), params)
+                found[at] = replace(last, changes=(*last.changes, change))
             else:
                 found.append(
                     AlarmAccount(code, about, str(f.get("priority")), params, line.at_utc_s)

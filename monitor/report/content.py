@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from monitor.model import Alarm, Priority
 from monitor.record.account import (
     Account,
-    AlarmAccount,
     Fields,
     ScanAccount,
     interval,
@@ -24,14 +22,13 @@ from monitor.record.account import (
     rows,
 )
 from monitor.record.reading import Finding
+from monitor.report.sentences import act_text, alarm_text, clock_text, event_text
 from monitor.view import formats
-from monitor.view.alarms import sentence
 from monitor.view.formats import NBSP
 from monitor.view.translations import TABLES, body_name, reason_text, text
 from monitor.worked_out import WorkedOut, WorkedScan
 
 _MOST_FINDINGS = 20
-_STARS = {"high": "***", "medium": "**", "low": "*"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ class _Writer:
     def time(self, utc_s: float | None) -> str:
         if utc_s is None or not math.isfinite(utc_s):
             return self.word("unknown")
-        return f"{datetime.fromtimestamp(utc_s, UTC):%H:%M:%S}"
+        return clock_text(utc_s)
 
     def date(self, utc_s: float | None) -> str:
         if utc_s is None or not math.isfinite(utc_s):
@@ -341,7 +338,7 @@ class _Writer:
     def _alarms(self) -> Table:
         found = [
             (
-                f"{_STARS.get(x.priority, '?')} {self._alarm(x)}",
+                alarm_text(x, self.language),
                 self.time(x.raised_utc_s),
                 self.word("not_acknowledged")
                 if x.acknowledged_utc_s is None
@@ -351,24 +348,15 @@ class _Writer:
             for x in self.a.alarms
         ]
         heads = tuple(self.word(w) for w in ("alarm", "raised", "acknowledged", "cleared"))
-        marks = tuple("warn" if x.priority == "high" else "" for x in self.a.alarms)
+        high = [
+            "high" in (x.priority, *(priority for _, priority, _ in x.changes))
+            for x in self.a.alarms
+        ]
+        marks = tuple("warn" if x else "" for x in high)
         return self._table("alarms", heads, found, marks=marks)
 
-    def _alarm(self, x: AlarmAccount) -> str:
-        priority = next((p for p in Priority if p.value == x.priority), Priority.HIGH)
-        params = {str(k): str(v) for k, v in x.params.items()}
-        return sentence(Alarm(x.code, priority, x.raised_utc_s, params), None, self.language)
-
     def _acts(self) -> Table:
-        found = []
-        for x in self.a.acts:
-            given = ", ".join(
-                f"{k} {v}" for k, v in x.params.items() if k not in ("path", "sha256")
-            )
-            said = self.named(f"act.{x.act}", x.act) + (f": {given}" if given else "")
-            if x.refused:
-                said += f" — {self.word('act.refused', why=x.refused)}"
-            found.append((self.time(x.at_utc_s), said))
+        found = [(self.time(x.at_utc_s), act_text(x, self.language)) for x in self.a.acts]
         return self._table("acts", (self.word("time"), self.word("act")), found)
 
     def _rejected(self) -> Table:
@@ -382,12 +370,7 @@ class _Writer:
         return self._table("rejected", (self.word("count"), self.word("why")), found)
 
     def _events(self) -> Table:
-        found = []
-        for x in self.a.events:
-            keep = ("error", "process", "exit", "peer", "reason", "event", "down_s")
-            given = ", ".join(f"{k}: {x.fields[k]}" for k in keep if x.fields.get(k) is not None)
-            said = self.named(f"event.{x.kind}", x.kind)
-            found.append((self.time(x.at_utc_s), f"{said} ({given})" if given else said))
+        found = [(self.time(x.at_utc_s), event_text(x, self.language)) for x in self.a.events]
         return self._table("events", (self.word("time"), self.word("events")), found)
 
     def _made(self) -> Table:

@@ -47,7 +47,7 @@ class _Image:
 
 
 def html(c: Content, images: Mapping[str, QImage]) -> str:
-    """``images`` by volume id, and ``timeline``."""
+    """``images`` by volume id, ``timeline``, and ``legend`` of the others if there are any."""
     inline = {
         name: _Image(f"data:image/png;base64,{base64.b64encode(png(image)).decode()}", 1160)
         for name, image in images.items()

@@ -84,6 +84,14 @@ class Pictures:
             box = box.united(other)
         return whole.copy(box)
 
+    def legend(self) -> QImage:
+        """What the lines of the screen that was shown last mean."""
+        from monitor.view.png import picture
+
+        box = self._window.footer.geometry()
+        box.setHeight(self._window.footer.legend_height)
+        return picture(self._window).copy(box)
+
     def close(self) -> None:
         self._window.close_for_good()
 

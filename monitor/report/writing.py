@@ -76,11 +76,12 @@ def report_of(
 def _pictures(said: Content, worked: WorkedOut) -> Mapping[str, QImage]:
     pictures = Pictures(said.language)
     try:
-        return {
+        found = {
             volume_id: pictures.planes(replace(worked.scans[volume_id].shown, replay=None))
             for volume_id, _ in said.pictures
             if volume_id in worked.scans
         }
+        return {**found, "legend": pictures.legend()} if found else found
     finally:
         pictures.close()
 

@@ -239,6 +239,9 @@ class AlarmRow(Panel):
             style.draw_text(painter, box, row, size * k, ink, True, Qt.AlignCenter)
 
 
+_LEGEND_DU = 54
+
+
 class Footer(Panel):
     """The legend, drawn with the very pens of the planes, and the research notice. A question or a
     confirmation to the operator takes the legend's place for a few seconds."""
@@ -263,15 +266,20 @@ class Footer(Panel):
         rows = wrapped(notice, SMALL_DU * k, False, room * k) if self.simple else [notice]
         if self.simple and self.said:
             return
-        top = 0 if self.simple else 54
+        top = 0 if self.simple else _LEGEND_DU
         for i, row in enumerate(rows[:2]):
             box = self.box(16, top + 38 * i, room, 40)
             style.draw_text(painter, box, row, SMALL_DU * k, "dim")
         if not self.simple:
             keys = f"{text(language, 'keys')} · v{_VERSION}"
             style.draw_text(
-                painter, self.box(16, 54, room, 40), keys, SMALL_DU * k, "dim", align=_RIGHT
+                painter, self.box(16, _LEGEND_DU, room, 40), keys, SMALL_DU * k, "dim", align=_RIGHT
             )
+
+    @property
+    def legend_height(self) -> int:
+        """Pixels, from the top."""
+        return round(_LEGEND_DU * self.scale)
 
     def _say(self, painter: QPainter) -> None:
         box = self.box(8, 4, self.width_du - 16, 48)

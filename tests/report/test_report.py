@@ -58,7 +58,7 @@ def test_the_report_says_what_the_journal_says(record: Path, written: Path) -> N
     assert text("fr", "report.missing.none") in page
     assert text("fr", "report.act.phase_next") in page
     assert text("fr", "report.phase.freeze", cycle="1") in page
-    assert page.count("data:image/png;base64,") == 3  # over time, and two scans
+    assert page.count("data:image/png;base64,") == 4  # over time, the legend, and two scans
     assert "http" not in page.replace("http-equiv", "")
     assert "nan" not in page.replace("data:image", "").split("base64,")[0].lower().split()
 
