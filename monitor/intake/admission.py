@@ -10,6 +10,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from monitor.config import Peer
 from monitor.intake.limits import Limits
@@ -19,13 +20,20 @@ _TOLD, _TOLD_WITHIN_S = 5, 10.0
 _ADDRESSES_REMEMBERED = 1000
 
 
+class Talking(Hashable, Protocol):
+    """An association's connection; ``heard_mono_s``: when bytes came last."""
+
+    @property
+    def heard_mono_s(self) -> float: ...
+
+
 @dataclass
 class _Crowd:
     """Connections of one address (or of all those that only "*" admits). ``due_s``: when the next message
     may be taken at the rate agreed."""
 
     hellos: OrderedDict[Hashable, None] = field(default_factory=OrderedDict)
-    associated: set[Hashable] = field(default_factory=set)
+    associated: set[Talking] = field(default_factory=set)
     stored_bytes: int = 0
     due_s: float = 0.0
 
@@ -54,16 +62,22 @@ class Admission:
         hellos[connection] = None
         return hellos.popitem(last=False)[0] if len(hellos) > self._limits.hellos else None
 
-    def associated(self, address: str, connection: Hashable) -> bool:
-        """Whether there is room for one association more."""
-        crowd = self._crowd(address)
+    def associated(
+        self, address: str, connection: Talking, now_mono_s: float
+    ) -> tuple[bool, Talking | None]:
+        """Whether there is room for one association more, and which has to go for it: a scanner that died
+        leaves some behind, and must not lock itself out."""
+        crowd, silent = self._crowd(address), None
         crowd.hellos.pop(connection, None)
         if len(crowd.associated) >= self._limits.associations:
-            return False
+            silent = min(crowd.associated, key=lambda c: c.heard_mono_s)
+            if now_mono_s - silent.heard_mono_s < self._limits.silent_s:
+                return False, None
+            crowd.associated.discard(silent)
         crowd.associated.add(connection)
-        return True
+        return True, silent
 
-    def gone(self, address: str, connection: Hashable) -> None:
+    def gone(self, address: str, connection: Talking) -> None:
         crowd = self._crowd(address)
         crowd.hellos.pop(connection, None)
         crowd.associated.discard(connection)

@@ -15,7 +15,8 @@ class Limits:
 
     Of each address that ``allowed_peers`` names, and of all those together that only "*" lets in:
     ``hellos`` connections that have not associated yet (one more, and the oldest is cut), ``associations``
-    (one more is rejected), ``messages_per_s`` (more, and the peer is kept waiting). ``stored_bytes`` of one
+    (one more, and that which has been silent for longest is cut, if for ``silent_s``; else it is rejected),
+    ``messages_per_s`` (more, and the peer is kept waiting). ``stored_bytes`` of one
     address in one procedure; at least ``disk_free_bytes`` stay free whoever sends.
     ``queue_s``: how long a full queue to the core is waited for: longer than the core measures a scan, which
     it does in one piece, and shorter than senders wait for an answer. ``durable``: what is acknowledged
@@ -30,6 +31,7 @@ class Limits:
     pdu_s: float = 10.0
     hellos: int = 8
     associations: int = 16
+    silent_s: float = 10.0
     messages_per_s: int = 2000
     stored_bytes: int = 256 * 2**30
     disk_free_bytes: int = 2 * 2**30

@@ -253,6 +253,7 @@ class Talk(threading.Thread):
         self.number = 0
         self.stored = 0
         self._shook = False
+        self._connection: Connection | None = None
         self._cut_for: str | None = None
 
     def run(self) -> None:
@@ -261,9 +262,12 @@ class Talk(threading.Thread):
         try:
             if self._tls is not None:
                 sock = self._shaken()
-            outcome = Association(Connection(sock, limits), limits, OFFERED, self).serve()
+            self._connection = Connection(sock, limits)
+            outcome = Association(self._connection, limits, OFFERED, self).serve()
             if isinstance(outcome, Rejection):
                 self._listener.refused(self.peer, self.address, outcome.text, outcome.code)
+            elif not outcome and self._cut_for is not None:
+                self._refused(self._cut_for)
             released = outcome is True
         except Exception as error:  # a bug met by one peer must not end the others
             self._broken(error)
@@ -278,6 +282,10 @@ class Talk(threading.Thread):
         self._cut_for = reason
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def heard_mono_s(self) -> float:
+        return 0.0 if self._connection is None else self._connection.heard_mono_s
 
     def _shaken(self) -> ssl.SSLSocket:
         """On this thread and within a time: who does not finish a handshake keeps nobody waiting."""
@@ -329,10 +337,15 @@ class Talk(threading.Thread):
             text = "peer not in listener.allowed_peers"
             return Rejection(text, _CALLING_TITLE_UNKNOWN, "peer_calling_title")
         with listener.lock:
-            if not listener.admission.associated(self.address, self):
+            fits, silent = listener.admission.associated(self.address, self, time.monotonic())
+            if not fits:
                 text = f"more than {listener.limits.associations} associations"
                 return Rejection(text, _TOO_MANY, "peer_too_many")
             self.number = next(listener.numbers)
+        if isinstance(silent, Talk):
+            silent.cut(
+                f"it was silent, and one of over {listener.limits.associations} associations"
+            )
         listener.let_in(self.peer, self.address)
         return None
 

@@ -53,6 +53,7 @@ class Connection:
         self._socket, self._limits = sock, limits
         self._buffer = bytearray(_AHEAD_BYTES)
         self._start = self._end = 0  # of what was received and not asked for yet
+        self.heard_mono_s = time.monotonic()
 
     def pdu(self, patience_s: float, most_bytes: int) -> tuple[int, memoryview]:
         """(type, what follows its length) of the next PDU, valid until the next call. Raises ``WireError``,
@@ -105,6 +106,7 @@ class Connection:
         if not read:
             raise Closed(inside=self._end > self._start)
         self._end += read
+        self.heard_mono_s = time.monotonic()
 
 
 def _begins_well(first: int) -> None:

@@ -314,6 +314,30 @@ def test_a_full_disk_is_told(tmp_path: Path, dcmtk: dict[str, str]) -> None:
     assert not list((tmp_path / "blobs").iterdir())
 
 
+def test_an_association_that_is_silent_makes_room_for_another(tmp_path: Path) -> None:
+    """A scanner that died and came back is not kept out by what it left behind; one that talks stays."""
+    from pynetdicom import AE
+
+    limits = Limits(associations=2, silent_s=0.5, durable=False)
+    with listening_here(tmp_path, None, limits) as here:
+        ae = AE(ae_title="A")
+        ae.add_requested_context("1.2.840.10008.1.1")
+        left, talks = (ae.associate("127.0.0.1", here.port, ae_title="ICEBALL") for _ in range(2))
+        time.sleep(0.6)
+        assert talks.send_c_echo().Status == 0x0000
+        again = ae.associate("127.0.0.1", here.port, ae_title="ICEBALL")
+        assert again.is_established
+        assert "silent" in here.next(Refused).reason
+        assert talks.send_c_echo().Status == 0x0000
+        end = time.monotonic() + 5
+        while left.is_established and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not left.is_established
+        assert rejected(ae.associate("127.0.0.1", here.port, ae_title="ICEBALL"))
+        for each in (talks, again):
+            each.release()
+
+
 def test_a_peers_share_of_the_disk_is_bounded(tmp_path: Path, dcmtk: dict[str, str]) -> None:
     with listening_here(tmp_path, None, Limits(stored_bytes=1500, durable=False)) as here:
         assert send(here, dcmtk, tmp_path) == 0

@@ -45,7 +45,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "demo",
             "--headless",
             "--speed",
-            "16",
+            "10",
             "--out",
             str(out),
         ],

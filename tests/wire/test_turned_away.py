@@ -58,7 +58,9 @@ def test_wrong_titles_are_said_until_the_scanner_gets_in(
         gone(live, 1)
         assert echo(dcmtk, live.port, "-aet", "CT2") != 0
         said(live, 2, "peer_calling_title")
-        for _ in range(30):  # the journal is not filled with one reason; another is told all the same
+        for _ in range(
+            30
+        ):  # the journal is not filled with one reason; another is told all the same
             assert echo(dcmtk, live.port, "-aet", "CT2") != 0
         with socket.create_connection(("127.0.0.1", live.port)) as browser:
             browser.sendall(b"GET / HTTP/1.0\r\n\r\n")
