@@ -500,6 +500,13 @@ def test_each_peer_and_reason_is_an_alarm_of_its_own(code: str, fact: str) -> No
     ]
 
 
+def test_why_a_scan_cannot_be_used_is_what_its_alarm_is_about() -> None:
+    """For another reason it is another alarm, which sounds again."""
+    for reason in ("single_slice", "slice_astray"):
+        found = [c for c in causes_of(case(unused=(reason, NOW))) if c.code == "scan_unusable"]
+        assert [c.about for c in found] == [reason]
+
+
 def test_a_baseline_that_looks_frozen_has_one_alarm() -> None:
     assert codes(measured(Status.DEGRADED, "baseline_frozen")) == {"baseline_frozen"}
 
