@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 from pydicom.uid import UID
 
 from monitor.fetching import asking, fetching, keeping, receiving
-from monitor.intake import association, wire
+from monitor.intake import association, enhanced, parsing, pixels, wire
 from monitor.intake.limits import SETTABLE, Limits
 from monitor.intake.listener import OFFERED, SOP_CLASSES, VERIFICATION
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
@@ -62,6 +63,15 @@ def test_limits() -> None:
         assert text == ("–" if low_high is None else f"{low_high[0]:.12g} to {low_high[1]:.14g}"), (
             name
         )
+
+
+def test_sizes_of_an_instance() -> None:
+    assert (
+        f"At most {enhanced.MOST_FRAMES} frames and 2^{math.log2(enhanced.MOST_PIXELS):g} pixels an instance, "
+        f"{pixels.MAX_EDGE_PIXELS} rows and columns; at most {parsing.MOST_READS} reads to take an instance apart "
+        f"({parsing.MOST_READS_OF_FRAMES} of Enhanced CT; an element takes one to three), and "
+        f"{parsing.LONGEST_VALUE_BYTES} bytes of a value that may be many."
+    ) in " ".join(TEXT.split())
 
 
 def test_status_codes() -> None:

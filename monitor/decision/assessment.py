@@ -37,6 +37,11 @@ _LARGEST_ERROR_MM = 1.5
 _UNPROVED = Reason("not_proved", "The measurement contradicts itself or holds what is no number.")
 
 
+# The most that is said to be covered where not all is: what is made of the journal, which has six decimals,
+# would say 100 % beside a negative margin.
+_NOT_ALL = 1.0 - 1e-6
+
+
 @dataclass(frozen=True)
 class Plan:
     """What has to freeze and what must not, as points."""
@@ -161,11 +166,11 @@ def _seen(ice: IceSegmentation, points_lps_mm: FloatArray) -> bool:
 
 
 def _covered(depth_mm: FloatArray, weights: FloatArray) -> float:
-    """The covered share; exactly 1 only when every point is inside."""
+    """The covered share; 1 only when every point is inside, also where it is written with six decimals."""
     uncovered = weights[~(depth_mm >= 0)]
     if not len(uncovered):
         return 1.0
-    return float(np.clip(1.0 - uncovered.sum(), 0.0, np.nextafter(1.0, 0.0)))
+    return float(np.clip(1.0 - uncovered.sum(), 0.0, _NOT_ALL))
 
 
 def _interval(ice: IceSegmentation, body: Body) -> tuple[float, float]:

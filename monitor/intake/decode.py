@@ -13,9 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -35,8 +33,8 @@ from monitor.intake.attributes import (
     whole,
 )
 from monitor.intake.enhanced import frames_of
+from monitor.intake.parsing import parsed
 from monitor.intake.pixels import hounsfield
-from monitor.intake.syntaxes import TRANSFER_SYNTAXES
 from monitor.model import CtFrames, CtSlice, FloatArray, Instance, Int16Array, Reason, Rejected
 from monitor.stages import stage
 
@@ -72,10 +70,7 @@ def _file(instance: Instance, record: Path) -> Path:
 
 
 def _read(instance: Instance, path: Path) -> CtSlice | CtFrames:
-    syntax = UID(str(read_file_meta_info(path).get("TransferSyntaxUID", "")))
-    if syntax not in TRANSFER_SYNTAXES:  # before dcmread, which would inflate a deflated file
-        raise Refusal("transfer_syntax_unsupported", f"Transfer syntax {syntax.name} is not read.")
-    dataset = dcmread(path)
+    dataset = parsed(path)
     if _checked_class(instance, dataset) in _ENHANCED:
         return _frames(instance, dataset)
     _check_kind(dataset)
