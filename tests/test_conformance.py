@@ -67,8 +67,9 @@ def test_limits() -> None:
 
 def test_sizes_of_an_instance() -> None:
     assert (
-        f"At most {enhanced.MOST_FRAMES} frames and 2^{math.log2(enhanced.MOST_PIXELS):g} pixels an instance, "
-        f"{pixels.MAX_EDGE_PIXELS} rows and columns; at most {parsing.MOST_READS} reads to take an instance apart "
+        f"At most {enhanced.MOST_FRAMES} frames and 2^{math.log2(enhanced.MOST_PIXELS):g} pixels an "
+        f"instance, {pixels.MAX_EDGE_PIXELS} rows and columns; "
+        f"at most {parsing.MOST_READS} reads to take an instance apart "
         f"({parsing.MOST_READS_OF_FRAMES} of Enhanced CT; an element takes one to three), and "
         f"{parsing.LONGEST_VALUE_BYTES} bytes of a value that may be many."
     ) in " ".join(TEXT.split())

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Sequence
 
 from pydicom.uid import (
     CTImageStorage,
@@ -118,6 +119,9 @@ class _Service:
         if called != self._receiver.config.calling.strip():
             return Rejection("called by another title", _CALLED_TITLE_UNKNOWN, "peer_called_title")
         return None
+
+    def agreed(self, unserved: Sequence[str]) -> None:
+        pass  # the PACS tells of it
 
     def pace(self) -> float:
         return 0.0

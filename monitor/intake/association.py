@@ -51,6 +51,9 @@ class Service(Protocol):
 
     def admit(self, hello: Hello) -> Rejection | None: ...
 
+    def agreed(self, unserved: Sequence[str]) -> None:
+        """It has an association. ``unserved``: the SOP classes it asked for, if it can send none of them."""
+
     def pace(self) -> float:
         """Seconds that the next message has to wait."""
 
@@ -132,6 +135,7 @@ class Association:
             else:
                 accepted[context.number] = syntax
                 self._contexts[context.number] = (context.abstract, syntax)
+        self._service.agreed([] if accepted else [c.abstract for c in hello.contexts])
         return wire.accept_pdu(hello, accepted, refused)
 
     # ------------------------------------------------------------------ messages

@@ -19,11 +19,13 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
@@ -84,6 +86,8 @@ _BACKLOG = 128
 # So much nicer are core and view to this process, where the system lets it say so: at 250 slices a second it
 # needs a quarter of a core, and what they compute must not keep the scanner waiting (docs/network.md).
 _AHEAD = 10
+# The root of the storage SOP classes (PS3.4 B.5), and how many of a peer's are named to it.
+_STORAGE, _NAMED = "1.2.840.10008.5.1.4.1.1.", 3
 # PS3.8 9.3.4: the reasons for a rejection.
 _CALLING_TITLE_UNKNOWN, _CALLED_TITLE_UNKNOWN = (0x01, 0x01, 0x03), (0x01, 0x01, 0x07)
 _TOO_MANY = (0x02, 0x03, 0x02)
@@ -346,8 +350,20 @@ class Talk(threading.Thread):
             silent.cut(
                 f"it was silent, and one of over {listener.limits.associations} associations"
             )
-        listener.let_in(self.peer, self.address)
         return None
+
+    def agreed(self, unserved: Sequence[str]) -> None:
+        """Who can send nothing has an association, and yet did not get in; of who wants no storage that is
+        nobody's concern but the journal's."""
+        if not unserved:
+            self._listener.let_in(self.peer, self.address)
+            return
+        named = ", ".join(_harmless(UID(c).name) for c in unserved[:_NAMED])
+        wants = any(c.startswith(_STORAGE) for c in unserved)
+        reason = f"nothing that it offers is taken: {named}"
+        self._listener.refused(
+            self.peer, self.address, reason, "peer_nothing_taken" if wants else ""
+        )
 
     def pace(self) -> float:
         with self._listener.lock:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.uid import MRImageStorage
 
 from monitor.cli import main
+from tests.intake.intake_helpers import ct_dataset
 from tests.wire.live import LiveProcess, sphere_case
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,6 +30,24 @@ def case_with(folder: Path, listener: str) -> Path:
 def echo(dcmtk: dict[str, str], port: int, *options: str, called: str = "ICEBALL") -> int:
     command = [dcmtk["echoscu"], "-aec", called, *options, "localhost", str(port)]
     return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode
+
+
+def send_mr(dcmtk: dict[str, str], port: int, path: Path) -> int:
+    """Images of a class that is not taken: the association is accepted, and none of its contexts."""
+    d = ct_dataset(1)
+    d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    d.save_as(path, enforce_file_format=True)
+    command = [
+        dcmtk["storescu"],
+        "-R",
+        "-aec",
+        "ICEBALL",
+        "-aet",
+        "SCANNER",
+        "localhost",
+        str(port),
+    ]
+    return subprocess.run([*command, str(path)], check=False, capture_output=True).returncode
 
 
 def alarms(lines: list[dict[str, Any]], kind: str = "alarm_raised") -> list[str]:
@@ -58,9 +78,7 @@ def test_wrong_titles_are_said_until_the_scanner_gets_in(
         gone(live, 1)
         assert echo(dcmtk, live.port, "-aet", "CT2") != 0
         said(live, 2, "peer_calling_title")
-        for _ in range(
-            30
-        ):  # the journal is not filled with one reason; another is told all the same
+        for _ in range(30):  # one reason does not fill the journal; another is told all the same
             assert echo(dcmtk, live.port, "-aet", "CT2") != 0
         with socket.create_connection(("127.0.0.1", live.port)) as browser:
             browser.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -71,6 +89,12 @@ def test_wrong_titles_are_said_until_the_scanner_gets_in(
             pass  # who looks whether somebody is in was not turned away
         assert echo(dcmtk, live.port, "-aet", "SCANNER") == 0
         assert len(alarms(live.journal())) == 3
+        assert send_mr(dcmtk, live.port, tmp_path / "mr.dcm") != 0
+        said(live, 4, "peer_nothing_taken")
+        (line,) = [x for x in live.journal("association_refused") if "offers" in x["reason"]]
+        assert "MR Image Storage" in line["reason"]
+        assert echo(dcmtk, live.port, "-aet", "SCANNER") == 0
+        gone(live, 4)
     assert "SCANNER@127.0.0.1 WAS TURNED AWAY" in live.output
     assert main(["replay", str(live.record)]) == 0
 
