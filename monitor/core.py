@@ -96,6 +96,9 @@ class Core:
         # Address → who was turned away there when it called last, and why (a code).
         self.shut_out: Mapping[str, tuple[str, str]] = {}
         self.not_kept: Mapping[str, tuple[str, str]] = {}
+        self._of_before: frozenset[str] = (
+            frozenset()
+        )  # of them, those that an earlier listener told of
         self._engine = engine
         self._journal = journal
         self._store = store
@@ -248,15 +251,28 @@ class Core:
         except queue.Empty:
             return False
         if isinstance(message, Instance):
+            self._one_kept(message.calling_ae_title)
             self._received(message)
         elif isinstance(message, AssociationEnded):
             self.handle(message)
         elif isinstance(message, IntakeGone):
-            self.not_kept = {}  # the next one tells anew
             self.take_up(message.kept)
+            self.still_not_kept(self.not_kept)
         else:
             self._told(message)
         return True
+
+    def still_not_kept(self, not_kept: Mapping[str, tuple[str, str]]) -> None:
+        """As a listener that is no more had told: the next one only tells of its own."""
+        self.not_kept, self._of_before = dict(not_kept), frozenset(not_kept)
+
+    def _one_kept(self, title: str) -> None:
+        over = {
+            a for a in self._of_before if self.not_kept.get(a, ("",))[0].startswith(f"{title}@")
+        }
+        if over:
+            self.not_kept = {a: who for a, who in self.not_kept.items() if a not in over}
+            self._of_before -= over
 
     def take_up(self, kept: frozenset[str]) -> int:
         """What an intake process had kept, of these names in ``blobs``, and could not tell of any more. How
@@ -273,6 +289,7 @@ class Core:
         elif isinstance(message, LetIn):
             self.shut_out = {a: who for a, who in self.shut_out.items() if a != message.address}
         elif isinstance(message, NotKept):
+            self._of_before -= {message.address}
             self.not_kept = {**self.not_kept, message.address: (message.peer, message.code)}
         elif isinstance(message, KeptAgain):
             self.not_kept = {a: who for a, who in self.not_kept.items() if a != message.address}

@@ -138,6 +138,19 @@ def standing_alarms(lines: list[JournalLine]) -> Alarms:
     return tuple(found.values())
 
 
+def not_kept(lines: list[JournalLine]) -> dict[str, tuple[str, str]]:
+    """Address → (peer, why) of those whose last images could not be kept, by the journal's end."""
+    found: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        peer = str(line.fields.get("peer"))
+        address = peer.rpartition("@")[2]
+        if line.kind == "images_refused":
+            found[address] = (peer, str(line.fields.get("reason")))
+        elif line.kind == "images_kept_again":
+            found.pop(address, None)
+    return found
+
+
 def _raised(line: JournalLine, key: Key) -> Standing:
     code, about = key
     params = {str(k): str(v) for k, v in dict(line.fields.get("params") or {}).items()}

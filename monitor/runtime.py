@@ -42,7 +42,7 @@ from monitor.record.drawings import keep_drawing
 from monitor.record.journal import plain
 from monitor.record.left_behind import kept_names
 from monitor.record.store import Store
-from monitor.resuming import standing_alarms
+from monitor.resuming import not_kept, standing_alarms
 from monitor.snapshot import Delivered
 from monitor.state import OperatorAct, State
 from monitor.streaming.server import check_stream
@@ -113,6 +113,7 @@ class Live:
         )
         if (found := begun.unfinished) is not None:
             self.core.restore(found.known, begun.procedure, found.seq)
+            self.core.still_not_kept(not_kept(found.lines))
             self._alarms = standing_alarms(found.lines)
         self._checkpoints = Checkpoints(options.record, self._checkpoint_failed)
         self.stopping = threading.Event()

@@ -109,6 +109,14 @@ class LiveProcess:
         (core,) = children(self.process.pid)
         return core
 
+    @property
+    def intake(self) -> int:
+        """The core's first process."""
+        return next(
+            p for p in children(self.core)
+            if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()
+        )  # fmt: skip
+
     def type(self, text: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(text + "\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -59,8 +61,22 @@ def test_what_cannot_be_kept_is_said_until_something_is(
         said(live, "alarm_raised", ["image_disk", "image_too_large"])
         assert stored(dcmtk, live.port, ct_dataset(2), tmp_path)
         said(live, "alarm_cleared", ["image_disk", "image_too_large"])
+        blobs.rename(away)
+        assert not stored(dcmtk, live.port, ct_dataset(3), tmp_path)
+        told = ["image_disk", "image_too_large", "image_disk"]
+        said(live, "alarm_raised", told)
+        for victim in ("intake", "core"):  # a restart is no news of the disk
+            ports = len(live.journal("listening"))
+            os.kill(live.core if victim == "core" else live.intake, signal.SIGKILL)
+            live.wait(lambda _, n=ports: len(live.journal("listening")) > n, 60.0)
+            time.sleep(2.0)
+            assert reasons(live.journal(), "alarm_cleared") == told[:2]
+        away.rename(blobs)
+        port = live.journal("listening")[-1]["port"]
+        assert stored(dcmtk, port, ct_dataset(3), tmp_path)
+        said(live, "alarm_cleared", told)
     kinds = [x["kind"] for x in live.journal()]
-    assert kinds.count("images_refused") == kinds.count("images_kept_again") == 2
-    assert kinds.count("instance_received") == 2
+    assert (kinds.count("images_refused"), kinds.count("images_kept_again")) == (3, 2)
+    assert kinds.count("instance_received") == 3
     assert "NOT KEPT" in live.output
     assert main(["replay", str(live.record)]) == 0

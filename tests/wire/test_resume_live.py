@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from monitor.supervisor import GIVEN_UP
-from tests.wire.live import LiveProcess, children, sphere_case
+from tests.wire.live import LiveProcess, sphere_case
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.requirement("REQ-RESUME")]
 CENTRE = (0.0, 0.0, 0.0)
@@ -33,13 +33,8 @@ def test_a_killed_core_and_a_killed_intake_come_back_and_the_terminal_still_work
         room.wait(lambda lines: lines_of(lines, "alarm_raised", code="restarted"))
         room.type("acknowledge")
         room.wait(lambda lines: lines_of(lines, "alarm_acknowledged", code="restarted"))
-        intake = [
-            p
-            for p in children(room.core)
-            if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()
-        ]
         room.wait(lambda lines: len(lines_of(lines, "listening")) == 2)
-        os.kill(intake[0], signal.SIGKILL)
+        os.kill(room.intake, signal.SIGKILL)
         room.wait(lambda lines: lines_of(lines, "process_restarted", process="intake"))
         room.wait(lambda lines: len(lines_of(lines, "listening")) == 3)
     assert room.process.returncode == 0
