@@ -16,6 +16,7 @@ from typing import Any
 
 from monitor.config import (
     PACS_OBJECTS,
+    PACS_OBJECTS_BY_DEFAULT,
     UNIDENTIFIED,
     ClientTls,
     Config,
@@ -316,15 +317,12 @@ def _limits(t: Table) -> Limits:
     return replace(usual, **given)
 
 
-_DEFAULT_OBJECTS = ("ice", "isotherms", "measurements")
-
-
 def _pacs(t: Table, folder: Path) -> PacsConfig:
     given = t.text("send_to")
     place = place_of(given)
     if given and place is None:
         t.error("send_to", f'expected "AE@host:port", got {given!r}')
-    objects = tuple(map(str, _list(t, "objects"))) if t.has("objects") else _DEFAULT_OBJECTS
+    objects = tuple(map(str, _list(t, "objects"))) if t.has("objects") else PACS_OBJECTS_BY_DEFAULT
     for name in objects:
         if name not in PACS_OBJECTS:
             t.error("objects", f"expected any of {', '.join(PACS_OBJECTS)}; got {name!r}")

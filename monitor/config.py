@@ -174,6 +174,8 @@ class ClientTls:
 
 # What may be sent: the measured ice of each scan while the procedure runs, all others when it has ended.
 PACS_OBJECTS = ("ice", "isotherms", "measurements", "screens")
+# Into the pixels of the screens the patient's label is burned: they are sent when that is asked for.
+PACS_OBJECTS_BY_DEFAULT = PACS_OBJECTS[:3]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,18 @@ from monitor.report.pictures import Pictures, rgb
 from monitor.worked_out import WorkedOut, WorkedScan, work_out
 
 ISOTHERMS_DEGC = (0.0, -20.0, -40.0)
-OBJECTS = frozenset({"ice_seg", "predicted_seg", "sr", "screen"})
+# By the names that operators use (``config.PACS_OBJECTS``).
+_NAMED = {
+    "ice": "ice_seg",
+    "isotherms": "predicted_seg",
+    "measurements": "sr",
+    "screens": "screen",
+}
+OBJECTS = frozenset(_NAMED.values())
+
+
+def objects_named(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(_NAMED[name] for name in names)
 
 
 @dataclass(frozen=True)

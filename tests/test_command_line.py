@@ -13,6 +13,7 @@ import pytest
 
 from monitor.arguments import parser
 from monitor.cli import main
+from monitor.export import OBJECTS, objects_named
 
 HEAVY = ("numba", "scipy", "highdicom", "pynetdicom", "PyQt5")
 
@@ -67,3 +68,12 @@ def test_one_line_says_what_is_wrong(
 ) -> None:
     assert main([word.format(here=tmp_path) for word in typed]) == 2
     assert capfd.readouterr().err == said.format(here=tmp_path)
+
+
+def test_the_patients_label_leaves_only_when_that_is_asked_for() -> None:
+    """It is burned into the captured screens."""
+    sent = parser().parse_args(["send", "record", "--to", "PACS@127.0.0.1:104"]).objects
+    assert objects_named(sent) == OBJECTS - {"screen"}
+    every = [*["ice", "isotherms", "measurements", "screens"]]
+    typed = ["send", "record", "--to", "PACS@127.0.0.1:104", "--objects", *every]
+    assert objects_named(parser().parse_args(typed).objects) == OBJECTS

@@ -9,6 +9,7 @@ from typing import Any
 from gpu_kernels.engine import CHOICES
 from monitor.arguments.parts import Parser, command, days, place
 from monitor.commands import NOTICE
+from monitor.config import PACS_OBJECTS, PACS_OBJECTS_BY_DEFAULT
 
 
 def add_report(commands: Any) -> None:
@@ -75,6 +76,15 @@ def add_send(commands: Any) -> None:
     )
     p.add_argument("what", type=Path, metavar="RECORD|DIR", help="a record, or a folder of *.dcm")
     p.add_argument("--to", type=place, required=True, metavar="AE@HOST:PORT", help="the receiver")
+    p.add_argument(
+        "--objects",
+        nargs="+",
+        choices=PACS_OBJECTS,
+        metavar="WHAT",
+        default=PACS_OBJECTS_BY_DEFAULT,
+        help=f"of a record, which of {', '.join(PACS_OBJECTS)}; default: all but the screens, into which "
+        "the patient's label is burned",
+    )
     p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
     p.add_argument(
         "--tls-ca",

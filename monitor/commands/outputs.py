@@ -93,7 +93,7 @@ def send(args: argparse.Namespace) -> int:
             f"Working the record out once more: {args.what} (as long as a replay) ...", flush=True
         )
         with in_use(args.what):
-            left_out = _spool_record(args.what, spool)
+            left_out = _spool_record(args.what, spool, args.objects)
     else:
         _spool_folder(args.what, spool)
     before = spool.count("sent")
@@ -133,14 +133,16 @@ def _spool_folder(folder: Path, spool: Spool) -> None:
         spool.add(path)
 
 
-def _spool_record(record: Path, spool: Spool) -> list[str]:
+def _spool_record(record: Path, spool: Spool, objects: list[str]) -> list[str]:
     import tempfile
 
-    from monitor.export import Targets
+    from monitor.export import Targets, objects_named
     from monitor.export import export as written_by
 
     with tempfile.TemporaryDirectory(prefix="iceball-send-") as folder:
-        written, left_out = written_by(record, Targets(dicom=Path(folder)))
+        written, left_out = written_by(
+            record, Targets(dicom=Path(folder), objects=objects_named(objects))
+        )
         for path in written:
             spool.add(path)
     return left_out

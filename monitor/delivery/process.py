@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from monitor.config import PacsConfig
-from monitor.export import Targets, export, ice_object, measured_at, save
+from monitor.export import Targets, export, ice_object, measured_at, objects_named, save
 from monitor.imaging.registration import Registration
 from monitor.model import CtVolume, IceSegmentation
 from monitor.record.account import account
@@ -32,12 +32,6 @@ from monitor.sending import Receiver, Trouble, send_all
 from monitor.snapshot import Delivered
 
 # What a case calls them, and what the export does.
-_OBJECTS = {
-    "ice": "ice_seg",
-    "isotherms": "predicted_seg",
-    "measurements": "sr",
-    "screens": "screen",
-}
 # The core has a result before its lines are on the disk.
 _JOURNAL_S = 20.0
 _LOOK_S = 0.2
@@ -122,7 +116,7 @@ class _Delivering:
         return None
 
     def _rest(self) -> None:
-        wanted = frozenset(_OBJECTS[name] for name in self._config.objects)
+        wanted = objects_named(self._config.objects)
         try:
             with (
                 in_use(self._record),
