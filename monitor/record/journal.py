@@ -9,6 +9,7 @@ line that was written is whole and on disk before ``write`` returns, and every n
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import math
 import os
@@ -32,8 +33,15 @@ FORMAT_VERSION = 2
 # What comes in. The instances are on disk already and the results' lines, which follow, are synced: these
 # may wait for them to reach the platter.
 _UNSYNCED = frozenset({"instance_received", "association_ended", "tick", "forecast_step"})
+# Room on the disk that is the journal's already, some 10 000 lines of it: what operators do is kept while
+# nothing else is.
+_RESERVE_BYTES = 4 * 2**20
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE (fallocate(2)), which Python has no name for
 # Lines that a full disk has not taken: an hour's, of a busy procedure.
 _MOST_WAITING = 20_000
+
+
+_LIBC = ctypes.CDLL(None)
 
 
 class RecordError(OSError):
@@ -52,6 +60,7 @@ class Journal:
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)
         self._seq = self._end = self.torn = 0
+        self._reserved_end = 0
         flags = os.O_RDWR if resume else os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
             self._file = os.open(self.path, flags, 0o640)
@@ -60,6 +69,7 @@ class Journal:
                 self._go_on()
             else:
                 sync_folder(record)
+            self._reserve()
         except FileExistsError:
             text = f"{self.path}: a procedure is recorded there already; one that was not ended: --resume"
             raise RecordError(text) from None
@@ -100,6 +110,8 @@ class Journal:
             except OSError as error:
                 return self._rest(error)
             finally:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, self._end)  # what was reserved is the disk's again
                 os.close(self._file)
         return None
 
@@ -127,9 +139,20 @@ class Journal:
             except OSError:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._file, self._end)
+                self._reserved_end = 0  # cut off with it
                 raise
             self._end += len(data)
             self._waiting.popleft()
+        if self._reserved_end - self._end < _RESERVE_BYTES // 2:
+            self._reserve()
+
+    def _reserve(self) -> None:
+        """As far as the disk has room and its file system can."""
+        done = _LIBC.fallocate(
+            self._file, _KEEP_SIZE, ctypes.c_long(self._end), ctypes.c_long(_RESERVE_BYTES)
+        )
+        if done == 0:
+            self._reserved_end = self._end + _RESERVE_BYTES
 
     def _go_on(self) -> None:
         """After the last line that is whole."""

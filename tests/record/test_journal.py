@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,27 @@ CLOCK = ProcedureClock(1_000_000.0, 0.0, 1.0)
 
 def lines(record: Path) -> list[dict]:
     return [json.loads(x) for x in (record / "journal.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.requirement("REQ-RECORD")
+def test_a_full_disk_takes_what_operators_do(tmp_path: Path) -> None:
+    """A small disk of its own, full to the last byte."""
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path)], check=False
+    ).returncode:
+        pytest.skip("a disk can only be mounted by root")
+    try:
+        journal = Journal(tmp_path, CLOCK)
+        with (tmp_path / "else").open("wb", buffering=0) as other, suppress(OSError):
+            while True:
+                other.write(bytes(4096))
+        for number in range(5000):
+            journal.write("operator", act="phase_next", number=number)
+        kept = lines(tmp_path)  # as after a kill: it is not closed
+        assert [x["number"] for x in kept] == list(range(5000))
+        journal.close()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_lines_are_numbered_stamped_and_finite(tmp_path: Path) -> None:
