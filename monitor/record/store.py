@@ -89,7 +89,7 @@ class Store:
             os.replace(source, target)
             target.with_suffix(".json").write_text(json.dumps(reason) + "\n", encoding="utf-8")
         except OSError as error:
-            raise RecordError(f"{target}: {error.strerror}") from error
+            raise RecordError(f"{target}: {error.strerror or error}") from error
         return str(target.relative_to(self.record))
 
     def _save(self, path: Path, array: npt.NDArray[np.generic]) -> ArrayRef:
@@ -112,7 +112,7 @@ class Store:
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink()
-            raise RecordError(f"{path}: {error.strerror}") from error
+            raise RecordError(f"{path}: {error.strerror or error}") from error
         return ArrayRef(str(path))
 
 
