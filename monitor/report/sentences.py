@@ -90,6 +90,8 @@ def event_text(x: Event, language: str) -> str:
 
 def _value(x: Event, key: str, language: str) -> str:
     value = str(x.fields[key])
+    if key == "down_s":
+        return _written(x.fields[key], lambda v: formats.decimal(v, 1, language))
     if key != "reason":
         return value
     return reason_text(language, str(x.fields.get("shut_out") or value), value)

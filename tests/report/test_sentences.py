@@ -74,6 +74,8 @@ def test_what_the_machine_did_is_said_in_words() -> None:
     away = {"peer": "CT@1", "reason": "called 'X'", "shut_out": "peer_called_title"}
     assert "called 'X'" not in event_text(Event(0.0, "association_refused", away), "en")
     assert event_text(Event(0.0, "burnt", {}), "en") == "burnt"
+    resumed = event_text(Event(0.0, "procedure_resumed", {"down_s": 1.393387}), "fr")
+    assert resumed.endswith("(absence, s\u00a0: 1,4)")
 
 
 def test_every_word_is_there_in_both_languages() -> None:
