@@ -111,7 +111,7 @@ class Journal:
                 return self._rest(error)
             finally:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, self._end)  # what was reserved is the disk's again
+                    self._give_back()
                 os.close(self._file)
         return None
 
@@ -145,6 +145,12 @@ class Journal:
             self._waiting.popleft()
         if self._reserved_end - self._end < _RESERVE_BYTES // 2:
             self._reserve()
+
+    def _give_back(self) -> None:
+        """What was reserved. The file's time stays that of its last line."""
+        written = os.fstat(self._file)
+        os.ftruncate(self._file, self._end)
+        os.utime(self._file, ns=(written.st_atime_ns, written.st_mtime_ns))
 
     def _reserve(self) -> None:
         """As far as the disk has room and its file system can."""
