@@ -96,9 +96,8 @@ class Core:
         # Address → who was turned away there when it called last, and why (a code).
         self.shut_out: Mapping[str, tuple[str, str]] = {}
         self.not_kept: Mapping[str, tuple[str, str]] = {}
-        self._of_before: frozenset[str] = (
-            frozenset()
-        )  # of them, those that an earlier listener told of
+        # Of them, those that an earlier listener told of.
+        self._of_before: frozenset[str] = frozenset()
         self._engine = engine
         self._journal = journal
         self._store = store

@@ -13,6 +13,7 @@ import pytest
 
 from monitor.arguments import parser
 from monitor.cli import main
+from monitor.config import PACS_OBJECTS
 from monitor.export import OBJECTS, objects_named
 
 HEAVY = ("numba", "scipy", "highdicom", "pynetdicom", "PyQt5")
@@ -74,6 +75,5 @@ def test_the_patients_label_leaves_only_when_that_is_asked_for() -> None:
     """It is burned into the captured screens."""
     sent = parser().parse_args(["send", "record", "--to", "PACS@127.0.0.1:104"]).objects
     assert objects_named(sent) == OBJECTS - {"screen"}
-    every = [*["ice", "isotherms", "measurements", "screens"]]
-    typed = ["send", "record", "--to", "PACS@127.0.0.1:104", "--objects", *every]
+    typed = ["send", "record", "--to", "PACS@127.0.0.1:104", "--objects", *PACS_OBJECTS]
     assert objects_named(parser().parse_args(typed).objects) == OBJECTS

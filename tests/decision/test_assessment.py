@@ -47,9 +47,8 @@ def test_a_point_on_the_edge_is_inside_and_a_point_of_no_weight_outside_counts()
     nearly = Body("lesion", np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]]), np.array([1.0, 1e-20]))
     b = assess(ice((0, 0, 0), 9.0), replace(PLAN, lesion=nearly), None)
     assert 0.999 < b.lesion_covered < 1.0
-    assert (
-        round(b.lesion_covered, 6) < 1.0
-    )  # as it is in the journal, and in all that is made of it
+    # As it is in the journal, and in all that is made of it.
+    assert round(b.lesion_covered, 6) < 1.0
 
 
 def test_an_edge_without_error_is_one_too() -> None:

@@ -37,17 +37,9 @@ def send_mr(dcmtk: dict[str, str], port: int, path: Path) -> int:
     d = ct_dataset(1)
     d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = MRImageStorage
     d.save_as(path, enforce_file_format=True)
-    command = [
-        dcmtk["storescu"],
-        "-R",
-        "-aec",
-        "ICEBALL",
-        "-aet",
-        "SCANNER",
-        "localhost",
-        str(port),
-    ]
-    return subprocess.run([*command, str(path)], check=False, capture_output=True).returncode
+    titles = ("-aec", "ICEBALL", "-aet", "SCANNER")
+    command = [dcmtk["storescu"], "-R", *titles, "localhost", str(port), str(path)]
+    return subprocess.run(command, check=False, capture_output=True).returncode
 
 
 def alarms(lines: list[dict[str, Any]], kind: str = "alarm_raised") -> list[str]:
