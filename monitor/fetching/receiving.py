@@ -120,7 +120,7 @@ class _Service:
             return Rejection("called by another title", _CALLED_TITLE_UNKNOWN, "peer_called_title")
         return None
 
-    def agreed(self, unserved: Sequence[str]) -> None:
+    def agreed(self, offered: Sequence[str], served: Sequence[str]) -> None:
         pass  # the PACS tells of it
 
     def pace(self) -> float:

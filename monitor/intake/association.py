@@ -51,8 +51,8 @@ class Service(Protocol):
 
     def admit(self, hello: Hello) -> Rejection | None: ...
 
-    def agreed(self, unserved: Sequence[str]) -> None:
-        """It has an association. ``unserved``: the SOP classes it asked for, if it can send none of them."""
+    def agreed(self, offered: Sequence[str], served: Sequence[str]) -> None:
+        """It has an association, for those of the SOP classes it ``offered`` that are ``served``."""
 
     def pace(self) -> float:
         """Seconds that the next message has to wait."""
@@ -135,7 +135,8 @@ class Association:
             else:
                 accepted[context.number] = syntax
                 self._contexts[context.number] = (context.abstract, syntax)
-        self._service.agreed([] if accepted else [c.abstract for c in hello.contexts])
+        served = [abstract for abstract, _ in self._contexts.values()]
+        self._service.agreed([c.abstract for c in hello.contexts], served)
         return wire.accept_pdu(hello, accepted, refused)
 
     # ------------------------------------------------------------------ messages

@@ -352,18 +352,17 @@ class Talk(threading.Thread):
             )
         return None
 
-    def agreed(self, unserved: Sequence[str]) -> None:
-        """Who can send nothing has an association, and yet did not get in; of who wants no storage that is
-        nobody's concern but the journal's."""
-        if not unserved:
+    def agreed(self, offered: Sequence[str], served: Sequence[str]) -> None:
+        """Who wants to store, and can store nothing, has an association and yet did not get in; of who can do
+        nothing else is nobody's concern but the journal's."""
+        wanted = [c for c in offered if c.startswith(_STORAGE)]
+        shut_out = bool(wanted) and not any(c.startswith(_STORAGE) for c in served)
+        if served and not shut_out:
             self._listener.let_in(self.peer, self.address)
             return
-        named = ", ".join(_harmless(UID(c).name) for c in unserved[:_NAMED])
-        wants = any(c.startswith(_STORAGE) for c in unserved)
-        reason = f"nothing that it offers is taken: {named}"
-        self._listener.refused(
-            self.peer, self.address, reason, "peer_nothing_taken" if wants else ""
-        )
+        named = ", ".join(_harmless(UID(c).name) for c in (wanted or offered)[:_NAMED])
+        reason, code = f"nothing that it offers is taken: {named}", "peer_nothing_taken"
+        self._listener.refused(self.peer, self.address, reason, code if shut_out else "")
 
     def pace(self) -> float:
         with self._listener.lock:

@@ -15,12 +15,17 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+)
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from monitor.config import ListenerConfig, Peer
-from monitor.intake.messages import ListenerFailed, Refused
+from monitor.intake.messages import LetIn, ListenerFailed, Refused
 from monitor.intake.ports import ListenError, check_port
 from monitor.intake.wire import Closed, Connection, Limits
 from monitor.model import AssociationEnded, Instance
@@ -213,6 +218,23 @@ def test_unknown_titles_are_rejected_and_named(tmp_path: Path) -> None:
         ("STRANGER@127.0.0.1", "peer not in listener.allowed_peers"),
         ("SCANNER@127.0.0.1", "called 'OTHER'"),
     ]
+
+
+@pytest.mark.requirement("REQ-TURNED-AWAY")
+def test_who_may_only_ask_whether_somebody_is_in_and_wanted_to_store_did_not_get_in(
+    tmp_path: Path,
+) -> None:
+    with listening(tmp_path) as running:
+        ae = AE(ae_title="SCANNER")
+        ae.add_requested_context(Verification)
+        ae.add_requested_context(MRImageStorage)
+        ae.associate("127.0.0.1", running.port, ae_title="ICEBALL").release()
+        running.wait(lambda m: any(isinstance(x, Refused) for x in m))
+        (told,) = running.of(Refused)
+        assert (told.shut_out, "MR Image Storage" in told.reason) == ("peer_nothing_taken", True)
+        assert running.of(LetIn) == []
+        associate(running).release()  # CT
+        running.wait(lambda m: any(isinstance(x, LetIn) for x in m))
 
 
 def test_a_rejection_is_known_however_fast_it_comes(tmp_path: Path) -> None:
