@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,25 +23,34 @@ def lines(record: Path) -> list[dict]:
     return [json.loads(x) for x in (record / "journal.jsonl").read_text().splitlines()]
 
 
+# As after a kill the journal is not closed.
+_ON_A_FULL_DISK = """
+import contextlib, sys
+from pathlib import Path
+from monitor.clock import ProcedureClock
+from monitor.record.journal import Journal
+record = Path(sys.argv[1])
+journal = Journal(record, ProcedureClock(1e6, 0.0, 1.0))
+with (record / "else").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+    while True:
+        other.write(bytes(4096))
+for number in range(5000):
+    journal.write("operator", act="phase_next", number=number)
+sys.stdout.buffer.write((record / "journal.jsonl").read_bytes())
+"""
+
+
 @pytest.mark.requirement("REQ-RECORD")
 def test_a_full_disk_takes_what_operators_do(tmp_path: Path) -> None:
-    """A small disk of its own, full to the last byte."""
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path)], check=False
-    ).returncode:
-        pytest.skip("a disk can only be mounted by root")
-    try:
-        journal = Journal(tmp_path, CLOCK)
-        with (tmp_path / "else").open("wb", buffering=0) as other, suppress(OSError):
-            while True:
-                other.write(bytes(4096))
-        for number in range(5000):
-            journal.write("operator", act="phase_next", number=number)
-        kept = lines(tmp_path)  # as after a kill: it is not closed
-        assert [x["number"] for x in kept] == list(range(5000))
-        journal.close()
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+    """A small disk of its own, full to the last byte, which is gone with its process."""
+    unshared = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*unshared, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a disk of his own")
+    mounted = 'mount -t tmpfs -o size=16m tmpfs "$0" && exec "$1" -c "$2" "$0"'
+    command = [*unshared, "sh", "-c", mounted, str(tmp_path), sys.executable, _ON_A_FULL_DISK]
+    done = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2])
+    assert [json.loads(x)["number"] for x in done.stdout.splitlines()] == list(range(5000))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lines_are_numbered_stamped_and_finite(tmp_path: Path) -> None:
