@@ -318,7 +318,8 @@ def _needle_set(f: _Fields) -> str:
 
 
 def _restarted(f: _Fields) -> str:
-    return f"Restarted: the {f['process']} process, which had ended with status {f['exit']}"
+    how = "" if f["exit"] is None else f", which had ended with status {f['exit']}"
+    return f"Restarted: the {f['process']} process{how}"
 
 
 _LINES: dict[str, Callable[[_Fields], str | None]] = {

@@ -67,6 +67,13 @@ class Delivery(Protocol):
     def look(self, state: State) -> list[tuple[str, dict[str, Any]]]: ...
 
 
+class Supervised(Protocol):
+    """Who starts this program again when it dies (``supervisor``)."""
+
+    def start_again(self) -> bool:
+        """Whether there was nobody any more, and now is."""
+
+
 def _logging(say: Callable[[str, dict[str, Any]], None]) -> Callable[[str, dict[str, Any]], None]:
     def told(kind: str, fields: dict[str, Any]) -> None:
         logs.journal_line(kind, fields)
@@ -83,8 +90,9 @@ class Live:
         options: LiveOptions,
         say: Callable[[str, dict[str, Any]], None],
         delivery: Callable[[Config, Path], Delivery | None] = lambda config, record: None,
+        supervised: Supervised | None = None,
     ) -> None:
-        self.options = options
+        self.options, self._supervised = options, supervised
         self._delivery: Delivery | None = None
 
         def check(config: Config) -> None:
@@ -375,6 +383,8 @@ class Live:
             return True
         for name, exitcode in self._windows.start_again().items():
             self._restarted(name, exitcode)
+        if self._supervised is not None and self._supervised.start_again():
+            self._restarted("supervisor", None)
         if self._intake is None or self._intake.is_alive():
             return self._intake is not None
         if self._intake.exitcode == 2:  # it has said why

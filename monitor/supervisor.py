@@ -1,18 +1,22 @@
 """``iceball live`` looked after: a program that dies is started again and goes on with its record. Seconds.
 
-The program is a child process with the same terminal; the supervisor only waits. Invariant: what ended by an
-operator's wish, or said why it cannot run, is not started again; what dies again and again is given up, and
-that is said. If the supervisor dies the procedure goes on without.
+The program is a child process with the same terminal; the supervisor only waits. Each looks after the other:
+a supervisor that dies is started again by the program (``Supervised``). Invariant: what ended by an operator's
+wish, or said why it cannot run, is not started again; what dies again and again is given up, and that is
+said. A terminal that goes away ends nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 # So often in a row, each within so many seconds of its start: starting it once more would not help.
 _DEATHS, _WITHIN_S = 3, 60.0
@@ -24,11 +28,22 @@ NOT_ALL_KEPT = 4  # at its end: the record's disk did not take all
 _ITS_OWN = (0, _CANNOT_RUN, NOT_ALL_KEPT)
 
 
-def supervise(arguments: Sequence[str], record: Path, say: Callable[[str], None]) -> int:
+# What one process starts the other with: ``Supervised`` and ``_Supervisor`` alone use them.
+BY, TAKE_OVER = "--supervised-by", "--take-over"
+_SUPERVISOR_AGAIN_S = 5.0
+_ENDS_S = 5.0
+
+
+def supervise(
+    arguments: Sequence[str], record: Path, say: Callable[[str], None], take_over: int | None = None
+) -> int:
     """Runs ``iceball live`` with these arguments until it has ended. The exit status: its own, or
-    ``GIVEN_UP``. For the main thread, whose signals go to the program meanwhile."""
-    one = _Supervisor(arguments)
+    ``GIVEN_UP``. For the main thread, whose signals go to the program meanwhile. ``take_over``: the program
+    runs already, is this one's parent, and tells through this pipe how it ends."""
+    one = _Supervisor(_own(arguments), None if take_over is None else _Running(take_over))
     before = {n: signal.signal(n, one.pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    # Ignored by the program, too: the windows of a procedure do not go with the terminal it was typed at.
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         return one.run(record, say)
     finally:
@@ -36,16 +51,92 @@ def supervise(arguments: Sequence[str], record: Path, say: Callable[[str], None]
             signal.signal(number, handler)
 
 
+def _own(arguments: Sequence[str]) -> list[str]:
+    """As they were typed, without what an earlier supervisor has added for its own use."""
+    return [a for a in arguments if a.partition("=")[0] not in (BY, TAKE_OVER)]
+
+
+class Supervised:
+    """The program's side, of a supervisor that is its parent: whether it lives, and another one if it does
+    not. ``arguments``: those that the program was started with."""
+
+    def __init__(self, supervisor: int, arguments: Sequence[str]) -> None:
+        self._arguments = _own(arguments)
+        self._parent: int | None = supervisor
+        self._started: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+        self._again_mono_s = 0.0
+
+    def start_again(self) -> bool:
+        """Whether the supervisor had died; another one looks after this process from now on."""
+        if self._lives() or time.monotonic() < self._again_mono_s:
+            return False
+        self._again_mono_s = time.monotonic() + _SUPERVISOR_AGAIN_S
+        self._parent = None
+        self._close()
+        theirs, self._pipe = os.pipe()
+        command = [sys.executable, "-m", "monitor.cli", *self._arguments, f"{TAKE_OVER}={theirs}"]
+        try:
+            self._started = subprocess.Popen(command, pass_fds=[theirs])
+        finally:
+            os.close(theirs)
+        return True
+
+    def ended(self, status: int) -> None:
+        """The program ends, by itself and with this exit status: nothing is to be started again."""
+        if self._started is None:
+            return
+        with contextlib.suppress(OSError):
+            os.write(self._pipe, str(status).encode())
+        self._close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._started.wait(_ENDS_S)
+
+    def _lives(self) -> bool:
+        if self._started is None:
+            return os.getppid() == self._parent
+        return self._started.poll() is None
+
+    def _close(self) -> None:
+        if self._pipe >= 0:
+            os.close(self._pipe)
+        self._pipe = -1
+
+
+class _Program(Protocol):
+    def send_signal(self, number: int, /) -> None: ...
+
+    def wait(self) -> int: ...
+
+
+class _Running:
+    """A program that has started its supervisor itself: this process's parent."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe, self._pid = pipe, os.getppid()
+
+    def send_signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, number)
+
+    def wait(self) -> int:
+        """Its exit status; the pipe ends with the process, and what died has said nothing."""
+        with os.fdopen(self._pipe, "rb") as pipe:
+            told = pipe.read()
+        return int(told) if told else -signal.SIGKILL
+
+
 class _Supervisor:
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self._command = [sys.executable, "-m", "monitor.cli", *arguments, "--unsupervised"]
-        self._child: subprocess.Popen[bytes] | None = None
+    def __init__(self, arguments: Sequence[str], running: _Program | None) -> None:
+        by = f"{BY}={os.getpid()}"
+        self._command = [sys.executable, "-m", "monitor.cli", *arguments, by]
+        self._running = self._program = running
         self._signals: list[int] = []
 
     def pass_on(self, number: int, _frame: object) -> None:
         self._signals.append(number)
-        if self._child is not None:
-            self._child.send_signal(number)
+        if self._program is not None:
+            self._program.send_signal(number)
 
     def run(self, record: Path, say: Callable[[str], None]) -> int:
         deaths, how = 0, ["--record", str(record)]
@@ -74,7 +165,8 @@ class _Supervisor:
 
     def _ended(self, how: list[str]) -> int:
         """The exit status of one run."""
-        self._child = child = subprocess.Popen([*self._command, *how])
+        program, self._running = self._running or subprocess.Popen([*self._command, *how]), None
+        self._program = program
         for number in self._signals:  # that came before there was anybody to hear
-            child.send_signal(number)
-        return child.wait()
+            program.send_signal(number)
+        return program.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from monitor import logs
 from monitor.arguments.parts import add_engine, add_screens, command, port, positive
 from monitor.commands import NOTICE
 from monitor.demo import SCENARIO, SPEED
+from monitor.supervisor import BY, TAKE_OVER
 
 
 def add_demo(commands: Any) -> None:
@@ -104,6 +106,9 @@ def add_live(commands: Any) -> None:
         action="store_true",
         help="do not start the program again when it dies",
     )
+    # Between the program and its supervisor.
+    p.add_argument(BY, type=int, help=argparse.SUPPRESS)
+    p.add_argument(TAKE_OVER, type=int, help=argparse.SUPPRESS)
     p.add_argument(
         "--screenshots",
         action="store_true",

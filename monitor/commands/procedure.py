@@ -31,7 +31,7 @@ from monitor.opening import open_case
 from monitor.record.inventory import latest_unfinished, look
 from monitor.record.journal import JOURNAL, RecordError
 from monitor.streaming.process import StreamOptions
-from monitor.supervisor import NOT_ALL_KEPT, supervise
+from monitor.supervisor import NOT_ALL_KEPT, Supervised, supervise
 from monitor.view.process import has_display
 from monitor.workstation import Workstation, load_workstation
 
@@ -50,10 +50,19 @@ def demo(args: argparse.Namespace) -> int:
 def live(args: argparse.Namespace) -> int:
     record = args.resume or args.record or _stamped("record")
     if args.unsupervised:
-        return _live(args, record)
-    if not args.resume:
+        return _live(args, record, None)
+    if args.supervised_by is not None:
+        return _supervised(args, record)
+    if not args.resume and args.take_over is None:
         _none_unfinished(args, record)
-    return supervise(args.typed, record, _say_error)
+    return supervise(args.typed, record, _say_error, args.take_over)
+
+
+def _supervised(args: argparse.Namespace, record: Path) -> int:
+    supervised = Supervised(args.supervised_by, args.typed)
+    status = _live(args, record, supervised)
+    supervised.ended(status)
+    return status
 
 
 def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
@@ -74,7 +83,7 @@ def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
         )
 
 
-def _live(args: argparse.Namespace, record: Path) -> int:
+def _live(args: argparse.Namespace, record: Path, supervised: Supervised | None) -> int:
     from monitor.begun import LiveOptions
     from monitor.runtime import LISTENER_FAILED, Live
 
@@ -117,6 +126,7 @@ def _live(args: argparse.Namespace, record: Path) -> int:
         ),
         teller if metrics is None else metrics.counting(teller),
         deliver,
+        supervised,
     )
     print(f"Record: {record}. {NOTICE}", flush=True)
     when_told_to_stop(lambda: procedure.request_stop("signal"))

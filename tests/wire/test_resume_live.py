@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from monitor.supervisor import GIVEN_UP
-from tests.wire.live import LiveProcess, sphere_case
+from tests.wire.live import LiveProcess, children, sphere_case
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.requirement("REQ-RESUME")]
 CENTRE = (0.0, 0.0, 0.0)
@@ -20,6 +22,31 @@ CENTRE = (0.0, 0.0, 0.0)
 
 def lines_of(lines: list[dict[str, Any]], kind: str, **wanted: Any) -> list[dict[str, Any]]:
     return [x for x in lines if x["kind"] == kind and all(x[k] == v for k, v in wanted.items())]
+
+
+def wait_for(room: LiveProcess, enough: Callable[[Any], Any], kind: str, **wanted: Any) -> None:
+    """In the journal, whatever has become of the process that the test has started."""
+    end = time.monotonic() + 60.0
+    while not enough(lines_of(room.journal(), kind, **wanted)):
+        assert time.monotonic() < end, room.journal()[-5:]
+        time.sleep(0.05)
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def ended_within(pid: int, limit_s: float) -> bool:
+    """Whether the process is gone, or only waits for who has started it."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_a_killed_core_and_a_killed_intake_come_back_and_the_terminal_still_works(
@@ -46,6 +73,53 @@ def test_a_killed_core_and_a_killed_intake_come_back_and_the_terminal_still_work
     assert lines[-1]["kind"] == "procedure_ended"
     left = {p.name for p in (tmp_path / "record").iterdir()}
     assert not left & {"checkpoints", "scratch", "running.lock", "running.json"}
+
+
+def test_a_killed_supervisor_is_started_again_and_looks_after_the_core(tmp_path: Path) -> None:
+    case, record = sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record"
+    with LiveProcess(case, record) as room:
+        core, supervisor = room.core, room.process.pid
+        for times in (1, 2):  # the one that the core has started, too
+            os.kill(supervisor, signal.SIGKILL)
+            room.process.wait()
+            wait_for(
+                room, lambda x, n=times: len(x) == n, "process_restarted", process="supervisor"
+            )
+            (supervisor,) = [p for p in children(core) if b"--take-over" in command_of(p)]
+        os.kill(core, signal.SIGKILL)
+        wait_for(room, len, "procedure_resumed")
+        wait_for(room, lambda x: len(x) == 2, "listening")
+        (core,) = children(supervisor)
+        os.kill(supervisor, signal.SIGTERM)
+        wait_for(room, len, "procedure_ended")
+        assert ended_within(supervisor, 20.0)
+    assert lines_of(room.journal(), "procedure_ended", by="signal")
+    assert "Restarted: the supervisor process\n" in room.output
+
+
+def test_the_end_of_a_procedure_ends_the_supervisor_that_it_has_started(tmp_path: Path) -> None:
+    with LiveProcess(sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record") as room:
+        core = room.core
+        os.kill(room.process.pid, signal.SIGKILL)
+        room.process.wait()
+        wait_for(room, len, "process_restarted", process="supervisor")
+        (supervisor,) = [p for p in children(core) if b"--take-over" in command_of(p)]
+        room.type("quit")
+        wait_for(room, len, "procedure_ended")
+        assert ended_within(core, 20.0)
+        assert ended_within(supervisor, 5.0)
+    assert not lines_of(room.journal(), "procedure_resumed")
+
+
+def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path) -> None:
+    with LiveProcess(sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record") as room:
+        os.kill(room.core, signal.SIGHUP)
+        room.process.send_signal(signal.SIGHUP)
+        room.type("next")
+        room.wait(lambda lines: lines_of(lines, "phase"))
+    lines = room.journal()
+    assert not lines_of(lines, "procedure_resumed")
+    assert lines[-1]["kind"] == "procedure_ended"
 
 
 def test_a_whole_process_group_is_told_to_end(tmp_path: Path) -> None:
