@@ -1,9 +1,9 @@
 """``iceball live`` looked after: a program that dies is started again and goes on with its record. Seconds.
 
 The program is a child process with the same terminal; the supervisor only waits. Each looks after the other:
-a supervisor that dies is started again by the program (``Supervised``). Invariant: what ended by an operator's
-wish, or said why it cannot run, is not started again; what dies again and again is given up, and that is
-said. A terminal that goes away ends nothing.
+a supervisor that dies is started again by the program (``Supervised``). Invariant: what ended by a wish of
+the operator, or said why it cannot run, is not started again; what dies again and again is given up, and that
+is said. A terminal that goes away ends nothing.
 """
 
 from __future__ import annotations
