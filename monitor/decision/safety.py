@@ -22,6 +22,8 @@ SILENT_AFTER_S = 3.0
 GRACE_S = 60.0
 # Scanner and monitor clocks further apart than this are said to differ.
 CLOCK_OFFSET_LIMIT_S = 30.0
+# No time zone, and no clock that somebody looks at, is further off: the first scan may be an old one.
+CLOCK_FAR_OFF_S = 14.0 * 3600.0
 # A scan may be stamped this far ahead by a clock that is not quite ours.
 CLOCK_SLACK_S = 5.0
 # The machine's wall clock is trimmed by less in hours; one that was set, or a machine that slept, is
@@ -64,7 +66,7 @@ ALARMS: Mapping[str, tuple[Priority, ...]] = {
     "ice_unannounced": (_MEDIUM,),
     "no_plan": (_LOW, _MEDIUM),
     "needles_unknown": (_LOW, _MEDIUM),
-    "clock_offset": (_LOW,),
+    "clock_offset": (_LOW, _MEDIUM),
     "clock_jump": (_MEDIUM,),
     "image_time_wrong": (_MEDIUM,),
     "image_stale": (_MEDIUM,),
@@ -243,7 +245,8 @@ def _clocks(f: Facts, now: float) -> Iterator[Cause]:
     if offset_s is None and f.baseline_id is not None:
         offset_s = math.nan
     if offset_s is not None and not abs(offset_s) <= CLOCK_OFFSET_LIMIT_S:
-        yield _cause("clock_offset", seconds=_rounded(offset_s))
+        far_off = not abs(offset_s) <= CLOCK_FAR_OFF_S
+        yield _cause("clock_offset", grave=far_off, seconds=_rounded(offset_s))
     if not abs(f.clock_jump_s) <= _CLOCK_JUMP_S:
         level = abs(f.clock_jump_s) / _CLOCK_JUMP_S
         yield _cause("clock_jump", level=level, seconds=_rounded(f.clock_jump_s))

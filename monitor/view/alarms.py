@@ -21,6 +21,8 @@ _FLASH_HZ = {Priority.HIGH: 2.0, Priority.MEDIUM: 0.6, Priority.LOW: 0.0}
 # Within a priority: what blocks or blinds the screen first, as its cause explains the others.
 _FIRST = ("patient_mismatch", "frame_of_reference_mismatch", "blocked", "view_error", "core_silent")
 _LONGEST_ID = 20
+# Those of which the graver case is another thing to say.
+_GRAVER = {"segmentation_poor": "segmentation_invalid", "clock_offset": "clock_far_off"}
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,17 @@ def sentence(alarm: Alarm, age_s: float | None, language: str) -> str:
     """The alarm in words, its numbers written as the language writes them."""
     params = {name: _shown(name, value, language) for name, value in alarm.params.items()}
     params["age"] = formats.clock(_age_s(alarm, age_s))
+    if "seconds" in params:
+        params["span"] = formats.span(_number(alarm.params["seconds"]), language)
     if "reason" in params:
         params["reason"] = reason_text(language, params["reason"], params["reason"])
     return alarm_text(language, _worded(alarm), params)
 
 
 def _worded(alarm: Alarm) -> str:
-    """The code of the sentence: two alarms have another one for a part of their cases."""
-    if alarm.code == "segmentation_poor" and alarm.priority is not Priority.LOW:
-        return "segmentation_invalid"
+    """The code of the sentence: some alarms have another one for a part of their cases."""
+    if alarm.priority is not Priority.LOW and alarm.code in _GRAVER:
+        return _GRAVER[alarm.code]
     unknown = [alarm.params.get(of) == "?" for of in ("distance_mm", "at_least_mm")]
     if alarm.code == "structure_near" and all(unknown):
         return "structure_unmeasured"
@@ -91,8 +95,12 @@ def _age_s(alarm: Alarm, age_s: float | None) -> float | None:
     """The view's own reckoning, which counts on; the alarm's where there is no scan."""
     if age_s is not None:
         return age_s
+    return _number(alarm.params.get("age_s", ""))
+
+
+def _number(value: str) -> float:
     try:
-        return float(alarm.params.get("age_s", math.nan))
+        return float(value)
     except ValueError:
         return math.nan
 

@@ -99,6 +99,16 @@ def clock(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
+def span(seconds: float, language: str) -> str:
+    """Whole days and hours between two times, whichever is the earlier: "3 d 4 h"."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    days, hours = divmod(int(abs(seconds)) // 3600, 24)
+    day = "j" if language == "fr" else "d"
+    shown = [f"{n}{NBSP}{unit}" for n, unit in ((days, day), (hours, "h")) if n]
+    return " ".join(shown) or f"<{NBSP}1{NBSP}h"
+
+
 def remaining(earliest_s: float, latest_s: float) -> str:
     """A time still to go, as a range of minutes that holds both ends: "≈ 3–5 min", "> 12 min"."""
     if math.isnan(earliest_s) or math.isnan(latest_s) or latest_s < earliest_s:

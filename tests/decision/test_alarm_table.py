@@ -391,6 +391,7 @@ ROWS: dict[str, Row] = {
                 )
             ),
             (covered_but(clock_jump_s=NAN), covered_but(clock_offset_s=31.0)),  # told, and corrected
+            (covered_but(clock_offset_s=50400.1), covered_but(clock_offset_s=-50400.0)),
         ],
         always(LOW, (FREEZE, THAW, ENDED)), {"margin_mm": "5"},
     ),
@@ -481,6 +482,16 @@ def test_a_graver_measurement_has_the_graver_priority() -> None:
         for status, priority in ((Status.DEGRADED, LOW), (Status.INVALID, MEDIUM), (None, MEDIUM)):
             (found,) = causes_of(measured(status, reason))
             assert (found.code, found.priority) == (code, priority)
+
+
+@pytest.mark.requirement("REQ-IMAGE-AGE")
+def test_a_first_scan_of_another_day_has_the_graver_priority() -> None:
+    hours_s = 14 * 3600.0
+    for offset_s in (-hours_s, hours_s):
+        assert [c.priority for c in causes_of(case(clock_offset_s=offset_s))] == [LOW]
+        assert [c.priority for c in causes_of(case(clock_offset_s=1.001 * offset_s))] == [MEDIUM]
+    found = [c.priority for c in causes_of(case(clock_offset_s=NAN)) if c.code == "clock_offset"]
+    assert found == [MEDIUM]
 
 
 @pytest.mark.parametrize(
