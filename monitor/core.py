@@ -25,7 +25,7 @@ from gpu_kernels.engine import Engine
 from monitor.clock import ProcedureClock
 from monitor.decision.safety import GRACE_S
 from monitor.intake.channel import Inbox, IntakeGone
-from monitor.intake.decode import decode
+from monitor.intake.decode import Decoding, decode
 from monitor.intake.messages import KeptAgain, LetIn, NotKept, Refused
 from monitor.journal_fields import rejected_fields
 from monitor.memory import give_back
@@ -98,6 +98,8 @@ class Core:
         self.not_kept: Mapping[str, tuple[str, str]] = {}
         # Of them, those that an earlier listener told of.
         self._of_before: frozenset[str] = frozenset()
+        # Another one where decoding has ended the program before.
+        self.decoding: Decoding = decode
         self._engine = engine
         self._journal = journal
         self._store = store
@@ -306,7 +308,7 @@ class Core:
     def _received(self, instance: Instance) -> None:
         self.input_seq = self.journal(*input_line(instance))
         with timed_by(self._watch):
-            decoded = decode(instance, self._store.record)
+            decoded = self.decoding(instance, self._store.record)
         self.handle(decoded)
 
     def _tick(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from gpu_kernels.engine import Engine
 from monitor.config import ConfigError
 from monitor.decision import protocol
-from monitor.intake.decode import decode
+from monitor.intake.decode import Decoding, decode
 from monitor.intake.structures import StructureError
 from monitor.journal_fields import (
     assessment_fields,
@@ -68,21 +68,21 @@ def first_procedure(record: Path, lines: list[JournalLine], tell: Tell) -> Proce
 
 
 def events_of(
-    record: Path, lines: list[JournalLine], tell: Tell
+    record: Path, lines: list[JournalLine], tell: Tell, decoding: Decoding = decode
 ) -> Iterator[tuple[JournalLine, Event]]:
     """What ``step`` got, in order, each with the line of its input; an instance that is no longer there
     is told and left out. Raises ``RecordError`` where a reloaded case cannot be opened."""
     for line in lines:
-        if is_input(line.kind, line.fields) and (event := _event(record, line, tell)):
+        if is_input(line.kind, line.fields) and (event := _event(record, line, tell, decoding)):
             yield line, event
 
 
-def _event(record: Path, line: JournalLine, tell: Tell) -> Event | None:
+def _event(record: Path, line: JournalLine, tell: Tell, decoding: Decoding) -> Event | None:
     try:
         message = message_of(line.kind, line.fields)
         if isinstance(message, Instance):
             there = check_instance(record, message, line.number, tell)
-            return decode(message, record) if there else None
+            return decoding(message, record) if there else None
     except (TypeError, OSError) as error:
         tell(Finding(line.number, "unreadable_line", f"{line.kind}: {error}"))
         return None

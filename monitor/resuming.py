@@ -26,8 +26,9 @@ from monitor.decision.alarm_states import (
     Standing,
 )
 from monitor.decision.safety import ALARMS, latches
+from monitor.intake.decode import DIED, Decoding, decode
 from monitor.intake.structures import StructureError
-from monitor.model import Priority
+from monitor.model import CtFrames, CtSlice, Instance, Priority, Rejected
 from monitor.opening import open_case
 from monitor.procedure import Procedure
 from monitor.record import checkpoints
@@ -83,11 +84,30 @@ class Unfinished:
                 return told
         raise RecordError(f"{self.record / JOURNAL}: does not say how its clock ran")
 
-    def tail(self) -> Iterator[Redo]:
-        """Decoded one by one; what cannot be read is in ``damage``."""
-        after = [x for x in self.lines if x.seq > self.seq]
+    @property
+    def suspect(self) -> str | None:
+        """The SHA-256 of the instance at which the program died, if it was at one."""
+        inputs = [x for x in self.lines if is_input(x.kind, x.fields)]
+        if not inputs or inputs[-1].kind != "instance_received":
+            return None
+        over = any(x.kind in RESULTS and x.seq > inputs[-1].seq for x in self.lines)
+        return None if over else str(inputs[-1].fields.get("sha256"))
+
+    @property
+    def deadly(self) -> bool:
+        """Whether an instance has ended the program before."""
+        rejected = [x for x in self.lines if x.kind == "instance_rejected"]
+        return any(x.fields.get("reason") == DIED.code for x in rejected)
+
+    def tail(self, careful: Decoding = decode) -> Iterator[Redo]:
+        """Decoded one by one, the ``suspect`` by ``careful``; what cannot be read is in ``damage``."""
+        after, suspect = [x for x in self.lines if x.seq > self.seq], self.suspect
         counts = _result_counts(after)
-        for line, event in events_of(self.record, after, self.damage.append):
+
+        def decoding(instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
+            return (careful if instance.sha256 == suspect else decode)(instance, record)
+
+        for line, event in events_of(self.record, after, self.damage.append, decoding):
             yield Redo(event, line.seq, counts.get(line.seq, 0))
 
 

@@ -32,6 +32,7 @@ from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, che
 from monitor.decision.safety import Facts, causes
 from monitor.intake.channel import STOP, Inbox, IntakeGone
 from monitor.intake.listener import run_listener
+from monitor.intake.trial import Trial
 from monitor.journal_fields import alarm_fields
 from monitor.metrics import Observed
 from monitor.opening import open_drawing
@@ -214,8 +215,13 @@ class Live:
         if found is None:
             return
         try:
-            for redo in found.tail():
+            trial = Trial(self.options.record, self.logs)
+            for redo in found.tail(trial.decode):
                 self.core.redo(redo.event, redo.seq, redo.results)
+            if found.deadly or trial.deaths:  # its like may come again
+                self.core.decoding = trial.decode
+            else:
+                trial.close()
             self.core.take_up(self._begun.kept)
         except Exception as error:
             self.core.failed("what the record holds", error)

@@ -7,8 +7,11 @@ reason given here holds patient data.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +44,17 @@ from monitor.stages import stage
 # pydicom warns by quoting values, in a log that may be shown: and those may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
+# Of an instance that has ended a process (``trial``): it is never decoded again.
+DIED = Reason("decoder_died", "Decoding it ended the program.")
 _LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}
 # Projections through a volume: their values are not those of the tissue at that place.
 _PROJECTIONS = {"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDER"}
 _ENHANCED = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _FARTHEST_MM = 10_000.0  # of an image from its frame's origin
 _WIDEST_PIXEL_MM = 10.0
+
+
+Decoding = Callable[[Instance, Path], CtSlice | CtFrames | Rejected]
 
 
 @stage("decode")
@@ -66,7 +74,16 @@ def decode(instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
 def _file(instance: Instance, record: Path) -> Path:
     """Where the instance lies: the same bytes may have come before and be in quarantine already."""
     path = record / instance.path
-    return path if path.exists() else record / "quarantine" / path.name
+    if path.exists():
+        return path
+    path = record / "quarantine" / path.name
+    with contextlib.suppress(
+        OSError, ValueError, KeyError
+    ):  # without its reason it is only read again
+        why = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if why["code"] == DIED.code:
+            raise Refusal(DIED.code, DIED.text)
+    return path
 
 
 def _read(instance: Instance, path: Path) -> CtSlice | CtFrames:
