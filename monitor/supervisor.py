@@ -31,6 +31,8 @@ _ITS_OWN = (0, _CANNOT_RUN, NOT_ALL_KEPT)
 # What one process starts the other with: ``Supervised`` and ``_Supervisor`` alone use them.
 BY, TAKE_OVER = "--supervised-by", "--take-over"
 _SUPERVISOR_AGAIN_S = 5.0
+# A record that could be written before, and cannot be now: a disk that has become read-only.
+_TRIED_AGAIN_S = 10.0
 _ENDS_S = 5.0
 
 
@@ -146,10 +148,13 @@ class _Supervisor:
             begun = (record / "journal.jsonl").exists()
             if code == _CANNOT_RUN and deaths and not self._signals:
                 say(
-                    f"Nobody monitors now: {record} cannot be gone on with, for what is said above. Once "
-                    f"that is mended: iceball live --resume {record}; to begin anew in another place: "
-                    f"iceball live CASE.toml --record DIR"
+                    f"Nobody monitors now: {record} cannot be gone on with, for what is said above. It is "
+                    f"tried again every {_TRIED_AGAIN_S:.0f} s; Ctrl-C ends that. To begin anew in another "
+                    f"place: iceball live CASE.toml --record DIR --new"
                 )
+                self._pause(_TRIED_AGAIN_S)
+                if not self._signals:
+                    continue
             if code in _ITS_OWN or self._signals or not begun:
                 return code if code >= 0 else 128 - code
             deaths = deaths + 1 if time.monotonic() - began_s < _WITHIN_S else 1
@@ -162,6 +167,12 @@ class _Supervisor:
                 return GIVEN_UP
             say(f"The monitor {died}. It is started again and goes on with {record}.")
             how = ["--resume", str(record)]
+
+    def _pause(self, seconds: float) -> None:
+        """Shorter if there is a signal."""
+        end_mono_s = time.monotonic() + seconds
+        while time.monotonic() < end_mono_s and not self._signals:
+            time.sleep(0.1)
 
     def _ended(self, how: list[str]) -> int:
         """The exit status of one run."""

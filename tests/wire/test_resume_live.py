@@ -111,6 +111,21 @@ def test_the_end_of_a_procedure_ends_the_supervisor_that_it_has_started(tmp_path
     assert not lines_of(room.journal(), "procedure_resumed")
 
 
+def test_a_record_that_cannot_be_written_is_gone_on_with_once_it_can(tmp_path: Path) -> None:
+    with LiveProcess(sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record") as room:
+        lock = tmp_path / "record" / "running.lock"
+        lock.unlink()
+        lock.mkdir()  # as good as a disk that has become read-only, which not everybody may make
+        os.kill(room.core, signal.SIGKILL)
+        assert room.process.stdout is not None
+        while "Nobody monitors now" not in room.output:
+            room.output += room.process.stdout.readline()
+        lock.rmdir()
+        room.wait(lambda lines: len(lines_of(lines, "listening")) == 2)
+    assert room.process.returncode == 0
+    assert "running.lock: Is a directory" in room.output
+
+
 def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path) -> None:
     with LiveProcess(sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record") as room:
         os.kill(room.core, signal.SIGHUP)
