@@ -33,6 +33,11 @@ BY, TAKE_OVER = "--supervised-by", "--take-over"
 _SUPERVISOR_AGAIN_S = 5.0
 # A record that could be written before, and cannot be now: a disk that has become read-only.
 _TRIED_AGAIN_S = 10.0
+_STUCK = (
+    "Nobody monitors now: {record} cannot be gone on with, for what is said above. It is tried again every "
+    "{seconds:.0f} s; Ctrl-C ends that. To begin anew in another place: iceball live CASE.toml --record DIR "
+    "--new"
+)
 _ENDS_S = 5.0
 
 
@@ -141,20 +146,17 @@ class _Supervisor:
             self._program.send_signal(number)
 
     def run(self, record: Path, say: Callable[[str], None]) -> int:
-        deaths, how = 0, ["--record", str(record)]
+        deaths, how, told = 0, ["--record", str(record)], False
         while True:
             began_s = time.monotonic()
             code = self._ended(how)
             begun = (record / "journal.jsonl").exists()
-            if code == _CANNOT_RUN and deaths and not self._signals:
-                say(
-                    f"Nobody monitors now: {record} cannot be gone on with, for what is said above. It is "
-                    f"tried again every {_TRIED_AGAIN_S:.0f} s; Ctrl-C ends that. To begin anew in another "
-                    f"place: iceball live CASE.toml --record DIR --new"
-                )
+            if code == _CANNOT_RUN and deaths and not self._signals and _not_ended(record):
+                if not told:
+                    say(_STUCK.format(record=record, seconds=_TRIED_AGAIN_S))
+                told = True
                 self._pause(_TRIED_AGAIN_S)
-                if not self._signals:
-                    continue
+                continue
             if code in _ITS_OWN or self._signals or not begun:
                 return code if code >= 0 else 128 - code
             deaths = deaths + 1 if time.monotonic() - began_s < _WITHIN_S else 1
@@ -181,3 +183,13 @@ class _Supervisor:
         for number in self._signals:  # that came before there was anybody to hear
             program.send_signal(number)
         return program.wait()
+
+
+def _not_ended(record: Path) -> bool:
+    """Whether there is a procedure that could be gone on with."""
+    from monitor.record.inventory import look
+
+    try:
+        return not look(record, in_use=False).ended
+    except OSError:
+        return True

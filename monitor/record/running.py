@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from monitor.record.journal import RecordError
+from monitor.record.journal import JOURNAL, RecordError
 
 _LOCK, _PROCESSES = "running.lock", "running.json"
 # (process id, when it was started in ticks since the machine was): a number is given again, this pair is not.
@@ -27,10 +27,11 @@ class Running:
     def __init__(self, record: Path) -> None:
         self._record = record
         try:
-            before = record / _LOCK
+            lock = record / _LOCK
             # How long no program has recorded here, by the machine's wall clock; 0 for a new record.
-            self.down_s = max(time.time() - before.stat().st_mtime, 0.0) if before.exists() else 0.0
-            self._lock = os.open(before, os.O_RDWR | os.O_CREAT, 0o640)
+            seen = [p.stat().st_mtime for p in (lock, record / JOURNAL) if p.exists()]
+            self.down_s = max(time.time() - max(seen), 0.0) if seen else 0.0
+            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o640)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RecordError(f"{record}: another program is recording there") from None
