@@ -266,7 +266,7 @@ def test_clocks_a_few_seconds_apart_are_left_alone(
     assert told == (offset_s != 0.0)
 
 
-@pytest.mark.requirement("REQ-IMAGE-AGE")
+@pytest.mark.requirement("REQ-CLOCKS")
 def test_an_old_ct_that_came_first_is_found_out_by_the_first_scan_of_today(tmp_path: Path) -> None:
     """The planning CT of three days ago, pushed by mistake: its stamp is no word on the scanner's clock."""
     plan, engine = procedure(tmp_path), open_engine("reference")

@@ -484,7 +484,7 @@ def test_a_graver_measurement_has_the_graver_priority() -> None:
             assert (found.code, found.priority) == (code, priority)
 
 
-@pytest.mark.requirement("REQ-IMAGE-AGE")
+@pytest.mark.requirement("REQ-CLOCKS")
 def test_a_first_scan_of_another_day_has_the_graver_priority() -> None:
     hours_s = 14 * 3600.0
     for offset_s in (-hours_s, hours_s):
