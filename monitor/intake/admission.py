@@ -132,13 +132,13 @@ class Doors:
 
 
 class Refusals:
-    """What is worth telling: of each peer a few refusals in a while, and how many more there were."""
+    """Which is worth telling: of each peer a few refusals in a while, and how many more there were."""
 
     def __init__(self) -> None:
         self._told: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def worth(self, address: str, reason: str, now_s: float) -> str | None:
-        """The reason as it should be told now, or None."""
+    def worth(self, address: str, now_s: float) -> int | None:
+        """How many before it were not told, or None: nor is this one."""
         since_s, count = self._told.pop(address, (now_s, 0))
         more = count - _TOLD if count > _TOLD else 0
         if now_s - since_s > _TOLD_WITHIN_S:
@@ -148,6 +148,4 @@ class Refusals:
         self._told[address] = (since_s, count + 1)
         if len(self._told) > _ADDRESSES_REMEMBERED:
             self._told.popitem(last=False)
-        if count >= _TOLD:
-            return None
-        return f"{reason} (and {more} refusals before, not told)" if more else reason
+        return None if count >= _TOLD else more

@@ -169,18 +169,19 @@ class Listener:
         """Raises ``queue.Full`` when the core does not keep up."""
         self._out.put(message, timeout=self.limits.queue_s)
 
-    def refused(self, peer: str, address: str, reason: str, shut_out: str = "") -> None:
+    def refused(
+        self, peer: str, address: str, reason: str, code: str, shut_out: bool = False
+    ) -> None:
         """Told, if the journal is not full of that peer already, and there is room on the queue: strangers
-        must not fill either. That a peer who is expected was ``shut_out`` (why) is told in any case, the
-        first time that it is for this reason."""
+        must not fill either. That a peer who is expected was ``shut_out`` is told in any case, the first time
+        that it is for this reason (``code``)."""
         with self.lock:
-            told = self._refusals.worth(address, reason, time.monotonic())
-            expected, news = self._doors.shut_out(address, shut_out) if shut_out else (False, False)
-        if news:
-            told = told or reason
-        if told is not None:
+            untold = self._refusals.worth(address, time.monotonic())
+            expected, news = self._doors.shut_out(address, code) if shut_out else (False, False)
+        if untold is not None or news:
+            out = code if expected else ""
             with contextlib.suppress(queue.Full):
-                self._out.put_nowait(Refused(peer, told, address, shut_out if expected else ""))
+                self._out.put_nowait(Refused(peer, reason, code, address, out, untold or 0))
 
     def let_in(self, peer: str, address: str) -> None:
         with self.lock:
@@ -220,13 +221,15 @@ class Listener:
                 self._welcome(sock, str(address[0]))
             except Exception as error:  # whatever it is, the next peer is served
                 sock.close()
-                self.refused(str(address[0]), str(address[0]), f"cannot serve: {error}")
+                text = f"cannot serve: {error}"
+                self.refused(str(address[0]), str(address[0]), text, "peer_not_served")
 
     def _welcome(self, sock: socket.socket, address: str) -> None:
         """Strangers are cut off before they can say anything."""
         if not self.admission.address_allowed(address):
             sock.close()
-            self.refused(address, address, "address not in listener.allowed_peers")
+            text = "address not in listener.allowed_peers"
+            self.refused(address, address, text, "peer_address")
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -235,7 +238,8 @@ class Listener:
             self._talks.add(talk)
             silent = self.admission.connected(address, talk)
         if isinstance(silent, Talk):
-            silent.cut(f"more than {self.limits.hellos} connections that say nothing")
+            text = f"more than {self.limits.hellos} connections that say nothing"
+            silent.cut(text, "peer_says_nothing")
         talk.start()
 
 
@@ -254,7 +258,8 @@ class Talk(threading.Thread):
         self.stored = 0
         self._shook = False
         self._connection: Connection | None = None
-        self._cut_for: str | None = None
+        # Why another thread ended it, and the code of that.
+        self._cut_for: tuple[str, str] | None = None
 
     def run(self) -> None:
         sock, released = self._raw, False
@@ -265,9 +270,10 @@ class Talk(threading.Thread):
             self._connection = Connection(sock, limits)
             outcome = Association(self._connection, limits, OFFERED, self).serve()
             if isinstance(outcome, Rejection):
-                self._listener.refused(self.peer, self.address, outcome.text, outcome.code)
+                why = outcome.text, outcome.code
+                self._listener.refused(self.peer, self.address, *why, shut_out=True)
             elif not outcome and self._cut_for is not None:
-                self._refused(self._cut_for)
+                self._refused(*self._cut_for)
             released = outcome is True
         except Exception as error:  # a bug met by one peer must not end the others
             self._broken(error)
@@ -277,9 +283,9 @@ class Talk(threading.Thread):
                 self._tell_end(not released)
             self._listener.ended(self)
 
-    def cut(self, reason: str = "the listener ends") -> None:
+    def cut(self, reason: str = "the listener ends", code: str = "peer_listener_ends") -> None:
         """From another thread, whatever this one waits for. The connection is closed by its own thread."""
-        self._cut_for = reason
+        self._cut_for = reason, code
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_RDWR)
 
@@ -301,24 +307,27 @@ class Talk(threading.Thread):
         return sock
 
     def _broken(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
         if self._cut_for is not None:
-            self._refused(self._cut_for)
+            self._refused(*self._cut_for)
         elif isinstance(error, TimeoutError):
-            self._refused("it said nothing in time")
+            self._refused("it said nothing in time", "peer_timeout")
         elif isinstance(error, ssl.SSLError):
-            self._refused(failure(error), "peer_tls")
+            self._refused(failure(error), "peer_tls", shut_out=True)
         elif isinstance(error, Closed) and not error.inside:
             return  # a knock at the door, as of who looks whether somebody is in
+        elif self._tls is not None and not self._shook:
+            self._refused(text, "peer_tls", shut_out=True)
+        elif isinstance(error, WireError):
+            code = "peer_breaks_rules" if self.number else "peer_no_dicom"
+            self._refused(text, code, shut_out=True)
         else:
-            no_dicom = "peer_no_dicom" if isinstance(error, WireError) else ""
-            shaking = self._tls is not None and not self._shook
-            text = str(error) or type(error).__name__
-            self._refused(text, "peer_tls" if shaking else no_dicom)
+            self._refused(text, "peer_connection_lost")
 
-    def _refused(self, reason: str, shut_out: str = "") -> None:
-        """``shut_out``: of a connection that never became an association, why."""
-        code = "" if self.number else shut_out
-        self._listener.refused(self.peer, self.address, reason, code)
+    def _refused(self, reason: str, code: str, shut_out: bool = False) -> None:
+        """``shut_out``: not let in, if it is a connection that never became an association."""
+        out = shut_out and not self.number
+        self._listener.refused(self.peer, self.address, reason, code, out)
 
     def _tell_end(self, aborted: bool) -> None:
         ended = AssociationEnded(self.number, aborted, self.stored, self._listener.clock.mono_s())
@@ -343,9 +352,8 @@ class Talk(threading.Thread):
                 return Rejection(text, _TOO_MANY, "peer_too_many")
             self.number = next(listener.numbers)
         if isinstance(silent, Talk):
-            silent.cut(
-                f"it was silent, and one of over {listener.limits.associations} associations"
-            )
+            text = f"it was silent, and one of over {listener.limits.associations} associations"
+            silent.cut(text, "peer_silent")
         return None
 
     def agreed(self, offered: Sequence[str], served: Sequence[str]) -> None:
@@ -358,7 +366,7 @@ class Talk(threading.Thread):
             return
         named = ", ".join(_harmless(UID(c).name) for c in (wanted or offered)[:_NAMED])
         reason, code = f"nothing that it offers is taken: {named}", "peer_nothing_taken"
-        self._listener.refused(self.peer, self.address, reason, code if shut_out else "")
+        self._listener.refused(self.peer, self.address, reason, code, shut_out)
 
     def pace(self) -> float:
         with self._listener.lock:
@@ -370,7 +378,7 @@ class Talk(threading.Thread):
         )
 
     def keep_failed(self, code: str, reason: str) -> None:
-        self._refused(reason)
+        self._refused(reason, code)
         self._listener.not_kept(self.peer, self.address, code)
 
 

@@ -30,17 +30,27 @@ class ListenerFailed:
 
 @dataclass(frozen=True)
 class Refused:
-    """A peer, an image or a request that was turned away on the wire; the peer was told. ``shut_out``: why a
-    peer that is expected at ``address`` got no association, as a code of ``reason.CODE`` in
-    ``view.translations``; else empty."""
+    """A peer, an image or a request that was turned away on the wire; the peer was told. ``reason`` for who
+    reads the journal, ``code`` as in ``reason.CODE`` of ``view.translations``. ``shut_out``: that code, of a
+    peer that is expected at ``address`` and got no association; else empty. ``untold``: refusals of that
+    address before it, which were not told."""
 
     peer: str
     reason: str
+    code: str
     address: str = ""
     shut_out: str = ""
+    untold: int = 0
 
     def line(self) -> tuple[str, dict[str, Any]]:
-        fields = {"peer": self.peer, "reason": self.reason, "shut_out": self.shut_out or None}
+        more = f" (and {self.untold} refusals before, not told)" if self.untold else ""
+        fields = {
+            "peer": self.peer,
+            "reason": self.reason + more,
+            "code": self.code,
+            "shut_out": self.shut_out or None,
+            "untold": self.untold or None,
+        }
         return "association_refused", fields
 
 

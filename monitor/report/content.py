@@ -22,7 +22,13 @@ from monitor.record.account import (
     rows,
 )
 from monitor.record.reading import Finding
-from monitor.report.sentences import act_text, alarm_text, clock_text, event_text
+from monitor.report.sentences import (
+    act_text,
+    alarm_text,
+    clock_text,
+    event_text,
+    rejection_text,
+)
 from monitor.view import formats
 from monitor.view.formats import NBSP
 from monitor.view.translations import TABLES, body_name, reason_text, text
@@ -360,13 +366,8 @@ class _Writer:
         return self._table("acts", (self.word("time"), self.word("act")), found)
 
     def _rejected(self) -> Table:
-        counts = Counter(
-            (str(x.fields.get("reason")), str(x.fields.get("text") or "")) for x in self.a.rejected
-        )
-        found = [
-            (str(n), reason_text(self.language, code, said) or code)
-            for (code, said), n in counts.most_common()
-        ]
+        counts = Counter(rejection_text(x, self.language) for x in self.a.rejected)
+        found = [(str(n), said) for said, n in counts.most_common()]
         return self._table("rejected", (self.word("count"), self.word("why")), found)
 
     def _events(self) -> Table:
@@ -409,7 +410,10 @@ def reasons_of(s: ScanAccount, language: str) -> list[str]:
         reason_text(language, str(r.get("code")), str(r.get("text") or ""))
         for r in rows(s.assessment or s.volume, "reasons")
     ]
-    return list(dict.fromkeys([*said, *([s.not_measured] if s.not_measured else [])]))
+    if s.not_measured:
+        key = f"report.not_measured.{s.not_measured}"
+        said.append(TABLES[language].get(key, s.not_measured))
+    return list(dict.fromkeys(said))
 
 
 def bounds_ml(scan: WorkedScan | None) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from monitor.view.translations import TABLES, reason_text, text
 _STARS = {"high": "***", "medium": "**", "low": "*"}
 # The names of files, which a reader of the report does not have.
 _HIDDEN = ("path", "sha256")
-_EVENT_FIELDS = ("error", "process", "exit", "peer", "reason", "event", "down_s")
+_EVENT_FIELDS = ("error", "process", "exit", "peer", "reason", "untold", "event", "down_s")
 
 
 def clock_text(utc_s: float) -> str:
@@ -88,13 +88,21 @@ def event_text(x: Event, language: str) -> str:
     return f"{said} ({', '.join(given)})" if given else said
 
 
+def rejection_text(x: Event, language: str) -> str:
+    """Why an image was rejected."""
+    code = str(x.fields.get("reason"))
+    return reason_text(language, code, str(x.fields.get("text") or ""))
+
+
 def _value(x: Event, key: str, language: str) -> str:
     value = str(x.fields[key])
     if key == "down_s":
         return _written(x.fields[key], lambda v: formats.decimal(v, 1, language))
     if key != "reason":
         return value
-    return reason_text(language, str(x.fields.get("shut_out") or value), value)
+    # An older journal has a code only of who was shut out.
+    code = x.fields.get("code") or x.fields.get("shut_out")
+    return reason_text(language, str(code or value), value)
 
 
 def _named(language: str, key: str, otherwise: str) -> str:

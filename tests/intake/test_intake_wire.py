@@ -213,10 +213,10 @@ def test_unknown_titles_are_rejected_and_named(tmp_path: Path) -> None:
         assert known.send_c_echo().Status == 0x0000
         known.release()
         running.wait(lambda m: sum(isinstance(x, Refused) for x in m) >= 2)
-    told = [(m.peer, m.reason) for m in running.of(Refused)]
+    told = [(m.peer, m.reason, m.code) for m in running.of(Refused)]
     assert told == [
-        ("STRANGER@127.0.0.1", "peer not in listener.allowed_peers"),
-        ("SCANNER@127.0.0.1", "called 'OTHER'"),
+        ("STRANGER@127.0.0.1", "peer not in listener.allowed_peers", "peer_calling_title"),
+        ("SCANNER@127.0.0.1", "called 'OTHER'", "peer_called_title"),
     ]
 
 

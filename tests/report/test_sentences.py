@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from monitor.record.account import ActAccount, AlarmAccount, Event, account
+from monitor.record.account import ActAccount, AlarmAccount, Event, ScanAccount, account
 from monitor.record.reading import JournalLine
-from monitor.report.sentences import act_text, alarm_text, event_text
+from monitor.report.content import reasons_of
+from monitor.report.sentences import act_text, alarm_text, event_text, rejection_text
 from monitor.view.translations_report import ENGLISH, FRENCH
 
 
@@ -73,9 +74,34 @@ def test_what_the_machine_did_is_said_in_words() -> None:
     )
     away = {"peer": "CT@1", "reason": "called 'X'", "shut_out": "peer_called_title"}
     assert "called 'X'" not in event_text(Event(0.0, "association_refused", away), "en")
+    silent = {
+        "peer": "CT@1",
+        "reason": "it was silent, and so on",
+        "code": "peer_silent",
+        "untold": 7,
+    }
+    said = event_text(Event(0.0, "association_refused", silent), "fr")
+    assert said.endswith(
+        "(appareil\u00a0: CT@1, raison\u00a0: il se taisait, et a cédé sa place à une association "
+        "plus récente, non dites auparavant\u00a0: 7)"
+    )
     assert event_text(Event(0.0, "burnt", {}), "en") == "burnt"
     resumed = event_text(Event(0.0, "procedure_resumed", {"down_s": 1.393387}), "fr")
     assert resumed.endswith("(absence, s\u00a0: 1,4)")
+
+
+def test_why_an_image_was_rejected_is_in_the_readers_language() -> None:
+    scout = {"reason": "localizer", "text": "A localizer (scout) is not part of a volume."}
+    event = Event(0.0, "instance_rejected", scout)
+    assert rejection_text(event, "fr") == "c’est un topogramme (localisateur)"
+    unknown = Event(0.0, "instance_rejected", {"reason": "gremlins", "text": "There are gremlins."})
+    assert rejection_text(unknown, "fr") == "There are gremlins."
+
+
+def test_why_a_scan_was_not_measured_is_in_the_readers_language() -> None:
+    old = ScanAccount("v002", {}, not_measured="older_than_latest")
+    assert reasons_of(old, "en") == ["it is older than the latest scan"]
+    assert reasons_of(old, "fr") == ["elle est plus ancienne que la dernière"]
 
 
 def test_every_word_is_there_in_both_languages() -> None:

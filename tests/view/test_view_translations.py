@@ -83,6 +83,20 @@ def test_every_reason_of_a_measurement_has_a_sentence() -> None:
     assert {f"reason.{code}" for code in codes} <= TABLES["en"].keys()
 
 
+def test_every_reason_for_a_rejection_or_a_refusal_has_a_sentence() -> None:
+    """Also those that no literal of a ``Reason`` gives: of a peer, of a stranger's image."""
+    codes = _quoted(
+        r'(?:Refusal|Reason|_mismatch)\(\s*(?:s, )?"([a-z_]+)"', "intake", "baselines.py"
+    )
+    codes |= _quoted(r'"((?:peer|image)_[a-z]+(?:_[a-z]+)*)"', "intake")
+    codes |= _quoted(r'\bcode(?:, \w+)? = "([a-z_]+)"', "intake")
+    codes |= _quoted(r'\bcode = .* else "([a-z_]+)"', "intake")
+    assert {"localizer", "patient_mismatch", "single_slice", "frame_of_reference_mismatch"} <= codes
+    assert {"peer_silent", "peer_address", "image_quota"} <= codes
+    codes -= {"peer_accepted"}  # a line of the journal
+    assert {f"reason.{code}" for code in codes} <= TABLES["en"].keys()
+
+
 @pytest.mark.parametrize("language", translations.LANGUAGES)
 def test_unknown_codes_still_say_something(language: str) -> None:
     assert "gremlins" in alarm_text(language, "gremlins", {})
