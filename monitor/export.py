@@ -180,7 +180,7 @@ def dicom_objects(
         made.append(("predicted_seg", isotherm_seg(source, number, predicted)))
     made.append(("sr", measurements(source, number, account_, bounds_ml(scan), seg)))
     if pictures is not None:
-        screen = rgb(pictures.screen(scan.shown))
+        screen = rgb(pictures.screen(scan.pictured))
         made.append(("screen", capture(source, number, screen, "Screen, replayed")))
     return made
 

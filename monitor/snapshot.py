@@ -5,7 +5,7 @@ Invariant: a snapshot holds all that a view needs; pixels lie in files that it n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor.forecast_values import Course, DoseAt, NextScan, WhatIfAnswer
 from monitor.geometry import Grid, SliceGeometry
@@ -173,6 +173,18 @@ class Snapshot:
     phases: tuple[PhaseBand, ...] = ()
     replay: Replayed | None = None
     delivery: Delivered | None = None
+
+    def without_forecast(self) -> Snapshot:
+        """The same for the planes, with nothing predicted in them."""
+        return replace(
+            self,
+            forecast_grid=None,
+            forecast_times_utc_s=(),
+            forecast_temperature=None,
+            forecast_band=None,
+            forecast_edge_degc=None,
+            forecast_lowest=None,
+        )
 
     @property
     def baseline(self) -> PastScan | None:

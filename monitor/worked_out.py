@@ -47,6 +47,16 @@ class WorkedScan:
     expected: CourseAt | None = None
     differs: tuple[str, ...] = ()
 
+    @property
+    def overtaken(self) -> bool:
+        """``shown`` has a forecast, but none that runs on from this scan."""
+        return self.forecast is None and bool(self.shown.forecast_times_utc_s)
+
+    @property
+    def pictured(self) -> Snapshot:
+        """``shown`` without another scan's forecast: on paper it would be taken for this one's."""
+        return self.shown.without_forecast() if self.overtaken else self.shown
+
 
 @dataclass
 class WorkedOut:

@@ -1,7 +1,7 @@
 """What a report says, as strings and rows: from an account and what was worked out again. Pure.
 
-Times are UTC. Invariant: a value that is not a finite number is written as unknown; coverage and margins
-are rounded as on the screen, never towards the better.
+Times are UTC, where nothing else is said. Invariant: a value that is not a finite number is written as
+unknown; coverage and margins are rounded as on the screen, never towards the better.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from monitor.record.account import (
@@ -22,11 +22,13 @@ from monitor.record.account import (
     rows,
 )
 from monitor.record.reading import Finding
+from monitor.report.compared import Compared, compared
 from monitor.report.sentences import (
     act_text,
     alarm_text,
     clock_text,
     event_text,
+    offset_text,
     rejection_text,
 )
 from monitor.view import formats
@@ -51,12 +53,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Made:
-    """Who made the report: the program's version, and the hash of the journal it was made from."""
+    """Who made the report: the program's version, and the hash of the journal it was made from. ``needles``
+    (number, type): of the latest case. ``zone``: that of the machine, whose offset when the record began is
+    taken for all of it."""
 
     version: str
     journal_sha256: str
     patient_label: str | None
     patient_id: str | None
+    needles: tuple[tuple[str, str], ...] = ()
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,8 @@ class _Writer:
             self.goal_mm = self.goal_mm if goal_mm is None else goal_mm
 
     def content(self, findings: Sequence[Finding]) -> Content:
-        words = ("title", "notice", "missing", "timeline", "timeline.note", "pictures",
-                 "picture.note", "picture.none", "made", "none")  # fmt: skip
+        words = ("title", "notice", "missing", "timeline", "timeline.note", "timeline.alt", "pictures",
+                 "picture.note", "picture.none", "picture.alt", "legend.alt", "made", "none")  # fmt: skip
         tables = {
             "phases": self._phases(),
             "scans": self._scans(),
@@ -101,10 +107,7 @@ class _Writer:
             "events": self._events(),
             "made": self._made(),
         }
-        captions = tuple(
-            (s.volume_id, self.word("picture", scan=s.volume_id, time=self.time(s.acquired_utc_s)))
-            for s in self.a.scans
-        )
+        captions = tuple((s.volume_id, self._caption(s)) for s in self.a.scans)
         said = {w.replace(".", "_"): self.word(w) for w in words}
         missing = self._missing(findings)
         whole = missing == (self.word("missing.none"),)
@@ -129,6 +132,24 @@ class _Writer:
             return self.word("unknown")
         return f"{datetime.fromtimestamp(utc_s, UTC):%Y-%m-%d %H:%M:%S}"
 
+    def dates(self, utc_s: float | None) -> str:
+        """By both clocks, where they differ."""
+        if utc_s is None or not math.isfinite(utc_s):
+            return self.word("unknown")
+        local = datetime.fromtimestamp(utc_s, self.made.zone)
+        said = f"{self.date(utc_s)} UTC"
+        if not local.utcoffset():
+            return said
+        return self.word(
+            "dates", utc=said, local=f"{local:%Y-%m-%d %H:%M:%S}", offset=offset_text(local)
+        )
+
+    def _times(self) -> str:
+        began = datetime.fromtimestamp(self.a.began_utc_s, self.made.zone)
+        if not began.utcoffset():
+            return self.word("times.note")
+        return self.word("times.note.local", offset=offset_text(began))
+
     def known(self, value: float | None, write: Callable[[float], str]) -> str:
         if value is None or not math.isfinite(value):
             return self.word("unknown")
@@ -140,6 +161,16 @@ class _Writer:
     def percent(self, fraction: float | None) -> str:
         shown = formats.percent(fraction)
         return self.word("unknown") if shown == formats.UNKNOWN else shown
+
+    def tenths(self, fraction: float | None) -> str:
+        """Of a percent, rounded as those are."""
+        shown = formats.percent_tenths(fraction)
+        if shown == formats.UNKNOWN:
+            return self.word("unknown")
+        return f"{formats.decimal(float(shown), 1, self.language)}{NBSP}%"
+
+    def hundredths(self, value: float | None) -> str:
+        return self.decimal(value, 2)
 
     def mm_down(self, value: float | None) -> str:
         return self.known(value, lambda v: formats.distance_mm(v, self.language).split(NBSP)[0])
@@ -161,12 +192,12 @@ class _Writer:
         facts = [
             (self.word("patient"), self.made.patient_label or self.word("unknown")),
             (self.word("patient_id"), self.made.patient_id or self.word("unknown")),
-            (self.word("began"), self.date(a.began_utc_s)),
-            (self.word("ended"), self.date(a.ended_utc_s)),
-            (self.word("times"), self.word("times.note")),
+            (self.word("began"), self.dates(a.began_utc_s)),
+            (self.word("ended"), self.dates(a.ended_utc_s)),
+            (self.word("times"), self._times()),
             (self.word("organ"), self._organ(f.get("organ"))),
             (self.word("goal"), goal),
-            (self.word("needles"), self._listed(f.get("needles"))),
+            (self.word("needles"), self._needles(f.get("needles"))),
             (self.word("structures"), self._listed(f.get("structures"))),
         ]
         if speed is not None and speed != 1.0:
@@ -185,6 +216,18 @@ class _Writer:
             return self.word("unknown")
         said = [body_name(self.language, v) if isinstance(v, str) else str(v) for v in values]
         return ", ".join(said) or self.word("none")
+
+    def _needles(self, recorded: Any) -> str:
+        """As the case has them, which may have come after the record began."""
+        said = [self.word("needle", number=n, type=name) for n, name in self.made.needles]
+        return ", ".join(said) or self._listed(recorded)
+
+    def _caption(self, s: ScanAccount) -> str:
+        said = self.word("picture", scan=s.volume_id, time=self.time(s.acquired_utc_s))
+        worked = self.worked.scans.get(s.volume_id)
+        if worked is None or not worked.overtaken:
+            return said
+        return f"{said} — {self.word('picture.overtaken')}"
 
     def _missing(self, findings: Sequence[Finding]) -> tuple[str, ...]:
         said = [] if self.a.ended_utc_s is not None else [self.word("running")]
@@ -307,18 +350,15 @@ class _Writer:
                 continue
             e = worked.expected
             row, held = [s.volume_id, self.time(s.acquired_utc_s)], []
-            for ends, name, write in (
-                (e.ice_volume_ml, "ice_volume_ml", self.decimal),
-                (e.lesion_covered, "lesion_covered", self.percent),
-                (e.margin_covered, "margin_covered", self.percent),
-                (e.min_margin_mm, "min_margin_mm", self.signed),
+            for ends, name, writes in (
+                (e.ice_volume_ml, "ice_volume_ml", (self.decimal, self.hundredths)),
+                (e.lesion_covered, "lesion_covered", (self.percent, self.tenths)),
+                (e.margin_covered, "margin_covered", (self.percent, self.tenths)),
+                (e.min_margin_mm, "min_margin_mm", (self.signed,)),
             ):
-                value = number(s.assessment, name)
-                held.append(None if value is None else _within(value, ends))
-                row += [
-                    f"{write(min(ends))} – {write(max(ends))}",
-                    self._against(value, write, ends),
-                ]
+                c = compared(number(s.assessment, name), ends, writes)
+                held.append(c.inside)
+                row += [c.range, self._against(c)]
             found.append(tuple(row))
             marks.append("warn" if False in held else "")
             inside, of = inside + held.count(True), of + len(held) - held.count(None)
@@ -331,13 +371,10 @@ class _Writer:
         note = f"{self.word('forecast.note')} {share}".strip()
         return self._table("forecast", tuple(heads), found, note, tuple(marks))
 
-    def _against(
-        self, value: float | None, write: Callable[[float | None], str], ends: tuple[float, float]
-    ) -> str:
-        if value is None:
+    def _against(self, c: Compared) -> str:
+        if c.inside is None:
             return self.word("unknown")
-        where = self.word("forecast.inside" if _within(value, ends) else "forecast.outside")
-        return f"{write(value)} ({where})"
+        return f"{c.value} ({self.word('forecast.inside' if c.inside else 'forecast.outside')})"
 
     # ------------------------------------------------------------------ alarms, acts, the rest
 
@@ -425,7 +462,3 @@ def bounds_ml(scan: WorkedScan | None) -> tuple[float, float] | None:
     )
     ends = past.volume_ml if past else None
     return ends if ends is not None and all(math.isfinite(v) for v in ends) else None
-
-
-def _within(value: float, ends: tuple[float, float]) -> bool:
-    return min(ends) <= value <= max(ends)

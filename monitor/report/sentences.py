@@ -26,6 +26,12 @@ def clock_text(utc_s: float) -> str:
     return datetime.fromtimestamp(utc_s, UTC).strftime("%H:%M:%S")
 
 
+def offset_text(local: datetime) -> str:
+    """ "UTC+01:00"."""
+    z = f"{local:%z}"
+    return f"UTC{z[:3]}:{z[3:5]}"
+
+
 def alarm_text(x: AlarmAccount, language: str) -> str:
     """As it came, and as it was at last where it had changed while it stood."""
     said = _alarm(x, x.priority, x.params, language)

@@ -9,6 +9,7 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom the record is of, by its latest case; None where it names nobody or cannot be read."""
+    """Whom the record is of, by its latest case; None where it names nobody or cannot be read. ``needles``:
+    number and type of each."""
 
     label: str | None
     patient_id: str | None
     language: str
+    needles: tuple[tuple[str, str], ...]
 
 
 def write_report(record: Path, out: Path, language: str | None, engine: str | None) -> list[Path]:
@@ -59,7 +62,10 @@ def report_of(
     from monitor.report.timeline import timeline
 
     who = identity(record, lines, a)
-    made = Made(version("iceball-monitor"), sha256_of(record / JOURNAL), who.label, who.patient_id)
+    # Where it is read and, most likely, was recorded: no journal says where a hospital is.
+    zone = datetime.fromtimestamp(a.began_utc_s).astimezone().tzinfo or UTC
+    sha256 = sha256_of(record / JOURNAL)
+    made = Made(version("iceball-monitor"), sha256, who.label, who.patient_id, who.needles, zone)
     said = content(a, worked, findings, made, language or who.language)
     application()
     images = {"timeline": timeline(a, worked, said.language), **_pictures(said, worked)}
@@ -77,7 +83,7 @@ def _pictures(said: Content, worked: WorkedOut) -> Mapping[str, QImage]:
     pictures = Pictures(said.language)
     try:
         found = {
-            volume_id: pictures.planes(replace(worked.scans[volume_id].shown, replay=None))
+            volume_id: pictures.planes(replace(worked.scans[volume_id].pictured, replay=None))
             for volume_id, _ in said.pictures
             if volume_id in worked.scans
         }
@@ -102,5 +108,13 @@ def identity(record: Path, lines: list[JournalLine], a: Account) -> Identity:
     label = patient.get("label", patient_id)
     language = "fr" if case.get("language") == "fr" else "en"
     return Identity(
-        str(label) if label else None, str(patient_id) if patient_id else None, language
+        str(label) if label else None,
+        str(patient_id) if patient_id else None,
+        language,
+        _needles(case.get("needle")),
     )
+
+
+def _needles(tables: Any) -> tuple[tuple[str, str], ...]:
+    found = [t for t in tables if isinstance(t, dict)] if isinstance(tables, list) else []
+    return tuple((str(t.get("number", "?")), str(t.get("type", "?"))) for t in found)

@@ -85,7 +85,7 @@ def seen_then(s: Snapshot, look: Look | None) -> Snapshot:
     scan = look.scan
     moved = _between(s.analysis_grid, scan.analysis_grid)
     return replace(
-        s,
+        s.without_forecast(),
         assessment=scan.assessment,
         volume_id=scan.assessment.volume_id,
         volume=scan.volume,
@@ -100,12 +100,6 @@ def seen_then(s: Snapshot, look: Look | None) -> Snapshot:
             NeedleLine(n.number, _moved(n.tip_lps_mm, moved), _moved(n.entry_lps_mm, moved))
             for n in s.needles
         ),
-        forecast_grid=None,
-        forecast_times_utc_s=(),
-        forecast_temperature=None,
-        forecast_band=None,
-        forecast_edge_degc=None,
-        forecast_lowest=None,
     )
 
 

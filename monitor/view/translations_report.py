@@ -27,9 +27,12 @@ ENGLISH: dict[str, str] = {
     "report.ended": "Record ended",
     "report.times": "Times",
     "report.times.note": "UTC, by the procedure's clock",
+    "report.times.note.local": "UTC, by the procedure's clock; on this computer it was {offset}",
+    "report.dates": "{utc}; here {local} ({offset})",
     "report.clock_speed": "Clock",
     "report.clock_speed.fast": "a rehearsal: {speed} times faster than life",
     "report.needles": "Needles",
+    "report.needle": "{number} ({type})",
     "report.structures": "Critical structures",
     "report.phases": "Phases",
     "report.phase": "Phase",
@@ -64,6 +67,8 @@ ENGLISH: dict[str, str] = {
     "report.timeline": "Over time",
     "report.timeline.note": "Points: measured, with their bounds; hollow where the measurement was not sure. "
     "A value that is not known has no point. Shaded: freezes.",
+    "report.timeline.alt": "Graph: ice volume, coverage and minimal margin of each scan over time; the "
+    "figures are in the table before it",
     "report.timeline.minutes": "minutes since the record began",
     "report.timeline.volume": "ice, ml",
     "report.timeline.coverage": "covered, %",
@@ -125,6 +130,9 @@ ENGLISH: dict[str, str] = {
     "report.given.down_s": "seconds away",
     "report.pictures": "The scans",
     "report.picture": "{scan}, {time} UTC",
+    "report.picture.overtaken": "no forecast ran on from this scan: none is drawn",
+    "report.picture.alt": "Axial, coronal and sagittal plane of the scan",
+    "report.legend.alt": "What the lines in the pictures mean",
     "report.picture.note": "As on the room's screen when the scan had been assessed. Dashed isotherms are "
     "predicted, never measured.",
     "report.picture.none": "no picture: this scan could not be worked out again",
@@ -158,9 +166,12 @@ FRENCH: dict[str, str] = {
     "report.ended": "Fin de l’enregistrement",
     "report.times": "Heures",
     "report.times.note": "UTC, à l’horloge de la procédure",
+    "report.times.note.local": "UTC, à l’horloge de la procédure ; à cet ordinateur, il était {offset}",
+    "report.dates": "{utc} ; ici {local} ({offset})",
     "report.clock_speed": "Horloge",
     "report.clock_speed.fast": "une répétition : {speed} fois plus vite que la réalité",
     "report.needles": "Sondes",
+    "report.needle": "{number}\u00a0: {type}",
     "report.structures": "Structures critiques",
     "report.phases": "Déroulement",
     "report.phase": "Étape",
@@ -196,6 +207,8 @@ FRENCH: dict[str, str] = {
     "report.timeline": "Au cours du temps",
     "report.timeline.note": "Points : mesuré, avec les bornes ; creux quand la mesure n’était pas sûre. Une "
     "valeur inconnue n’a pas de point. Ombré : congélations.",
+    "report.timeline.alt": "Graphique : volume de glace, couverture et marge minimale de chaque acquisition "
+    "au cours du temps ; les chiffres sont dans le tableau qui précède",
     "report.timeline.minutes": "minutes depuis le début de l’enregistrement",
     "report.timeline.volume": "glace, ml",
     "report.timeline.coverage": "couvert, %",
@@ -258,6 +271,9 @@ FRENCH: dict[str, str] = {
     "report.given.down_s": "absence, s",
     "report.pictures": "Les acquisitions",
     "report.picture": "{scan}, à {time} UTC",
+    "report.picture.overtaken": "aucune prévision n’est partie de cette acquisition : aucune n’est tracée",
+    "report.picture.alt": "Plans axial, coronal et sagittal de l’acquisition",
+    "report.legend.alt": "Ce que signifient les traits dans les images",
     "report.picture.note": "Comme à l’écran de la salle une fois l’acquisition évaluée. Les isothermes en "
     "tirets sont prédites, jamais mesurées.",
     "report.picture.none": "pas d’image : cette acquisition n’a pas pu être recalculée",
