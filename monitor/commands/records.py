@@ -79,7 +79,7 @@ def _sum(found: list[Found]) -> str:
 
 
 def _line(f: Found, now_utc_s: float, patients: bool) -> str:
-    state = "unreadable" if f.unreadable else _minute(f.last_utc_s) if f.ended else "not ended"
+    state = "unreadable" if f.unreadable else _minute(f.ended_utc_s) if f.ended else "not ended"
     columns = (
         f"{_minute(f.began_utc_s):17}",
         f"{state:17}",
@@ -107,6 +107,7 @@ def _fields(f: Found, now_utc_s: float, patients: bool) -> dict[str, Any]:
         "last": iso_utc(f.last_utc_s),
         "age_days": round((now_utc_s - f.last_utc_s) / _DAY_S, 3),
         "ended": f.ended,
+        "ended_at": None if f.ended_utc_s is None else iso_utc(f.ended_utc_s),
         "in_use": f.in_use,
         "size_bytes": f.size_bytes,
         "unreadable": f.unreadable or None,

@@ -130,7 +130,7 @@ def account(lines: Sequence[JournalLine], tell: Tell) -> Account:
         rejected=tuple(
             Event(x.at_utc_s, x.kind, x.fields) for x in lines if x.kind == "instance_rejected"
         ),
-        events=tuple(Event(x.at_utc_s, x.kind, x.fields) for x in lines if x.kind in _EVENTS),
+        events=_events(lines),
         cases=tuple(
             str(kept.get("path"))
             for x in lines
@@ -174,6 +174,29 @@ def time_of(fields: Fields, name: str) -> float | None:
 
 
 # ------------------------------------------------------------------ gathered
+
+
+def _events(lines: Sequence[JournalLine]) -> tuple[Event, ...]:
+    """A program that went on has been away until it had caught up, which only the alarm knew: that is told,
+    not how long it was until it began."""
+    found: list[Event] = []
+    for line in lines:
+        if line.kind in _EVENTS:
+            found.append(Event(line.at_utc_s, line.kind, line.fields))
+        resumed = [i for i, x in enumerate(found) if x.kind == "procedure_resumed"]
+        if resumed and line.kind == "alarm_raised" and line.fields.get("code") == "restarted":
+            last = found[resumed[-1]]
+            away = _seconds(line.fields.get("params"))
+            if away is not None:
+                found[resumed[-1]] = replace(last, fields={**last.fields, "down_s": away})
+    return tuple(found)
+
+
+def _seconds(params: Any) -> float | None:
+    try:
+        return float(params["seconds"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _scans(lines: Sequence[JournalLine]) -> tuple[ScanAccount, ...]:

@@ -25,17 +25,22 @@ _RECENT_S = 6 * 3600.0
 @dataclass(frozen=True)
 class Found:
     """A record. ``last_utc_s``: of its journal's last line, or when that file was last written to, whichever
-    is later. ``ended``: its last line says so and is whole. ``patient_id`` None: not known. ``unreadable``:
-    why its journal cannot be read, "" if it can; times are then those of the file."""
+    is later. ``ended_utc_s``: when its last line, if it is whole, says that it ended; else None.
+    ``patient_id`` None: not known. ``unreadable``: why its journal cannot be read, "" if it can; times are
+    then those of the file."""
 
     folder: Path
     began_utc_s: float | None
     last_utc_s: float
-    ended: bool
+    ended_utc_s: float | None
     in_use: bool
     size_bytes: int
     patient_id: str | None = None
     unreadable: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_utc_s is not None
 
 
 def records(folder: Path, tell: Callable[[str], None]) -> list[Found]:
@@ -78,15 +83,15 @@ def look(record: Path, in_use: bool | None = None) -> Found:
     try:
         lines = read_journal(record, findings.append)
     except RecordError as error:
-        return Found(record, None, written_utc_s, False, in_use, size, unreadable=str(error))
+        return Found(record, None, written_utc_s, None, in_use, size, unreadable=str(error))
     last = lines[-1]
     # What follows the last line that can be read may be of a procedure that goes on.
-    whole = not any(f.line > last.number for f in findings)
+    ended = last.kind == "procedure_ended" and not any(f.line > last.number for f in findings)
     return Found(
         record,
         lines[0].at_utc_s,
         max(last.at_utc_s, written_utc_s),
-        whole and last.kind == "procedure_ended",
+        last.at_utc_s if ended else None,
         in_use,
         size,
         _patient(record, lines),

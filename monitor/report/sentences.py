@@ -103,7 +103,7 @@ def rejection_text(x: Event, language: str) -> str:
 def _value(x: Event, key: str, language: str) -> str:
     value = str(x.fields[key])
     if key == "down_s":
-        return _written(x.fields[key], lambda v: formats.decimal(v, 1, language))
+        return _written(x.fields[key], lambda v: formats.decimal(v, 0, language))
     if key != "reason":
         return value
     # An older journal has a code only of who was shut out.

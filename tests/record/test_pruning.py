@@ -329,6 +329,8 @@ def test_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["records", "--json", str(tmp_path)]) == 0
     found = {Path(f["record"]).name: f for f in json.loads(capsys.readouterr().out)}
     assert [f["ended"] for f in (found["b"], found["c"], found["d"])] == [True, False, False]
+    assert found["b"]["ended_at"].startswith("2020-09-13T12:26:40")
+    assert found["d"]["ended_at"] is None
     assert [found[n]["in_use"] for n in "bcd"] == [False, False, True]
     assert found["b"]["began"].startswith("2020-09-13T12:26:40")
     assert found["b"]["size_bytes"] == 1000 + (tmp_path / "b" / "journal.jsonl").stat().st_size
@@ -336,7 +338,9 @@ def test_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["records", str(tmp_path)]) == 0
     head, b, d, c, why, total = capsys.readouterr().out.splitlines()  # the oldest first
     assert head.split() == ["began", "ended", "age", "size", "record"]
-    assert b.startswith("2020-09-13 12:26Z  2020-09-13 12:27Z")
+    assert b.startswith(
+        "2020-09-13 12:26Z  2020-09-13 12:26Z"
+    )  # and not when the file was written to
     assert b.endswith(f"{tmp_path}/b")
     assert d.startswith("2020-09-13 12:27Z  not ended")
     assert d.endswith(f"{tmp_path}/d (in use or read-only)")

@@ -87,7 +87,27 @@ def test_what_the_machine_did_is_said_in_words() -> None:
     )
     assert event_text(Event(0.0, "burnt", {}), "en") == "burnt"
     resumed = event_text(Event(0.0, "procedure_resumed", {"down_s": 1.393387}), "fr")
-    assert resumed.endswith("(absence, s\u00a0: 1,4)")
+    assert resumed.endswith("(absence, s\u00a0: 1)")
+
+
+def test_how_long_nobody_watched_is_one_figure() -> None:
+    def restarted(seq: int, seconds: str) -> JournalLine:
+        params = {"seconds": seconds}
+        return line(seq, "alarm_raised", code="restarted", priority="high", params=params)
+
+    told = account(
+        [
+            line(0, "procedure_started"),
+            line(1, "procedure_resumed", down_s=1.4),
+            restarted(2, "4"),  # until it had caught up
+            line(3, "procedure_resumed", down_s=7.2),
+            line(4, "procedure_resumed", down_s=2.0),
+            restarted(5, "9"),
+        ],
+        pytest.fail,
+    )
+    assert [e.fields["down_s"] for e in told.events] == [4.0, 7.2, 9.0]
+    assert event_text(told.events[0], "en").endswith("(seconds away: 4)")
 
 
 def test_why_an_image_was_rejected_is_in_the_readers_language() -> None:
