@@ -288,7 +288,10 @@ class Core:
         if isinstance(message, Refused) and message.shut_out:
             self.shut_out = {**self.shut_out, message.address: (message.peer, message.shut_out)}
         elif isinstance(message, LetIn):
-            self.shut_out = {a: who for a, who in self.shut_out.items() if a != message.address}
+            # Nor was a stranger the scanner, now that somebody is in.
+            over = {a for a, (_, why) in self.shut_out.items() if why == "peer_address"}
+            over.add(message.address)
+            self.shut_out = {a: who for a, who in self.shut_out.items() if a not in over}
         elif isinstance(message, NotKept):
             self._of_before -= {message.address}
             self.not_kept = {**self.not_kept, message.address: (message.peer, message.code)}

@@ -18,6 +18,8 @@ from monitor.intake.limits import Limits
 # Refusals told of one peer within this time, before they are only counted: a journal is no bucket.
 _TOLD, _TOLD_WITHIN_S = 5, 10.0
 _ADDRESSES_REMEMBERED = 1000
+# Strangers that are told on the screens: the scanner by a wrong address may be one, a port scan is thousands.
+_STRANGERS_TOLD = 3
 
 
 class Talking(Hashable, Protocol):
@@ -102,16 +104,20 @@ class Admission:
 
 class Doors:
     """Whether those who are expected get in: the addresses that ``allowed_peers`` names, those that were let
-    in before, and, where it names none, all that may call at all (loopback)."""
+    in before, and, where it names none, all that may call at all (loopback). Until one has got in, a few
+    strangers are expected as well: one may be the scanner, by an address that nobody wrote down."""
 
     def __init__(self, peers: tuple[Peer, ...]) -> None:
         self._named = frozenset(p.address for p in peers if p.address != "*")
         self._anybody = not peers
         # Address → why it was shut out since it was let in last; nothing: it is in.
         self._out: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._strangers: set[str] = set()
+        self._somebody_is_in = False
 
     def let_in(self, address: str) -> bool:
         """Whether that is news: it is the first time, or it was shut out before."""
+        self._somebody_is_in = True
         news = self._out.get(address) != frozenset()
         self._set(address, frozenset())
         return news
@@ -123,6 +129,14 @@ class Doors:
         if expected:
             self._set(address, before | {why})
         return expected, expected and why not in before
+
+    def stranger(self, address: str) -> tuple[bool, bool]:
+        """The same of an address that may not call at all."""
+        news = address not in self._strangers
+        if self._somebody_is_in or (news and len(self._strangers) >= _STRANGERS_TOLD):
+            return False, False
+        self._strangers.add(address)
+        return True, news
 
     def _set(self, address: str, why: frozenset[str]) -> None:
         self._out[address] = why

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -172,16 +173,28 @@ class Listener:
     def refused(
         self, peer: str, address: str, reason: str, code: str, shut_out: bool = False
     ) -> None:
-        """Told, if the journal is not full of that peer already, and there is room on the queue: strangers
-        must not fill either. That a peer who is expected was ``shut_out`` is told in any case, the first time
-        that it is for this reason (``code``)."""
+        """``shut_out``: it was to become an association, and did not."""
         with self.lock:
-            untold = self._refusals.worth(address, time.monotonic())
-            expected, news = self._doors.shut_out(address, code) if shut_out else (False, False)
+            out = self._doors.shut_out(address, code) if shut_out else (False, False)
+        self._refused(Refused(peer, reason, code, address), *out)
+
+    def turned_off(self, address: str) -> None:
+        """A stranger, at the door."""
+        with self.lock:
+            out = self._doors.stranger(address)
+        text = "address not in listener.allowed_peers"
+        self._refused(Refused(address, text, "peer_address", address), *out)
+
+    def _refused(self, message: Refused, expected: bool, news: bool) -> None:
+        """Told, if the journal is not full of that peer already, and there is room on the queue: strangers
+        must not fill either. That a peer who is ``expected`` was shut out is told in any case, the first time
+        that it is for this reason (``news``)."""
+        with self.lock:
+            untold = self._refusals.worth(message.address, time.monotonic())
         if untold is not None or news:
-            out = code if expected else ""
+            out = message.code if expected else ""
             with contextlib.suppress(queue.Full):
-                self._out.put_nowait(Refused(peer, reason, code, address, out, untold or 0))
+                self._out.put_nowait(replace(message, shut_out=out, untold=untold or 0))
 
     def let_in(self, peer: str, address: str) -> None:
         with self.lock:
@@ -228,8 +241,7 @@ class Listener:
         """Strangers are cut off before they can say anything."""
         if not self.admission.address_allowed(address):
             sock.close()
-            text = "address not in listener.allowed_peers"
-            self.refused(address, address, text, "peer_address")
+            self.turned_off(address)
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

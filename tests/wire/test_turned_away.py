@@ -92,6 +92,35 @@ def test_wrong_titles_are_said_until_the_scanner_gets_in(
 
 
 @pytest.mark.requirement("REQ-TURNED-AWAY")
+def test_a_scanner_by_an_address_that_nobody_wrote_down_is_said_and_a_port_scan_is_no_storm(
+    dcmtk: dict[str, str], tmp_path: Path
+) -> None:
+    case = case_with(tmp_path, 'allowed_peers = ["SCANNER@127.0.0.1"]\n')
+    with LiveProcess(case, tmp_path / "record") as live:
+        for _ in range(3):
+            knock(live.port, "127.0.0.2")
+        said(live, 1, "peer_address")
+        for n in range(3, 60):
+            knock(live.port, f"127.0.0.{n}")
+        live.wait(lambda lines: sum(x["kind"] == "association_refused" for x in lines) >= 60)
+        assert echo(dcmtk, live.port, "-aet", "SCANNER") == 0
+        gone(live, 3)
+        knock(live.port, "127.0.0.2")  # who gets in is known by now
+        knock(live.port, "127.0.0.99")
+        live.wait(lambda lines: sum(x["kind"] == "association_refused" for x in lines) >= 62)
+        assert echo(dcmtk, live.port, "-aet", "SCANNER", called="ICEBOX") != 0
+        said(live, 4, "peer_called_title")
+    assert "127.0.0.2 WAS TURNED AWAY" in live.output
+
+
+def knock(port: int, address: str) -> None:
+    """A connection of that address, which is closed before it can say anything."""
+    with socket.create_connection(("127.0.0.1", port), source_address=(address, 0)) as sock:
+        sock.settimeout(10.0)
+        assert sock.recv(1) == b""
+
+
+@pytest.mark.requirement("REQ-TURNED-AWAY")
 def test_a_handshake_that_fails_is_said_until_one_succeeds(
     dcmtk: dict[str, str], tmp_path: Path
 ) -> None:
