@@ -16,7 +16,7 @@ from monitor.model import Alarm, Priority
 from monitor.prediction.forecast import HORIZON_S
 from monitor.view import formats
 from monitor.view.alarms import alarm_line
-from monitor.view.translations import body_name
+from monitor.view.translations import body_name, reason_text
 
 _LANGUAGE = "en"
 # Their own sentences name the patients.
@@ -48,7 +48,13 @@ def _volume(f: _Fields) -> str:
 
 
 def _rejected(f: _Fields) -> str:
-    return f"Rejected: {f['reason']}: {f['path']}"
+    return f"{rejected(f['reason'], 1)}: {f['path']}"
+
+
+def rejected(code: str, count: int) -> str:
+    """So many images for that reason, in words."""
+    images = "1 image" if count == 1 else f"{count} images"
+    return f"Rejected, and kept in quarantine: {images}, {reason_text(_LANGUAGE, code, code)}"
 
 
 def _delivery(f: _Fields) -> str:

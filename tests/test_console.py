@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from monitor.commands.procedure import Teller
+from monitor.commands.telling import Counts, Teller
 from monitor.console import line, what_if_params
 from monitor.demo import summary_row
 
@@ -176,6 +177,45 @@ def test_a_scan_that_is_assessed_anew_without_news_is_said_once(
         tell(kind, fields)
     said = capsys.readouterr().out.splitlines()
     assert [row.split(":")[0] for row in said] == ["v002", "Alarm", "Alarm"]
+
+
+def test_a_series_that_is_rejected_is_one_line_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    tell = Teller(quiet_s=0.2)
+    for k in range(40):
+        tell("instance_rejected", {"reason": "patient_mismatch", "path": f"quarantine/{k}.dcm"})
+        tell("volume_not_measured", {"volume_id": "v001", "reason": "older_than_latest"})
+    tell("instance_rejected", {"reason": "localizer", "path": "quarantine/a.dcm"})
+    until = time.monotonic() + 20.0
+    said: list[str] = []
+    while len(said) < 42 and time.monotonic() < until:
+        time.sleep(0.02)
+        said += capsys.readouterr().out.splitlines()
+    assert [row for row in said if "not measured" not in row] == [
+        "Rejected, and kept in quarantine: 40 images, of another patient",
+        "Rejected, and kept in quarantine: 1 image, a localizer (scout)",
+    ]
+    tell("instance_rejected", {"reason": "gremlins", "path": "quarantine/b.dcm"})
+    tell.close()
+    assert capsys.readouterr().out.endswith("1 image, gremlins\n")
+
+
+def test_a_count_is_said_when_its_series_is_over_and_now_and_then_if_it_is_not() -> None:
+    counts = Counts(quiet_s=2.0)
+    for k in range(40):
+        counts.took("patient_mismatch", 0.5 * k)
+        assert counts.over(0.5 * k + 0.1) == []
+    counts.took("localizer", 20.0)
+    assert counts.over(21.0) == []
+    assert counts.over(21.6) == [("patient_mismatch", 40)]
+    assert counts.over(22.0) == [("localizer", 1)]
+    assert not counts
+    endless = [n for k in range(200) for n in _after(counts, 100.0 + 0.5 * k)]
+    assert endless == [("patient_mismatch", 61)] * 3
+
+
+def _after(counts: Counts, now_s: float) -> list[tuple[str, int]]:
+    counts.took("patient_mismatch", now_s)
+    return counts.over(now_s)
 
 
 # ------------------------------------------------------------------ what if

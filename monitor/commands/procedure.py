@@ -22,6 +22,7 @@ from monitor.case import load_case
 from monitor.commands import NOTICE
 from monitor.commands.fetching import console_command
 from monitor.commands.stopping import when_told_to_stop
+from monitor.commands.telling import Teller
 from monitor.commands.windows import windows_of
 from monitor.config import Config, ConfigError
 from monitor.delivery.delivery import Delivery, check_pacs
@@ -140,6 +141,7 @@ def _live(args: argparse.Namespace, record: Path, supervised: Supervised | None)
         while not procedure.stopping.wait(0.2):
             pass
         procedure.finish()
+        teller.close()
     if metrics is not None:
         metrics.close()
     if deliveries:
@@ -247,20 +249,3 @@ def _print(text: str) -> None:
 def _say_error(text: str) -> None:
     with contextlib.suppress(OSError):
         print(f"iceball: {text}", file=sys.stderr, flush=True)
-
-
-class Teller:
-    """Says each thing once: a scan is assessed anew when the forecast has lent its times, which may
-    change nothing that is said. A terminal that is gone must not end a procedure."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, str | None] = {}
-
-    def __call__(self, kind: str, fields: dict[str, Any]) -> None:
-        said = console.line(kind, fields)
-        with contextlib.suppress(OSError):
-            if kind == "listener_failed":
-                print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
-            if said is not None and not (kind == "assessment" and said == self._last.get(kind)):
-                _print(said)
-        self._last[kind] = said

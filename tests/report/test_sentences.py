@@ -113,7 +113,7 @@ def test_how_long_nobody_watched_is_one_figure() -> None:
 def test_why_an_image_was_rejected_is_in_the_readers_language() -> None:
     scout = {"reason": "localizer", "text": "A localizer (scout) is not part of a volume."}
     event = Event(0.0, "instance_rejected", scout)
-    assert rejection_text(event, "fr") == "c’est un topogramme (localisateur)"
+    assert rejection_text(event, "fr") == "topogramme (localisateur)"
     unknown = Event(0.0, "instance_rejected", {"reason": "gremlins", "text": "There are gremlins."})
     assert rejection_text(unknown, "fr") == "There are gremlins."
 
