@@ -299,6 +299,13 @@ def _unseen(f: _Fields) -> str:
     return ", not acknowledged" if f["latched"] else ""
 
 
+def _standing(f: _Fields) -> str:
+    """Of an alarm from before this program began; no line of the journal."""
+    if f["latched"]:
+        return f"over{_unseen(f)}"
+    return "stands, acknowledged" if f["acknowledged"] else "stands"
+
+
 def _phase(f: _Fields) -> str:
     if f["phase"] == "ended":
         return "Phase: ended"
@@ -335,6 +342,7 @@ _LINES: dict[str, Callable[[_Fields], str | None]] = {
     "assessment": _assessment,
     "forecast": _forecast,
     "alarm_raised": lambda f: f"Alarm: {_alarm(f)}",
+    "alarm_stands": lambda f: f"Alarm {_standing(f)}: {_alarm(f)}",
     "alarm_acknowledged": lambda f: f"Alarm acknowledged: {_alarm(f)}",
     "alarm_cleared": lambda f: f"Alarm over{_unseen(f)}: {_alarm(f)}",
     "phase": _phase,

@@ -124,6 +124,7 @@ class Live:
             self.core.restore(found.known, begun.procedure, found.seq)
             self.core.still_not_kept(not_kept(found.lines))
             self._alarms = standing_alarms(found.lines)
+        self._say, self._standing_told = say, begun.unfinished is None
         self._checkpoints = Checkpoints(options.record, self._checkpoint_failed)
         self.stopping = threading.Event()
         self.ended_by = ""
@@ -428,6 +429,16 @@ class Live:
         self._down_s = 0.0  # told: the alarm stays until somebody has seen it
         self._alarms, changes = checked(self._alarms, found, now_utc_s)
         self._journal_alarms(changes)
+        if not self._standing_told:
+            self._tell_standing(changes)
+
+    def _tell_standing(self, changes: tuple[Change, ...]) -> None:
+        """Of a record that is gone on with: the terminal has not seen what stood before, and what has not
+        changed is no line of the journal."""
+        self._standing_told = True
+        told = {(a.code, a.about) for _, a in changes}
+        for alarm in (s.alarm for s in self._alarms if s.cause.key not in told):
+            self._say("alarm_stands", {**alarm_fields(alarm), "acknowledged": alarm.acknowledged})
 
     def _journal_alarms(self, changes: tuple[Change, ...]) -> None:
         for kind, alarm in changes:

@@ -175,8 +175,13 @@ def test_a_scan_that_is_assessed_anew_without_news_is_said_once(
         ("alarm_raised", alarm),
     ):
         tell(kind, fields)
+    for state in ({}, {"acknowledged": True}, {"latched": True}):
+        tell("alarm_stands", {**alarm, "acknowledged": False, "latched": False, **state})
     said = capsys.readouterr().out.splitlines()
-    assert [row.split(":")[0] for row in said] == ["v002", "Alarm", "Alarm"]
+    assert [row.split(":")[0] for row in said] == [
+        *("v002", "Alarm", "Alarm"),
+        *("Alarm stands", "Alarm stands, acknowledged", "Alarm over, not acknowledged"),
+    ]
 
 
 def test_a_series_that_is_rejected_is_one_line_in_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,10 +61,15 @@ def test_a_killed_core_and_a_killed_intake_come_back_and_the_terminal_still_work
         room.type("acknowledge")
         room.wait(lambda lines: lines_of(lines, "alarm_acknowledged", code="restarted"))
         room.wait(lambda lines: len(lines_of(lines, "listening")) == 2)
+        (before,) = lines_of(room.journal(), "alarm_raised", code="no_baseline", priority="medium")
+        assert before["seq"] < lines_of(room.journal(), "procedure_resumed")[0]["seq"]
         os.kill(room.intake, signal.SIGKILL)
         room.wait(lambda lines: lines_of(lines, "process_restarted", process="intake"))
         room.wait(lambda lines: len(lines_of(lines, "listening")) == 3)
     assert room.process.returncode == 0
+    # What stood before is told anew, once, and what came with the restart as ever.
+    assert room.output.count("Alarm stands: ") == 1
+    assert "Alarm stands: ** NO BASELINE" in room.output
     lines = room.journal()
     (phase,) = lines_of(lines, "phase", phase="freeze")  # begun once, and gone on with
     (resumed,) = lines_of(lines, "procedure_resumed")
