@@ -27,12 +27,13 @@ from gpu_kernels.engine import EngineUnavailable
 from gpu_kernels.select import open_engine
 from gpu_kernels.selftest import check_engine
 from monitor.case import load_case
-from monitor.config import ConfigError, ListenerConfig, TlsConfig
+from monitor.config import Config, ConfigError, ListenerConfig, TlsConfig
 from monitor.intake.ports import ListenError, check_port
-from monitor.intake.tls import TlsError, server_context, valid_until
+from monitor.intake.tls import TlsError, client_context, server_context, valid_until
 from monitor.metrics import ADDRESS
+from monitor.sending import Receiver, asked
 from monitor.view.process import has_display
-from monitor.workstation import Workstation, load_workstation
+from monitor.workstation import Workstation, load_what_is_right, load_workstation
 
 LOCK = Path(__file__).parents[1] / "requirements" / "run.txt"
 FONTS = Path(__file__).parent / "view" / "fonts"
@@ -42,6 +43,10 @@ LEAST_FREE_BYTES = 5_000_000_000
 _IMAGE_BYTES, _IMAGES, _SLOW_S = 500_000, 30, 2.0
 GPUS = Path("/proc/driver/nvidia/gpus")
 _SOON_DAYS = 30.0
+# For each of a PACS's answers: who waits for this command stands before a machine.
+_ASK_S = 4.0
+# The workstation's tables that have a row of their own.
+_LOOKED_AT = frozenset({"listener", "metrics", "openigtlink", "fetch", "pacs"})
 _TIMEX_BYTES, _UNSYNCHRONISED_US = 256, 16_000_000
 
 
@@ -62,14 +67,14 @@ class Finding:
 
 
 def examine(workstation: Path | None, record: Path, case: Path | None = None) -> list[Finding]:
-    """All checks, in order; ``record``: the folder that records are kept in. ``case``: whose listener is
-    looked at in place of the workstation's."""
-    found, first = workstation_of(workstation)
-    listener = found.config.listener if found else None
-    given = [first]
+    """All checks, in order; ``record``: the folder that records are kept in. ``case``: whose listener and
+    [pacs] are looked at in place of the workstation's."""
+    found, wrong, first = workstation_of(workstation)
+    config, given = found.config if found else None, [first]
     if case is not None:
-        listener, said = case_of(case)
+        config, said = case_of(case)
         given.append(said)
+        wrong -= {"listener"}
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("packages", lambda: packages(LOCK)),
         ("engine", engine),
@@ -80,12 +85,25 @@ def examine(workstation: Path | None, record: Path, case: Path | None = None) ->
         ("clock", clock),
         ("locale", locale_and_zone),
     ]
-    if listener is not None:
+    if config is not None and "listener" not in wrong:
+        listener = config.listener
         checks.append(("listener", lambda: port(listener)))
         checks.append(("certificates", lambda: certificates(listener.tls)))
     for table, place in (other_ports(found) if found else {}).items():
         checks.append((table, partial(port_of, table, *place)))
-    return [*given, *(_made(name, check) for name, check in checks)]
+    for name, receiver in peers(config, found).items():
+        checks.append((name, partial(peer, name, receiver)))
+    made = [*given, *(_made(name, check) for name, check in checks)]
+    return made + _left_out(wrong & _LOOKED_AT, {f.check for f in made})
+
+
+def _left_out(wrong: frozenset[str], made: set[str]) -> list[Finding]:
+    """No row may be missing without a word."""
+    mend = "Correct the file first."
+    return [
+        Finding(table, Level.CANNOT_RUN, f"not looked at: [{table}] of the file is wrong", mend)
+        for table in sorted(wrong - made)
+    ]
 
 
 def _made(name: str, check: Callable[[], Finding]) -> Finding:
@@ -96,15 +114,48 @@ def _made(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, Level.WARNING, text, "Look at it by hand, and report this.")
 
 
-def workstation_of(path: Path | None) -> tuple[Workstation | None, Finding]:
-    """None where the file is wrong."""
+def workstation_of(path: Path | None) -> tuple[Workstation | None, frozenset[str], Finding]:
+    """With the tables that are wrong; None where nothing of the file can be read."""
     try:
         found = load_workstation(path)
     except ConfigError as error:
         mend = "Correct the file; docs/example_workstation.toml explains every field."
-        return None, Finding("workstation", Level.CANNOT_RUN, str(error), mend)
-    said = f"{found.path}" if found.path.exists() else f"no {found.path}: the defaults of a case"
-    return found, Finding("workstation", Level.FINE, said)
+        said = Finding("workstation", Level.CANNOT_RUN, str(error), mend)
+        try:
+            return *load_what_is_right(path), said
+        except ConfigError:
+            return None, _LOOKED_AT, said
+    text = f"{found.path}" if found.path.exists() else f"no {found.path}: the defaults of a case"
+    return found, frozenset(), Finding("workstation", Level.FINE, text)
+
+
+def peers(config: Config | None, found: Workstation | None) -> dict[str, Receiver]:
+    """By their tables, the PACSs that results go to and plans come from."""
+    asked_of = {}
+    pacs = (config.pacs if config else None) or (found.config.pacs if found else None)
+    if pacs is not None:
+        asked_of["pacs"] = Receiver(pacs.ae_title, pacs.host, pacs.port, pacs.calling, pacs.tls)
+    if found is not None and found.fetch is not None:
+        f = found.fetch
+        asked_of["fetch.from"] = Receiver(f.ae_title, f.host, f.port, f.calling, f.tls)
+    return asked_of
+
+
+def peer(name: str, to: Receiver) -> Finding:
+    """Whether a PACS answers. One that does not keeps no procedure from being done, but `live` does not begin
+    with files for it that are wrong."""
+    place, table = f"{to.ae_title}@{to.host}:{to.port}", name.partition(".")[0]
+    try:
+        if to.tls is not None:
+            client_context(to.tls, f"{table}.tls")
+    except TlsError as error:
+        level = Level.CANNOT_RUN if table == "pacs" else Level.WARNING
+        return Finding(name, level, str(error), f"Correct [{table}.tls] (docs/outputs.md).")
+    trouble = asked(to, _ASK_S)
+    if trouble is None:
+        return Finding(name, Level.FINE, f"{place} answers {to.calling}")
+    mend = f"Check [{table}], the network, and that the PACS is up and knows {to.calling}."
+    return Finding(name, Level.WARNING, f"{place}: {trouble.text}", mend)
 
 
 def other_ports(found: Workstation) -> dict[str, tuple[str, int]]:
@@ -119,10 +170,10 @@ def other_ports(found: Workstation) -> dict[str, tuple[str, int]]:
     return asked
 
 
-def case_of(path: Path) -> tuple[ListenerConfig | None, Finding]:
-    """A case's listener, None where the case is wrong."""
+def case_of(path: Path) -> tuple[Config | None, Finding]:
+    """None where the case is wrong."""
     try:
-        return load_case(path).listener, Finding("case", Level.FINE, str(path))
+        return load_case(path), Finding("case", Level.FINE, str(path))
     except ConfigError as error:
         mend = "Correct the case (`iceball check`); docs/example_case.toml explains every field."
         return None, Finding("case", Level.CANNOT_RUN, str(error), mend)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pydicom
 from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from monitor.case import place_of
 from monitor.config import ClientTls
@@ -97,6 +99,33 @@ def send_all(
     return True
 
 
+def asked(to: Receiver, timeout_s: float) -> Trouble | None:
+    """Whether it is there and takes this side's association: by C-ECHO, where it serves that."""
+    try:
+        tls = None if to.tls is None else client_context(to.tls)
+    except TlsError as error:
+        return Trouble("tls", str(error))
+    ae = AE(ae_title=to.calling)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = timeout_s
+    ae.add_requested_context(Verification)
+    association = _associate(ae, to, tls)
+    if not association.is_established:
+        # All contexts refused is an answer, too: some receivers serve storage alone.
+        return None if association.rejected_contexts else _not_associated(association, tls)
+    try:
+        answered = association.send_c_echo().get("Status") is not None
+    except RuntimeError:  # the association is gone
+        answered = False
+    if association.is_established:
+        association.release()
+    return None if answered else Trouble("no_answer", "no answer to C-ECHO")
+
+
+def _associate(ae: AE, to: Receiver, tls: ClientContext | None) -> Association:
+    named = None if tls is None or to.tls is None else (tls, to.tls.host or to.host)
+    return ae.associate(to.host, to.port, ae_title=to.ae_title, tls_args=named)
+
+
 def _turn(
     spool: Spool, to: Receiver, pending: list[Path], stop: threading.Event, put_off: Counter[Path]
 ) -> tuple[int, Trouble | None]:
@@ -120,10 +149,9 @@ def _turn(
         return 0, Trouble("tls", str(error))
     for sop_class, syntax in offered:
         ae.add_requested_context(sop_class, syntax)
-    named = None if tls is None or to.tls is None else (tls, to.tls.host or to.host)
-    association = ae.associate(to.host, to.port, ae_title=to.ae_title, tls_args=named)
+    association = _associate(ae, to, tls)
     if not association.is_established:
-        return 0, _not_associated(rejected(association), tls)
+        return 0, _not_associated(association, tls)
     try:
         offered_now = [p for p, kind in kinds.items() if kind in offered]
         return _offer(spool, association, offered_now, stop, put_off)
@@ -172,10 +200,10 @@ def _put_off(
     paths.clear()
 
 
-def _not_associated(was_rejected: bool, tls: ClientContext | None) -> Trouble:
+def _not_associated(association: Association, tls: ClientContext | None) -> Trouble:
     if tls is not None and tls.trouble:
         return Trouble("tls", tls.trouble)
-    if was_rejected:
+    if rejected(association):
         return Trouble("rejected", "the association was rejected")
     return Trouble("no_connection", "no connection")
 

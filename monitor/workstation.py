@@ -80,6 +80,27 @@ def load_workstation(path: Path | None = None) -> Workstation:
     case and the first organ. Raises ``ConfigError`` listing every field that is wrong."""
     found = path or default_path()
     tables = {} if path is None and not found.exists() else read_toml(found)
+    return _read(tables, found)
+
+
+def load_what_is_right(path: Path | None = None) -> tuple[Workstation, frozenset[str]]:
+    """Of a file that is wrong: what its tables say that are right by themselves, and which are not. Raises
+    ``ConfigError`` where it cannot be read at all."""
+    found = path or default_path()
+    tables = read_toml(found)
+    right = {key: table for key, table in tables.items() if _is_right(key, table, found)}
+    return _read(right, found), frozenset(tables.keys() - right.keys())
+
+
+def _is_right(key: str, table: Any, path: Path) -> bool:
+    try:
+        _read({key: table}, path)
+    except ConfigError:
+        return False
+    return True
+
+
+def _read(tables: dict[str, Any], found: Path) -> Workstation:
     screen, metrics_port, fetch, stream = _own(tables, found)
     draft = {key: tables[key] for key in _OF_A_CASE if key in tables}
     draft = anchored(draft, found.parent)

@@ -6,17 +6,22 @@ import json
 import locale
 import os
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.uid import CTImageStorage
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from monitor import doctor
 from monitor.certificates import make_certificates
 from monitor.cli import main
-from monitor.config import ListenerConfig, TlsConfig
+from monitor.config import ClientTls, ListenerConfig, TlsConfig
 from monitor.doctor import Level
+from monitor.sending import Receiver
 
 pytestmark = pytest.mark.requirement("REQ-DOCTOR")
 
@@ -104,7 +109,85 @@ def test_a_wrong_file_is_said_and_ends_with_2(
     assert found["workstation"]["level"] == "cannot_run"
     assert "listener.port" in found["workstation"]["text"]
     assert found["engine"]["level"] == "fine"
+    assert "not looked at" in found["listener"]["text"]
     assert all(f["mend"] for f in found.values() if f["level"] != "fine")
+
+
+def test_what_is_right_in_a_wrong_file_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "workstation.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        wrong.write_text(
+            f'[listener]\nport = {number}\n[metrics]\nport = {number}\n[screen]\nmonitor = "left"\n'
+            "[openigtlink]\nport = 0\n[bells]\n",
+            encoding="utf-8",
+        )
+        given = ["doctor", "--workstation", str(wrong), "--record", str(tmp_path), "--json"]
+        assert main(given) == 2
+        found = {f["check"]: f for f in json.loads(capsys.readouterr().out)}
+        for named in ("screen.monitor", "openigtlink.port", "bells"):
+            assert named in found["workstation"]["text"]
+        assert {found[n]["level"] for n in ("listener", "metrics")} == {"cannot_run"}
+        assert all(str(number) in found[n]["text"] for n in ("listener", "metrics"))
+        assert "not looked at" in found["openigtlink"]["text"]
+        assert found["certificates"]["level"] == "fine"
+        wrong.write_text("[listener\n", encoding="utf-8")
+        assert main(given) == 2
+    found = {f["check"]: f for f in json.loads(capsys.readouterr().out)}
+    assert "not looked at" in found["listener"]["text"]
+    assert found["engine"]["level"] == "fine"
+
+
+def test_a_pacs_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that answers, one that rejects the title, one that only stores, one that says nothing, none."""
+
+    def serving(sop_class: str, port: int = 0) -> tuple[Any, int]:
+        ae = AE(ae_title="PACS")
+        ae.require_called_aet = True
+        ae.add_supported_context(sop_class)
+        server = ae.start_server(("127.0.0.1", port), block=False)
+        return server, server.socket.getsockname()[1]
+
+    (whole, port), (stores, storing) = serving(Verification), serving(CTImageStorage)
+    try:
+        found = doctor.peer("pacs", Receiver("PACS", "127.0.0.1", port))
+        assert (found.level, found.text) == (Level.FINE, f"PACS@127.0.0.1:{port} answers ICEBALL")
+        assert doctor.peer("pacs", Receiver("PACS", "127.0.0.1", storing)).level is Level.FINE
+        found = doctor.peer("fetch.from", Receiver("OTHER", "127.0.0.1", port))
+        assert (found.level, "rejected" in found.text) == (Level.WARNING, True)
+        assert "[fetch]" in found.mend
+        file = tmp_path / "workstation.toml"
+        file.write_text(
+            f'[listener]\nport = 0\n[pacs]\nsend_to = "PACS@127.0.0.1:{port}"\n'
+            f'[fetch]\nfrom = "ELSE@127.0.0.1:{port}"\nmethod = "get"\n',
+            encoding="utf-8",
+        )
+        assert main(["doctor", "--workstation", str(file), "--record", str(tmp_path), "--json"]) < 2
+    finally:
+        whole.shutdown()
+        stores.shutdown()
+    rows = {f["check"]: f["level"] for f in json.loads(capsys.readouterr().out)}
+    assert (rows["pacs"], rows["fetch.from"]) == ("fine", "warning")
+    found = doctor.peer("pacs", Receiver("PACS", "127.0.0.1", port))
+    assert (found.level, "no connection" in found.text) == (Level.WARNING, True)
+
+
+def test_tls_files_for_a_pacs_that_are_wrong_keep_live_from_beginning(tmp_path: Path) -> None:
+    to = Receiver("PACS", "127.0.0.1", 104, tls=ClientTls(ca=tmp_path / "ca.pem"))
+    found = doctor.peer("pacs", to)
+    assert (found.level, "pacs.tls.ca" in found.text) == (Level.CANNOT_RUN, True)
+    assert doctor.peer("fetch.from", to).level is Level.WARNING
+
+
+def test_a_pacs_that_says_nothing_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_ASK_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        found = doctor.peer("pacs", Receiver("PACS", "127.0.0.1", silent.getsockname()[1]))
+        assert found.level is Level.WARNING
+        assert time.monotonic() - began < 10.0
 
 
 def tls(folder: Path, **given: Any) -> TlsConfig:
