@@ -24,7 +24,7 @@ from monitor.case import place_of
 from monitor.config import ClientTls
 from monitor.intake.tls import ClientContext, TlsError, client_context
 from monitor.record.spool import Spool
-from monitor.rejection import rejected
+from monitor.rejection import rejected, title_unknown
 
 # What is wrong is said here, in words; its own lines are for programmers, and on the terminal.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -111,7 +111,7 @@ def asked(to: Receiver, timeout_s: float) -> Trouble | None:
     association = _associate(ae, to, tls)
     if not association.is_established:
         # All contexts refused is an answer, too: some receivers serve storage alone.
-        return None if association.rejected_contexts else _not_associated(association, tls)
+        return None if association.rejected_contexts else _not_associated(association, to, tls)
     try:
         answered = association.send_c_echo().get("Status") is not None
     except RuntimeError:  # the association is gone
@@ -151,7 +151,7 @@ def _turn(
         ae.add_requested_context(sop_class, syntax)
     association = _associate(ae, to, tls)
     if not association.is_established:
-        return 0, _not_associated(association, tls)
+        return 0, _not_associated(association, to, tls)
     try:
         offered_now = [p for p, kind in kinds.items() if kind in offered]
         return _offer(spool, association, offered_now, stop, put_off)
@@ -200,11 +200,16 @@ def _put_off(
     paths.clear()
 
 
-def _not_associated(association: Association, tls: ClientContext | None) -> Trouble:
+def _not_associated(association: Association, to: Receiver, tls: ClientContext | None) -> Trouble:
     if tls is not None and tls.trouble:
         return Trouble("tls", tls.trouble)
     if rejected(association):
-        return Trouble("rejected", "the association was rejected")
+        whose = {
+            "called": f"it is not called {to.ae_title}",
+            "calling": f"it does not know {to.calling}",
+        }
+        why = whose.get(title_unknown(association), "")
+        return Trouble("rejected", f"the association was rejected{': ' if why else ''}{why}")
     return Trouble("no_connection", "no connection")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -72,7 +73,7 @@ def _asked(
 
     for placed in fetch(config, patient_id, chosen, args.to, came, stop):
         for path in placed.paths:
-            say(_placed(placed, path, patient_id))
+            say(_placed(placed, path, patient_id, args.case))
     return 0
 
 
@@ -95,13 +96,17 @@ def _series(s: Series) -> dict[str, Any]:
     return {"kind": "series", **vars(s)}
 
 
-def _placed(placed: Placed, path: Path, patient_id: str) -> dict[str, Any]:
-    """What lies there now, read as a case would."""
+def _placed(placed: Placed, path: Path, patient_id: str, case: Path | None) -> dict[str, Any]:
+    """What lies there now, read as a case would, and what that case would call it."""
+    there = path.resolve()
+    from_case = there if case is None else Path(os.path.relpath(there, case.resolve().parent))
     line: dict[str, Any] = {
         "kind": "fetched",
         "modality": placed.series.modality,
         "series_uid": placed.series.series_uid,
         "path": str(path),
+        "file": str(from_case),
+        "before": path in placed.before,
         "frames": sorted(placed.frames),
     }
     try:
@@ -130,13 +135,14 @@ def _line(line: dict[str, Any]) -> None:
 
 
 def _fetched(line: dict[str, Any]) -> None:
-    print(f"{line['path']}: {line['modality']}", flush=True)
+    before = ", which was there already" if line["before"] else ""
+    print(f"{line['path']}: {line['modality']}{before}", flush=True)
     if "trouble" in line:
         print(f"  cannot be used: {line['trouble']}")
     for count in line.get("slices", ()):
         print(f"  a volume of {count} slices, frame of reference {', '.join(line['frames'])}")
     for body in line.get("bodies", ()):
         roi = "" if body["roi"] is None else f", roi = {json.dumps(body['roi'])}"
-        print(f"  file = {json.dumps(line['path'])}{roi}")
+        print(f"  file = {json.dumps(line['file'])}{roi}")
     if "bodies" in line:
         print(f"  frame of reference {', '.join(line['frames']) or 'not said'}", flush=True)

@@ -21,7 +21,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from monitor.intake.tls import TlsError, client_context
-from monitor.rejection import rejected
+from monitor.rejection import rejected, title_unknown
 from monitor.workstation import FetchConfig
 
 # What is wrong is said here, in words; its own lines are for programmers, and hold what was asked for.
@@ -129,8 +129,7 @@ def associated(
         if tls is not None and tls.trouble:
             raise FetchError("tls", f"{peer}: {tls.trouble}", peer)
         if rejected(association):
-            text = f"{peer} rejected the association; does it know {config.calling}?"
-            raise FetchError("rejected", text, peer)
+            raise _refusal(association, config, peer)
         raise FetchError("no_connection", f"{peer}: no connection", peer)
     try:
         yield association
@@ -139,6 +138,15 @@ def associated(
         raise
     if association.is_established:
         association.release()
+
+
+def _refusal(association: Association, config: FetchConfig, peer: str) -> FetchError:
+    said, unknown = f"{peer} rejected the association", title_unknown(association)
+    if unknown == "called":
+        text = f"{said}: it is not called {config.ae_title}, which [fetch] from calls it"
+        return FetchError("called_title", text, config.ae_title)
+    why = f": it does not know {config.calling}" if unknown == "calling" else ""
+    return FetchError("rejected", said + why, peer)
 
 
 def _unless(stop: threading.Event, do: Callable[[], Association]) -> Association:

@@ -6,12 +6,13 @@ the folder it is put in holds whole series only, each on the disk before it has 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,11 +32,13 @@ NOT_AUTHORIZED = 0x0124
 
 @dataclass(frozen=True)
 class Placed:
-    """A series in its place: a folder of a CT's images, or a file for each structure set or segmentation."""
+    """A series in its place: a folder of a CT's images, or a file for each structure set or segmentation.
+    ``before``: those of ``paths`` that were there already."""
 
     series: Series
     paths: tuple[Path, ...]
     frames: frozenset[str]
+    before: frozenset[Path] = frozenset()
 
 
 @dataclass
@@ -143,24 +146,53 @@ class Shelf:
         return placed
 
     def _placed(self, box: _Box) -> Placed:
-        ordered = sorted(box.kept.values(), key=lambda k: (k.number, k.path.stat().st_mtime_ns))
-        frames = frozenset(k.frame for k in ordered if k.frame)
+        frames = frozenset(k.frame for k in box.kept.values() if k.frame)
         name = box.series.modality.lower()
         if box.series.modality != "CT":
-            files = tuple(self._named(k.path, name, ".dcm") for k in ordered)
-            return Placed(box.series, files, frames)
+            there = _instances_in(self.folder.glob(f"{name}_*.dcm"))
+            files = tuple(
+                there.get(uid) or self._named(k.path, name, ".dcm") for uid, k in _ordered(box)
+            )
+            return Placed(box.series, files, frames, frozenset(there.values()).intersection(files))
+        before = self._same_images(box)
+        if before is not None:
+            return Placed(box.series, (before,), frames, frozenset([before]))
         own = Path(tempfile.mkdtemp(dir=self._scratch))
-        for i, k in enumerate(ordered, 1):
+        for i, (_, k) in enumerate(_ordered(box), 1):
             k.path.rename(own / f"{i:04d}.dcm")
         own.chmod(0o750)
         sync_folder(own)
         return Placed(box.series, (self._named(own, name, ""),), frames)
+
+    def _same_images(self, box: _Box) -> Path | None:
+        """Where a fetch before has put them; a folder with others, or with fewer, is another one."""
+        for folder in sorted(self.folder.glob("ct_*")):
+            if folder.is_dir() and _instances_in(folder.iterdir()).keys() == box.kept.keys():
+                return folder
+        return None
 
     def _named(self, path: Path, name: str, suffix: str) -> Path:
         number = 1
         while (free := self.folder / f"{name}_{number}{suffix}").exists():
             number += 1
         return path.rename(free)
+
+
+def _ordered(box: _Box) -> list[tuple[str, _Kept]]:
+    return sorted(box.kept.items(), key=lambda k: (k[1].number, k[1].path.stat().st_mtime_ns))
+
+
+def _instances_in(paths: Iterable[Path]) -> dict[str, Path]:
+    """By SOP instance; what cannot be read is nobody's."""
+    found: dict[str, Path] = {}
+    for path in sorted(paths):
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's quote values
+            header = pydicom.dcmread(
+                path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]
+            )
+            found.setdefault(str(header.SOPInstanceUID), path)
+    return found
 
 
 class Arriving:

@@ -490,6 +490,57 @@ def test_a_silent_pacs_is_given_up_and_so_is_what_is_cancelled(tmp_path: Path) -
     assert entries(tmp_path / "plan") == []
 
 
+def test_a_second_fetch_takes_each_instance_once_and_files_are_named_as_the_case_would(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    room, to = Room(tmp_path), tmp_path / "plan"
+    station = str(room.workstation(method="get"))
+    case = tmp_path / "elsewhere" / "case.toml"
+    shutil.copytree(made, case.parent, ignore=lambda *_: ["scan_000"])
+    slices = [p for p in files(made) if p.parent != made and is_slice(p)]
+    with room.running():
+        room.stored([*slices[:5], made / "rtstruct.dcm", made / "seg.dcm"])
+        given = ["fetch", "--workstation", station, "--to", "plan"]
+        assert main([*given, "--case", "elsewhere/case.toml"]) == 0
+        once = capsys.readouterr().out
+        assert 'file = "../plan/rtstruct_1.dcm", roi = ' in once
+        assert "there already" not in once
+        first = {p: p.read_bytes() for p in to.rglob("*.dcm")}
+        assert main([*given, "--patient", ID]) == 0
+        again = capsys.readouterr().out
+        assert f'file = "{to}/rtstruct_1.dcm", roi = ' in again
+        assert again.count(", which was there already") == 3
+        assert {p: p.read_bytes() for p in to.rglob("*.dcm")} == first
+        room.stored(slices[5:6])
+        assert main([*given, "--patient", ID]) == 0
+    assert capsys.readouterr().out.count(", which was there already") == 2
+    assert entries(to) == ["ct_1", "ct_2", "rtstruct_1.dcm", "seg_1.dcm"]
+    assert [len(entries(to / n)) for n in ("ct_1", "ct_2")] == [5, 6]
+
+
+def test_which_title_a_pacs_does_not_know_is_told(tmp_path: Path) -> None:
+    def serving(**required: Any) -> tuple[Any, FetchConfig]:
+        ae = AE(ae_title="PACS")
+        for name, value in required.items():
+            setattr(ae, name, value)
+        ae.add_supported_context(FIND)
+        server = ae.start_server(("127.0.0.1", 0), block=False)
+        return server, config_for(server.socket.getsockname()[1])
+
+    for required, asked, code, said in (
+        ({"require_called_aet": True}, "STRANGER", "called_title", "is not called STRANGER"),
+        ({"require_calling_aet": ["OTHER"]}, "PACS", "rejected", "does not know ICEBALL"),
+    ):
+        server, config = serving(**required)
+        try:
+            with pytest.raises(FetchError) as found:
+                series_of(replace(config, ae_title=asked), ID)
+        finally:
+            server.shutdown()
+        assert (found.value.code, said in str(found.value)) == (code, True)
+
+
 def test_no_pacs_a_refusal_and_a_taken_port_are_told_apart(made: Path, tmp_path: Path) -> None:
     with pytest.raises(FetchError) as found:
         series_of(config_for(free_port()), ID)
