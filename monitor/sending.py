@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import socket
 import threading
 import time
 from collections import Counter
@@ -52,10 +53,12 @@ class Receiver:
 @dataclass(frozen=True)
 class Trouble:
     """Why what waits cannot be sent now: ``no_connection``, ``rejected``, ``no_answer``, ``no_resources`` or
-    ``tls``, and the same in words."""
+    ``tls``, and the same in words. ``lasting``: it is not the receiver's state, but that there is no such
+    receiver (a name that nobody knows, or a title that it does not)."""
 
     code: str
     text: str
+    lasting: bool = False
 
 
 Told = Callable[[Trouble, int, float], None]
@@ -109,6 +112,8 @@ def asked(to: Receiver, timeout_s: float) -> Trouble | None:
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = timeout_s
     ae.add_requested_context(Verification)
     association = _associate(ae, to, tls)
+    if isinstance(association, Trouble):
+        return association
     if not association.is_established:
         # All contexts refused is an answer, too: some receivers serve storage alone.
         return None if association.rejected_contexts else _not_associated(association, to, tls)
@@ -121,9 +126,14 @@ def asked(to: Receiver, timeout_s: float) -> Trouble | None:
     return None if answered else Trouble("no_answer", "no answer to C-ECHO")
 
 
-def _associate(ae: AE, to: Receiver, tls: ClientContext | None) -> Association:
+def _associate(ae: AE, to: Receiver, tls: ClientContext | None) -> Association | Trouble:
+    """``Trouble`` where there is no address to ask."""
     named = None if tls is None or to.tls is None else (tls, to.tls.host or to.host)
-    return ae.associate(to.host, to.port, ae_title=to.ae_title, tls_args=named)
+    try:
+        return ae.associate(to.host, to.port, ae_title=to.ae_title, tls_args=named)
+    except socket.gaierror as error:
+        unknown = error.errno == socket.EAI_NONAME  # that no name server answers is an outage
+        return Trouble("no_connection", f"{to.host}: {error.strerror or error}", lasting=unknown)
 
 
 def _turn(
@@ -150,6 +160,8 @@ def _turn(
     for sop_class, syntax in offered:
         ae.add_requested_context(sop_class, syntax)
     association = _associate(ae, to, tls)
+    if isinstance(association, Trouble):
+        return 0, association
     if not association.is_established:
         return 0, _not_associated(association, to, tls)
     try:
@@ -209,7 +221,8 @@ def _not_associated(association: Association, to: Receiver, tls: ClientContext |
             "calling": f"it does not know {to.calling}",
         }
         why = whose.get(title_unknown(association), "")
-        return Trouble("rejected", f"the association was rejected{': ' if why else ''}{why}")
+        said = f"the association was rejected{': ' if why else ''}{why}"
+        return Trouble("rejected", said, lasting=bool(why))
     return Trouble("no_connection", "no connection")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
 from gpu_kernels.engine import CHOICES
-from monitor.arguments.parts import Parser, command, days, place
+from monitor.arguments.parts import Parser, bounded, command, days, place
 from monitor.commands import NOTICE
 from monitor.config import PACS_OBJECTS, PACS_OBJECTS_BY_DEFAULT
 
@@ -71,7 +72,8 @@ def add_send(commands: Any) -> None:
         f"named; 2: an error in what was given. {NOTICE}",
         description="Copies what is to be sent into a spool on disk, then sends it by C-STORE, again and "
         "again until the receiver has answered for each object (docs/outputs.md). What the same receiver "
-        "was sent before from the same spool is not sent again. A record is worked out once more first, "
+        "was sent before from the same spool is not sent again. A receiver that there is not (its name, or "
+        "an AE title that it does not know) is an error. A record is worked out once more first, "
         "which may take a minute or more.",
     )
     p.add_argument("what", type=Path, metavar="RECORD|DIR", help="a record, or a folder of *.dcm")
@@ -101,9 +103,11 @@ def add_send(commands: Any) -> None:
     )
     p.add_argument(
         "--give-up-after",
-        type=float,
+        type=bounded(0.0, math.inf),
+        default=600.0,
         metavar="SECONDS",
-        help="end then, and leave what waits in the spool; default: go on until stopped",
+        help="end then, and leave what waits in the spool for the next time; default %(default)g; inf: go on "
+        "until stopped",
     )
     p.set_defaults(run=command("outputs", "send"))
 

@@ -6,6 +6,7 @@ Invariant: what could not be written is said by name, and the exit status is the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ from monitor.record.spool import Spool
 
 if TYPE_CHECKING:
     from monitor.config import ClientTls
+    from monitor.sending import Receiver
+
+# For each answer of a receiver that is asked whether it is the one meant.
+_ASK_S = 10.0
 
 
 def report(args: argparse.Namespace) -> int:
@@ -67,7 +72,7 @@ def _deidentified(args: argparse.Namespace) -> int:
 
 def send(args: argparse.Namespace) -> int:
     """Exit status 1 while something is pending or was refused. Raises ``ConfigError`` where there is nothing
-    that could be sent."""
+    that could be sent, or nobody that it could be sent to: then there is no spool either."""
     from monitor.config import ConfigError
     from monitor.intake.tls import TlsError, client_context
     from monitor.record.journal import JOURNAL
@@ -87,21 +92,30 @@ def send(args: argparse.Namespace) -> int:
         )
 
     spool = Spool.of(args.spool or args.what / "spool", to.ae_title, to.host, to.port)
-    left_out = list[str]()
-    if (args.what / JOURNAL).exists():
+    left_out, of_record = list[str](), (args.what / JOURNAL).exists()
+    paths = [] if of_record else _objects_in(args.what, spool)
+    with in_use(args.what) if of_record else contextlib.nullcontext():
+        _check_there(to)
+    if of_record:
         print(
             f"Working the record out once more: {args.what} (as long as a replay) ...", flush=True
         )
         with in_use(args.what):
             left_out = _spool_record(args.what, spool, args.objects)
-    else:
-        _spool_folder(args.what, spool)
+    for path in paths:
+        spool.add(path)
     before = spool.count("sent")
     done = send_all(spool, to, told, args.give_up_after)
     print(
         f"{to.ae_title}@{to.host}:{to.port}: {spool.count('sent') - before} sent, {before} sent before, "
         f"{spool.count('pending')} waiting"
     )
+    if spool.pending():
+        print(
+            f"iceball: what waits is in {spool.folder}, and goes with the same command; until then it keeps "
+            "the record from being pruned",
+            file=sys.stderr,
+        )
     for path, reason in spool.refused():
         print(f"iceball: refused by {to.ae_title}: {path}: {reason}", file=sys.stderr)
     for what in left_out:
@@ -121,7 +135,19 @@ def _tls(args: argparse.Namespace) -> ClientTls | None:
     return ClientTls(args.tls_ca, args.tls_certificate, args.tls_key, args.tls_host)
 
 
-def _spool_folder(folder: Path, spool: Spool) -> None:
+def _check_there(to: Receiver) -> None:
+    """Not whether it is up: what waits for that is what a spool is for. Raises ``ConfigError``."""
+    from monitor.config import ConfigError
+    from monitor.sending import asked
+
+    trouble = asked(to, _ASK_S)
+    if trouble is not None and trouble.lasting:
+        raise ConfigError(
+            f"--to {to.ae_title}@{to.host}:{to.port}: {trouble.text}; nothing was sent or put into a spool"
+        )
+
+
+def _objects_in(folder: Path, spool: Spool) -> list[Path]:
     from monitor.config import ConfigError
 
     if not folder.is_dir():
@@ -129,8 +155,7 @@ def _spool_folder(folder: Path, spool: Spool) -> None:
     paths = sorted(folder.glob("*.dcm"))
     if not paths and not spool.pending():
         raise ConfigError(f"{folder}: neither a record (no journal.jsonl) nor any *.dcm in it")
-    for path in paths:
-        spool.add(path)
+    return paths
 
 
 def _spool_record(record: Path, spool: Spool, objects: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -120,11 +121,11 @@ def associated(
     except TlsError as error:
         raise FetchError("tls", str(error), "[fetch.tls]") from None
     named = None if tls is None or config.tls is None else (tls, config.tls.host or config.host)
-    association = _unless(stop, lambda: ae.associate(
+    peer = f"{config.ae_title}@{config.host}:{config.port}"
+    association = _unless(stop, peer, lambda: ae.associate(
         config.host, config.port, ae_title=config.ae_title, tls_args=named,
         ext_neg=list(roles), evt_handlers=list(handlers),
     ))  # fmt: skip
-    peer = f"{config.ae_title}@{config.host}:{config.port}"
     if not association.is_established:
         if tls is not None and tls.trouble:
             raise FetchError("tls", f"{peer}: {tls.trouble}", peer)
@@ -149,13 +150,15 @@ def _refusal(association: Association, config: FetchConfig, peer: str) -> FetchE
     return FetchError("rejected", said + why, peer)
 
 
-def _unless(stop: threading.Event, do: Callable[[], Association]) -> Association:
+def _unless(stop: threading.Event, peer: str, do: Callable[[], Association]) -> Association:
     """An association is asked for on a thread of its own: the library cannot be told to stop waiting."""
     made: queue.SimpleQueue[Association | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
             made.put(do())
+        except socket.gaierror as error:
+            made.put(FetchError("no_connection", f"{peer}: {error.strerror or error}", peer))
         except Exception as error:
             made.put(error)
 

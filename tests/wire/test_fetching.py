@@ -545,6 +545,9 @@ def test_no_pacs_a_refusal_and_a_taken_port_are_told_apart(made: Path, tmp_path:
     with pytest.raises(FetchError) as found:
         series_of(config_for(free_port()), ID)
     assert found.value.code == "no_connection"
+    with pytest.raises(FetchError, match=r"PACS@no\.such\.host\.invalid") as found:
+        series_of(replace(config_for(104), host="no.such.host.invalid"), ID)
+    assert found.value.code == "no_connection"
     room = Room(tmp_path)
     with room.running():
         room.stored([made / "rtstruct.dcm"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 
+from monitor.arguments import parser
 from monitor.cli import main
 from monitor.record.spool import Spool
 from monitor.sending import Receiver, receiver_of, send_all
@@ -193,6 +195,57 @@ def test_a_title_with_a_slash_leaves_no_spool_elsewhere(objects: Path, tmp_path:
     Spool.of(spools, "../../A", "Host", 104).add(objects / "0.dcm")
     assert [p.name for p in spools.iterdir()] == ["..%2F..%2FA@host:104"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["objects", "spools"]
+
+
+def test_a_receiver_that_there_is_not_is_an_error_and_leaves_no_spool(
+    objects: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A title that is not the receiver's, ours that it does not know, a name that nobody knows."""
+    ae = AE(ae_title="PACS")
+    ae.require_called_aet = True
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.2")
+    taken: list[Any] = []
+    server = ae.start_server(
+        ("127.0.0.1", 0),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, lambda e: taken.append(e) or 0)],
+    )
+    port = server.socket.getsockname()[1]
+    try:
+        assert main(["send", str(objects), "--to", f"WRONG@127.0.0.1:{port}"]) == 2
+        assert "it is not called WRONG" in capsys.readouterr().err
+        ae.require_calling_aet = ["OTHER"]
+        assert main(["send", str(objects), "--to", f"PACS@127.0.0.1:{port}"]) == 2
+        assert "it does not know ICEBALL" in capsys.readouterr().err
+        assert not (objects / "spool").exists()
+        ae.require_calling_aet = []  # and one that serves storage alone is sent to
+        assert main(["send", str(objects), "--to", f"PACS@127.0.0.1:{port}"]) == 0
+        assert len(taken) == 5
+    finally:
+        server.shutdown()
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    shutil.rmtree(objects / "spool")
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert main(["send", str(objects), "--to", "PACS@pacs.invalid:104"]) == 2
+    assert "pacs.invalid: Name or service not known" in capsys.readouterr().err
+    assert not (objects / "spool").exists()
+
+
+def test_a_receiver_that_stays_away_is_not_waited_for_without_end(
+    objects: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = f"PACS@127.0.0.1:{free_port()}"
+    assert main(["send", str(objects), "--to", to, "--give-up-after", "0"]) == 1
+    said = capsys.readouterr()
+    assert "5 waiting" in said.out
+    assert f"what waits is in {objects / 'spool' / to}" in said.err
+    for given, meant in (([], 600.0), (["--give-up-after", "inf"], math.inf)):
+        assert parser().parse_args(["send", "x", "--to", to, *given]).give_up_after == meant
+    with pytest.raises(SystemExit):
+        parser().parse_args(["send", "x", "--to", to, "--give-up-after", "nan"])
 
 
 @pytest.mark.parametrize(
