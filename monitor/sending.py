@@ -30,6 +30,7 @@ from monitor.rejection import rejected, title_unknown
 # What is wrong is said here, in words; its own lines are for programmers, and on the terminal.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
+CALLING = "ICEBALL"
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _TIMEOUT_S = 1.0, 60.0, 30.0
 # So many in a row without room: there is none. So often others found room and one did not: it is that one.
 _FULL, _MOST_PUT_OFF = 3, 3
@@ -46,7 +47,7 @@ class Receiver:
     ae_title: str
     host: str
     port: int
-    calling: str = "ICEBALL"
+    calling: str = CALLING
     tls: ClientTls | None = None
 
 
@@ -64,12 +65,12 @@ class Trouble:
 Told = Callable[[Trouble, int, float], None]
 
 
-def receiver_of(text: str, tls: ClientTls | None = None) -> Receiver:
+def receiver_of(text: str, tls: ClientTls | None = None, calling: str = CALLING) -> Receiver:
     """``AE@host:port``. Raises ``ValueError``."""
     found = place_of(text)
     if found is None:
         raise ValueError(f"{text}: expected AE@host:port")
-    return Receiver(*found, tls=tls)
+    return Receiver(*found, calling, tls)
 
 
 def send_all(

@@ -129,7 +129,7 @@ def _no_tls(room: Room, target: Target, slices: list[Dataset], chance: random.Ra
     with suppress(OSError), socket.create_connection((target.host, target.port)) as peer:
         peer.sendall(good_talk()[0])
         peer.recv(1)
-    _said(room, "peer_tls")
+    _said(room, "peer_tls_plain")
     push(slices, target)
 
 
@@ -144,7 +144,7 @@ def _no_certificate(
         context.wrap_socket(sock, server_hostname=target.host) as peer,
     ):
         peer.recv(1)
-    _said(room, "peer_tls")
+    _said(room, "peer_tls_no_certificate")
     push(slices, target)
 
 

@@ -100,6 +100,12 @@ def place(text: str) -> str:
     return text
 
 
+def ae_title(text: str) -> str:
+    if not (text.strip() and len(text) <= 16 and text.isascii()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected at most 16 ASCII characters")
+    return text
+
+
 def port(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text}: expected a port, 0 to 65535")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_kernels.engine import CHOICES
-from monitor.arguments.parts import Parser, bounded, command, days, place
+from monitor.arguments.parts import Parser, ae_title, bounded, command, days, place
 from monitor.commands import NOTICE
 from monitor.config import PACS_OBJECTS, PACS_OBJECTS_BY_DEFAULT
 
@@ -86,6 +86,13 @@ def add_send(commands: Any) -> None:
         default=PACS_OBJECTS_BY_DEFAULT,
         help=f"of a record, which of {', '.join(PACS_OBJECTS)}; default: all but the screens, into which "
         "the patient's label is burned",
+    )
+    p.add_argument(
+        "--calling",
+        type=ae_title,
+        default="ICEBALL",
+        metavar="AE",
+        help="this side's AE title; default %(default)s",
     )
     p.add_argument("--spool", type=Path, metavar="DIR", help="default RECORD/spool")
     p.add_argument(

@@ -30,10 +30,13 @@ certificate = "{folder}/listener.pem"
 key = "{folder}/listener.key"
 ca = "{folder}/ca.pem"
 
-Then:
+Then, with the tools of DCMTK:
 
 echoscu -aet SCANNER {tls}
 TCP_NODELAY=1 storescu -aet SCANNER {tls} SLICE.dcm ...
+
+or with the simulator:
+
 scanner-sim push SCENARIO --to {_TITLE}@{host}:{_PORT} --tls {trio}"""
     )
     return 0

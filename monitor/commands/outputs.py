@@ -79,7 +79,7 @@ def send(args: argparse.Namespace) -> int:
     from monitor.sending import Trouble, receiver_of, send_all
 
     try:
-        to = receiver_of(args.to, _tls(args))
+        to = receiver_of(args.to, _tls(args), args.calling)
         if to.tls is not None:
             client_context(to.tls, "--tls")
     except TlsError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import queue
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from monitor import console
-from monitor.config import ConfigError, PacsConfig
+from monitor.config import PACS_OBJECTS_BY_DEFAULT, ConfigError, PacsConfig
 from monitor.delivery.process import Measured, run_delivery
 from monitor.intake.tls import TlsError, client_context
 from monitor.logs import LogOptions, run
 from monitor.model import IceSegmentation
+from monitor.sending import CALLING
 from monitor.snapshot import Delivered
 from monitor.state import State
 
@@ -134,9 +136,8 @@ class Delivery:
         if self._process.exitcode is None:
             self._process.terminate()
         if self.standing is not None and (self.standing.waiting or self.standing.refused):
-            c = self._config
-            say(f"Not sent: {said(self.standing)}. To go on later: iceball send {self._record} --to "
-                f"{c.ae_title}@{c.host}:{c.port}")  # fmt: skip
+            later = shlex.join(send_command(self._record, self._config))
+            say(f"Not sent: {said(self.standing)}. To go on later: {later}")
 
     # ------------------------------------------------------------------ the pipe
 
@@ -154,6 +155,20 @@ class Delivery:
                 before, self.standing = self.standing, standing
                 if _worth_a_line(before, standing):
                     self._news.put(("delivery", asdict(standing)))
+
+
+def send_command(record: Path, c: PacsConfig) -> list[str]:
+    """What goes on with it, as it was configured."""
+    given = ["iceball", "send", str(record), "--to", f"{c.ae_title}@{c.host}:{c.port}"]
+    if c.calling != CALLING:
+        given += ["--calling", c.calling]
+    if c.tls is not None:
+        files = (("ca", c.tls.ca), ("certificate", c.tls.certificate), ("key", c.tls.key))
+        given += [w for name, p in files if p is not None for w in (f"--tls-{name}", str(p))]
+        given += ["--tls-host", c.tls.host] if c.tls.host else []
+    if set(c.objects) != set(PACS_OBJECTS_BY_DEFAULT):
+        given += ["--objects", *c.objects]
+    return given
 
 
 def _worth_a_line(before: Delivered | None, now: Delivered) -> bool:

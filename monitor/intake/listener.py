@@ -56,7 +56,7 @@ from monitor.intake.messages import (
 from monitor.intake.ports import bound, cannot_listen
 from monitor.intake.received import ReceivedInstance
 from monitor.intake.syntaxes import TRANSFER_SYNTAXES
-from monitor.intake.tls import TlsError, failure, server_context
+from monitor.intake.tls import TlsError, failure, failure_code, server_context
 from monitor.intake.wire import Closed, Connection, Hello, WireError
 from monitor.model import AssociationEnded
 
@@ -325,13 +325,13 @@ class Talk(threading.Thread):
         elif isinstance(error, TimeoutError):
             self._refused("it said nothing in time", "peer_timeout")
         elif isinstance(error, ssl.SSLError):
-            self._refused(failure(error), "peer_tls", shut_out=True)
+            self._refused(failure(error), failure_code(error), shut_out=True)
         elif isinstance(error, Closed) and not error.inside:
             return  # a knock at the door, as of who looks whether somebody is in
         elif self._tls is not None and not self._shook:
             self._refused(text, "peer_tls", shut_out=True)
         elif isinstance(error, WireError):
-            code = "peer_breaks_rules" if self.number else "peer_no_dicom"
+            code = "peer_breaks_rules" if self.number else error.code
             self._refused(text, code, shut_out=True)
         else:
             self._refused(text, "peer_connection_lost")

@@ -188,17 +188,27 @@ def _check_key(path: Path, of: Path, field: str, certificate: x509.Certificate) 
 
 # ------------------------------------------------------------------ handshakes that fail
 
-# OpenSSL's words for what a peer did, and what is meant.
+_ANY = "peer_tls"
+# OpenSSL's words for what a peer did; what is meant, and the code of that for who is shut out.
 _MEANT = {
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has no certificate",
-    "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
-    "HTTP_REQUEST": "the peer does not speak TLS but HTTP",
-    "UNSUPPORTED_PROTOCOL": "the peer's TLS is older than 1.2",
-    "NO_SHARED_CIPHER": "the peer offers no cipher that is good enough",
-    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust this side's certificate",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer asks for a certificate, and there is none",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer does not accept what this side offers or lacks",
-    "UNEXPECTED_EOF_WHILE_READING": "the peer left in the handshake",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": ("the peer has no certificate", "peer_tls_no_certificate"),
+    "WRONG_VERSION_NUMBER": ("the peer does not speak TLS", "peer_tls_plain"),
+    "HTTP_REQUEST": ("the peer does not speak TLS but HTTP", "peer_tls_plain"),
+    "UNSUPPORTED_PROTOCOL": ("the peer's TLS is older than 1.2", "peer_tls_old"),
+    "NO_SHARED_CIPHER": ("the peer offers no cipher that is good enough", "peer_tls_old"),
+    "TLSV1_ALERT_UNKNOWN_CA": (
+        "the peer does not trust this side's certificate",
+        "peer_tls_not_trusted",
+    ),
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": (
+        "the peer asks for a certificate, and there is none",
+        _ANY,
+    ),
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": (
+        "the peer does not accept what this side offers or lacks",
+        _ANY,
+    ),
+    "UNEXPECTED_EOF_WHILE_READING": ("the peer left in the handshake", _ANY),
 }
 
 
@@ -207,4 +217,12 @@ def failure(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: the peer's certificate is not accepted: {error.verify_message}"
     reason = str(error.reason or error)
-    return f"TLS: {_MEANT.get(reason, reason.replace('_', ' ').lower())}"
+    meant, _ = _MEANT.get(reason, (reason.replace("_", " ").lower(), _ANY))
+    return f"TLS: {meant}"
+
+
+def failure_code(error: ssl.SSLError) -> str:
+    """The same, as a code of ``reason.CODE``, of a peer that called here."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "peer_tls_certificate"
+    return _MEANT.get(str(error.reason), ("", _ANY))[1]

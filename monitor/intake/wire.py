@@ -30,11 +30,11 @@ _TLS_HANDSHAKE = 0x16
 
 class WireError(OSError):
     """A peer broke the protocol or a bound; the message says which. ``reason``: of an A-ABORT by the
-    service provider (PS3.8 9.3.8)."""
+    service provider (PS3.8 9.3.8). ``code``: of what operators read, if that kept it out."""
 
-    def __init__(self, text: str, reason: int = 0) -> None:
+    def __init__(self, text: str, reason: int = 0, code: str = "peer_no_dicom") -> None:
         super().__init__(text)
-        self.reason = reason
+        self.reason, self.code = reason, code
 
 
 class Closed(WireError):
@@ -111,7 +111,8 @@ class Connection:
 
 def _begins_well(first: int) -> None:
     if first == _TLS_HANDSHAKE:
-        raise WireError("the peer speaks TLS, and listener.tls is not set", 1)
+        text = "the peer speaks TLS, and listener.tls is not set"
+        raise WireError(text, 1, "peer_speaks_tls")
     if not ASSOCIATE_RQ <= first <= ABORT:
         raise WireError(f"a PDU of type 0x{first:02X} is no DICOM", 1)
 

@@ -260,6 +260,7 @@ def test_the_printed_commands_work(
     assert main(["certificates", str(folder), "--host", "127.0.0.1"]) == 0
     printed = capsys.readouterr().out.splitlines()
     (echo,) = (line for line in printed if line.startswith("echoscu"))
+    assert printed[printed.index(echo) - 2].endswith("tools of DCMTK:")
     with listening_here(tmp_path, tls_of(folder)) as here:
         command = [dcmtk["echoscu"], *shlex.split(echo.replace("11112", str(here.port)))[1:]]
         assert subprocess.run(command, check=False, timeout=30).returncode == 0

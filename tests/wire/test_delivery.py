@@ -20,9 +20,10 @@ from typing import Any
 import pydicom
 import pytest
 
+from monitor.arguments import parser
 from monitor.cli import main
-from monitor.config import PACS_OBJECTS, PacsConfig
-from monitor.delivery.delivery import Delivery
+from monitor.config import PACS_OBJECTS, PACS_OBJECTS_BY_DEFAULT, ClientTls, PacsConfig
+from monitor.delivery.delivery import Delivery, send_command
 from monitor.demo import SCENARIO
 from monitor.record.reading import read_journal
 from monitor.state import State, initial_state
@@ -107,6 +108,17 @@ class Watch:
 
     def told(self, code: str) -> dict[str, Any]:
         return until(lambda: next((f for k, f in self.look() if f.get("code") == code), None))
+
+
+def test_the_command_that_goes_on_asks_for_what_the_case_asks_for(tmp_path: Path) -> None:
+    plain = PacsConfig("PACS", "h", 104, "ICEBALL", PACS_OBJECTS_BY_DEFAULT, 1.0)
+    assert send_command(tmp_path, plain) == ["iceball", "send", str(tmp_path), "--to", "PACS@h:104"]
+    pem = ClientTls(tmp_path / "ca.pem", tmp_path / "i.pem", tmp_path / "i.key", "pacs.example")
+    full = PacsConfig("PACS", "h", 104, "ROOM 2", ("ice", "screens"), 1.0, pem)
+    asked = parser().parse_args(send_command(tmp_path, full)[1:])
+    assert (asked.objects, asked.to, asked.calling) == (["ice", "screens"], "PACS@h:104", "ROOM 2")
+    given = ClientTls(asked.tls_ca, asked.tls_certificate, asked.tls_key, asked.tls_host)
+    assert given == pem
 
 
 @pytest.mark.requirement("REQ-DELIVERY")

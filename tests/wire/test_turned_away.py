@@ -134,11 +134,11 @@ def test_a_handshake_that_fails_is_said_until_one_succeeds(
         with socket.create_connection(("127.0.0.1", live.port)):
             pass
         assert echo(dcmtk, live.port) != 0  # no TLS at all
-        said(live, 1, "peer_tls")
+        said(live, 1, "peer_tls_plain")
         assert echo(dcmtk, live.port, *_tls(own, own)) == 0
         gone(live, 1)
         assert echo(dcmtk, live.port, *_tls(other, own)) != 0  # of another authority
-        said(live, 2, "peer_tls")
+        said(live, 2, "peer_tls_certificate")
         assert echo(dcmtk, live.port, *_tls(own, own)) == 0
         gone(live, 2)
         context = ssl.create_default_context(cafile=str(other / "ca.pem"))
@@ -147,7 +147,7 @@ def test_a_handshake_that_fails_is_said_until_one_succeeds(
             pytest.raises(ssl.SSLError),  # it does not trust the listener
         ):
             context.wrap_socket(sock, server_hostname="localhost")
-        said(live, 3, "peer_tls")
+        said(live, 3, "peer_tls_not_trusted")
 
 
 def _tls(pair: Path, trusted: Path) -> tuple[str, ...]:
