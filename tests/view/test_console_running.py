@@ -235,6 +235,23 @@ def test_the_plan_that_the_monitor_has_is_gone_on_with(desk: Any, full: Snapshot
     assert d.acts == []
 
 
+def test_a_plan_without_a_baseline_is_not_ready(desk: Any, full: Snapshot) -> None:
+    """A case names the patient before anything was scanned."""
+    waiting = Phase(PhaseKind.WAITING, 0, None, None)
+    before = replace(full, draft=False, phase=waiting, baseline_id=None, volume_id=None, alarms=())
+    d = desk(before)
+    w = d.window
+    assert w.missing.text() == w.words.say("console.missing.scan")
+    lesion = ShapeFile(Path("lesion.nii.gz"), None)
+    needle = DraftNeedle(1, "icerod_1_5", (10.0, -20.0, 30.0), (10.0, -120.0, 30.0))
+    w.begin(Draft("P1", "liver", 5.0, lesion, no_structures=True, needles=(needle,)))
+    assert [w.steps[s].text().startswith("✓ ") for s in STEPS[:-1]] == [False, *[True] * 4]
+    assert w.missing.text() == w.words.say("console.missing.scan")
+    w.show_snapshot(replace(before, baseline_id="v001"))
+    assert all(w.steps[s].text().startswith("✓ ") for s in STEPS[:-1])
+    assert w.missing.text() == w.words.say("console.missing.none")
+
+
 def test_while_it_runs_the_console_says_what_the_room_says(desk: Any, full: Snapshot) -> None:
     full = replace(full, alarms=())
     d = desk(full)

@@ -222,6 +222,9 @@ class ConsoleWindow(QWidget):
         refused = self.snapshot.refused if self.snapshot is not None else None
         return self._sent == self.editor.draft and not (refused or "").startswith("open_case:")
 
+    def _has_baseline(self) -> bool:
+        return self.snapshot is not None and self.snapshot.baseline_id is not None
+
     # ------------------------------------------------------------------ the state, shown
 
     def refresh(self) -> None:
@@ -272,6 +275,8 @@ class ConsoleWindow(QWidget):
         done = {step for step in STEPS[:-1] if step not in gaps}
         if not self.plan_taken():
             done.discard("protocol")
+        if not self._has_baseline():  # a case may name the patient before anything was scanned
+            done.discard("baseline")
         for step, button in self.steps.items():
             button.setChecked(step == self.step)
             mark = "✓ " if step in done else ""
@@ -324,6 +329,8 @@ class ConsoleWindow(QWidget):
     def _what_is_next(self, given: bool) -> tuple[str, Mapping[str, str]]:
         """What is next, once the monitor has a plan."""
         kind = PhaseKind.WAITING if self.snapshot is None else self.snapshot.phase.kind
+        if kind is PhaseKind.WAITING and not self._has_baseline():
+            return "console.missing.scan", {}
         if kind is PhaseKind.WAITING:
             return f"console.missing.{'given' if given else 'none'}", {}
         if kind is PhaseKind.ENDED:
