@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -286,6 +290,31 @@ def test_what_is_found_at_the_end_leaves_nothing_behind(
     assert "manifest.json: part of a name" in said
     assert "attoo" not in said
     assert [p.name for p in tmp_path.iterdir()] == ["room"]
+
+
+@pytest.mark.parametrize(
+    "command", [["export", "--deidentified", "out"], ["report", "--out", "out"]]
+)
+def test_a_request_to_end_leaves_nothing_behind(
+    record: Path, tmp_path: Path, command: list[str]
+) -> None:
+    """Half of a record's patient, in a hidden folder or among the temporary ones."""
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monitor.cli", command[0], str(record), *command[1:]],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    until = time.monotonic() + 60.0
+    while not (list(tmp_path.glob(".part-out/record/*")) or list(scratch.iterdir())):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60.0) == 143
+    assert [p.name for p in tmp_path.iterdir()] == ["tmp"]
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_folder_that_is_there_is_left_alone(

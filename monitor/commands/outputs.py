@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.commands.stopping import taken_back
 from monitor.record.reading import in_use
 from monitor.record.spool import Spool
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _ASK_S = 10.0
 
 
+@taken_back()
 def report(args: argparse.Namespace) -> int:
     from monitor.report.writing import write_report
 
@@ -32,6 +34,7 @@ def report(args: argparse.Namespace) -> int:
     return 0
 
 
+@taken_back()
 def export(args: argparse.Namespace) -> int:
     """Exit status 1 if something of the record could not be written; it is named."""
     from monitor.config import ConfigError
@@ -70,6 +73,7 @@ def _deidentified(args: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
+@taken_back()
 def send(args: argparse.Namespace) -> int:
     """Exit status 1 while something is pending or was refused. Raises ``ConfigError`` where there is nothing
     that could be sent, or nobody that it could be sent to: then there is no spool either."""

@@ -7,11 +7,35 @@ that holds the lock of the very event that is to be set, and a second signal int
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _LOOK_S = 0.05
+
+
+_ENDED = 128 + signal.SIGTERM
+
+
+@contextmanager
+def taken_back() -> Iterator[None]:
+    """Within it SIGTERM ends the program as Ctrl-C does, by an exception: what was begun on the disk is
+    patient data, and is not left there. One that comes while that is cleared away changes nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(_ENDED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def when_told_to_stop(then: Callable[[], None]) -> None:
