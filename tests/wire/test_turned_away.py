@@ -103,6 +103,7 @@ def test_a_scanner_by_an_address_that_nobody_wrote_down_is_said_and_a_port_scan_
         for n in range(3, 60):
             knock(live.port, f"127.0.0.{n}")
         live.wait(lambda lines: sum(x["kind"] == "association_refused" for x in lines) >= 60)
+        live.wait(lambda lines: len(alarms(lines)) == 3)
         assert echo(dcmtk, live.port, "-aet", "SCANNER") == 0
         gone(live, 3)
         knock(live.port, "127.0.0.2")  # who gets in is known by now
