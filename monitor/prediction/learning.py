@@ -99,6 +99,8 @@ def learned(
     assert ice.sdf_mm is not None
     if not (e.taught and np.isfinite(ice.sdf_mm).all()):
         return e
+    if e.free.time_s <= (e.seen[-1].at_s if e.seen else 0.0):
+        return e  # taken as the freeze began, or another reconstruction of the scan before: no course since
     edge = edge_points(ice, s.points, seed=len(e.seen))
     if len(edge.points_lps_mm) < s.least_points:
         return e

@@ -136,6 +136,18 @@ def test_a_scan_without_a_measurement_only_moves_time_on(learned: Estimate) -> N
     assert (e.volume_id, e.state.time_s, len(e.seen)) == ("v2", 600.0, 3)
 
 
+@pytest.mark.parametrize("times_s", [(0.0, 180.0), (180.0, 180.0, 360.0)])
+def test_a_scan_at_no_time_since_the_last_one_teaches_nothing(times_s: tuple[float, ...]) -> None:
+    """One that is stamped with the second at which the freeze began; a second reconstruction of a scan."""
+    e, taught = first_estimate(PRIOR, problem, ENGINE), [0]
+    for number, at_s in enumerate(times_s):
+        ice = true_ice(max(at_s, 60.0), number)
+        e = assimilated(e, ice, at_s, PhaseKind.FREEZE, problem, GRID, ENGINE)
+        assert (e.volume_id, e.state.time_s) == (f"v{number}", at_s)
+        taught.append(len(e.seen))
+    assert taught == [0, *(len({t for t in times_s[: n + 1] if t}) for n in range(len(times_s)))]
+
+
 @pytest.mark.requirement("REQ-FORECAST-HONEST")
 def test_ice_that_no_parameters_explain_is_said() -> None:
     e = first_estimate(PRIOR, problem, ENGINE)
