@@ -59,6 +59,8 @@ class Journal:
         self._clock = clock
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)
+        # Written, and perhaps not on the disk yet.
+        self._unsynced: deque[bytes] = deque(maxlen=_MOST_WAITING)
         self._seq = self._end = self.torn = 0
         self._reserved_end = 0
         flags = os.O_RDWR if resume else os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -91,7 +93,7 @@ class Journal:
             try:
                 self._write_waiting()
                 if kind not in _UNSYNCED:
-                    os.fsync(self._file)
+                    self._sync()
             except OSError as error:
                 raise RecordError(f"{self.path}: {error.strerror}") from error
             return self._seq
@@ -115,16 +117,23 @@ class Journal:
                 os.close(self._file)
         return None
 
+    def _sync(self) -> None:
+        os.fsync(self._file)
+        self._unsynced.clear()
+
     def _rest(self, why: OSError) -> Path:
-        count = len(self._waiting)
+        # What a disk had taken before it became read-only, and not synced, it never gets.
+        with contextlib.suppress(OSError):
+            self._sync()
+        lines = [*self._unsynced, *self._waiting]
         try:
             file, name = tempfile.mkstemp(".jsonl", f"iceball-{self.path.parent.name}-")
             with open(file, "wb") as rest:
-                rest.writelines(self._waiting)
+                rest.writelines(lines)
                 rest.flush()
                 os.fsync(rest.fileno())
         except OSError:
-            text = f"{self.path}: {why.strerror}: its last {count} line(s) are lost"
+            text = f"{self.path}: {why.strerror}: its last {len(lines)} line(s) are lost"
             raise RecordError(text) from why
         return Path(name)
 
@@ -142,7 +151,7 @@ class Journal:
                 self._reserved_end = 0  # cut off with it
                 raise
             self._end += len(data)
-            self._waiting.popleft()
+            self._unsynced.append(self._waiting.popleft())
         if self._reserved_end - self._end < _RESERVE_BYTES // 2:
             self._reserve()
 

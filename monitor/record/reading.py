@@ -66,7 +66,8 @@ def in_use(record: Path) -> Iterator[None]:
 
 
 def read_journal(record: Path, tell: Tell) -> list[JournalLine]:
-    """The lines that are whole. Raises ``RecordError`` when there is no journal of this format."""
+    """The lines that are whole, each once: of what was appended after its disk had become read-only, it may
+    have some already. Raises ``RecordError`` when there is no journal of this format."""
     path = record / JOURNAL
     try:
         raw = path.read_bytes().split(b"\n")
@@ -75,7 +76,9 @@ def read_journal(record: Path, tell: Tell) -> list[JournalLine]:
     if torn := raw.pop():
         text = f"torn off: {len(torn)} byte(s) without an end of line, not read"
         tell(Finding(len(raw) + 1, "torn_line", text))
-    lines = [line for n, text in enumerate(raw, 1) if (line := _line(n, text, tell))]
+    first = dict(zip(reversed(raw), range(len(raw), 0, -1), strict=True))
+    once = [(n, text) for n, text in enumerate(raw, 1) if first[text] == n]
+    lines = [line for n, text in once if (line := _line(n, text, tell))]
     _check_format(path, lines)
     for before, line in pairwise(lines):
         if line.seq != before.seq + 1:

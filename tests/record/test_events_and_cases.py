@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from monitor.model import AssociationEnded, Instance
 from monitor.record.cases import keep_case
 from monitor.record.events import Message, input_line, is_input, message_of
-from monitor.record.journal import Journal, RecordError, plain
+from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
+from monitor.record.reading import read_journal
 from monitor.state import Ending, ForecastDue, OperatorAct, Tick
 from tests.replay.recorded import ScriptedClock, bowel
 
@@ -98,6 +99,32 @@ def test_what_the_disk_does_not_take_to_the_end_is_kept_elsewhere(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(RecordError, match="1 line"):
         broken.close()
+
+
+@pytest.mark.requirement("REQ-RECORD")
+def test_what_a_disk_that_became_read_only_had_not_synced_is_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``/dev/full`` cannot be synced either. Of what is appended later the journal may have some already."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    journal = Journal(tmp_path, ScriptedClock())  # type: ignore[arg-type]
+    journal.write("procedure_started", format_version=FORMAT_VERSION)
+    for kind in ("instance_received", "tick"):
+        journal.write(kind)
+    os.close(journal._file)
+    journal._file = os.open("/dev/full", os.O_RDWR)
+    with pytest.raises(RecordError):
+        journal.write("operator")
+    rest = journal.close()
+    assert rest is not None
+    kinds = ["instance_received", "tick", "operator"]
+    assert [json.loads(x)["kind"] for x in rest.read_text().splitlines()] == kinds
+    with journal.path.open("r+b") as disk:  # what an unsynced line may come to
+        disk.truncate(journal.path.read_bytes().rindex(b'{"seq": 3'))
+        disk.seek(0, os.SEEK_END)
+        disk.write(rest.read_bytes())
+    lines = read_journal(tmp_path, lambda finding: pytest.fail(str(finding)))
+    assert [x.kind for x in lines] == ["procedure_started", *kinds]
 
 
 @pytest.mark.requirement("REQ-RECORD")
