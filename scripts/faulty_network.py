@@ -32,19 +32,19 @@ _SLICES, _EDGE, PATIENT = 20, 64, "P"
 # ------------------------------------------------------------------ scans
 
 
-def scan(number: int) -> list[Dataset]:
+def scan(number: int, slices: int = _SLICES, edge: int = _EDGE) -> list[Dataset]:
     """A phantom, seen now; noise, so that no two images are the same bytes."""
     chance = np.random.default_rng(number)
     made = []
-    for k in range(_SLICES):
-        d = _plain(_EDGE)
+    for k in range(slices):
+        d = _plain(edge)
         d.PatientID, d.PatientName, d.StudyInstanceUID = PATIENT, "FAULTS^OF", "1.2.826.7"
         d.InstanceNumber, d.ImagePositionPatient = k + 1, [-32.0, -32.0, 2.5 * k]
         d.SliceThickness = "2.5"
         for what in ("Series", "Acquisition", "Content"):
             setattr(d, f"{what}Date", "20260101")
             setattr(d, f"{what}Time", "000000")
-        noise = chance.normal(1074.0, 8.0, (_EDGE, _EDGE))
+        noise = chance.normal(1074.0, 8.0, (edge, edge))
         d.PixelData = noise.astype("<u2").tobytes()
         made.append(d)
     return anew(made, time.time())

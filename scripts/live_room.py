@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,9 @@ class Room:
     record: Path
     port: int
     x_server: int
+    # What it says, where that is kept; of one whose supervisor was killed, the core.
+    terminal: Path | None = None
+    orphan: int | None = None
 
     def journal(self) -> list[dict[str, Any]]:
         path = self.record / "journal.jsonl"
@@ -78,10 +81,29 @@ class Room:
         while time.monotonic() < end:
             if found := ready(self.journal()):
                 return found
-            if self.process.poll() is not None:
+            if self.ended():
                 raise SystemExit(f"the monitor has ended: {self.process.returncode}")
             time.sleep(0.1)
         raise SystemExit("the monitor did not answer in time")
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None if self.orphan is None else _gone(self.orphan)
+
+    def said(self) -> str:
+        """On the terminal so far."""
+        return "" if self.terminal is None else self.terminal.read_text(errors="replace")
+
+    @property
+    def core(self) -> int:
+        """Of one that is supervised: the supervisor's only child."""
+        return _children(self.process.pid)[0]
+
+    def process_of(self, name: str) -> int:
+        """The process that last began to write the log of that name; 0: none has."""
+        path = self.record / "logs" / f"{name}.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        told = [json.loads(x) for x in lines if x.endswith("\n")]
+        return next((x["fields"]["pid"] for x in told[::-1] if x["event"] == "process_begun"), 0)
 
     def type(self, text: str) -> None:
         """At the terminal of a headless one."""
@@ -92,8 +114,7 @@ class Room:
     def processes(self) -> dict[str, int]:
         """Pids by what they are: core, view (it has Qt), intake."""
         found = {"core": self.process.pid}
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        for pid in map(int, children.split()):
+        for pid in _children(self.process.pid):
             maps = Path(f"/proc/{pid}/maps").read_text()
             command = Path(f"/proc/{pid}/cmdline").read_text()
             if "spawn_main" in command:
@@ -102,46 +123,88 @@ class Room:
 
 
 @contextmanager
-def room(case: Path, record: Path, x: XServer, *options: str, **env: str) -> Iterator[Room]:
+def room(
+    case: Path, record: Path, x: XServer, *options: str, supervised: bool = False, **env: str
+) -> Iterator[Room]:
     """``iceball live`` on that display, until the block is left."""
     state = {"XDG_STATE_HOME": str(record.with_name(f"{record.name}_state"))}  # nobody's windows
     environment = {**os.environ, "DISPLAY": x.name, "QT_FONT_DPI": "96", **state, **env}
     environment.pop("QT_QPA_PLATFORM", None)
-    with _running(case, record, options, environment, x.pid) as made:
+    with _running(case, record, options, environment, x.pid, supervised) as made:
         yield made
 
 
 @contextmanager
-def headless(case: Path, record: Path, *options: str) -> Iterator[Room]:
-    """``iceball live --headless``, until the block is left."""
-    with _running(case, record, ("--headless", *options), dict(os.environ), 0) as made:
+def headless(
+    case: Path,
+    record: Path,
+    *options: str,
+    supervised: bool = False,
+    terminal: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Room]:
+    """``iceball live --headless``, until the block is left. ``terminal``: where what it says is kept."""
+    environment = {**os.environ, **(env or {})}
+    options = ("--headless", *options)
+    with _running(case, record, options, environment, 0, supervised, terminal) as made:
         yield made
 
 
 @contextmanager
 def _running(
-    case: Path, record: Path, options: Sequence[str], environment: dict[str, str], x_server: int
-) -> Iterator[Room]:
+    case: Path, record: Path, options: Sequence[str], environment: dict[str, str], x_server: int,
+    supervised: bool = False, terminal: Path | None = None,
+) -> Iterator[Room]:  # fmt: skip
     text = case.read_text().replace("port = 11112", "port = 0")
     case.write_text(text)
     command = [sys.executable, "-m", "monitor.cli", "live", str(case), "--record", str(record)]
-    command.append("--unsupervised")  # so that this process is the core
-    program = subprocess.Popen(
-        [*command, *options], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.PIPE
-    )
-    made = Room(program, record, 0, x_server)
+    if not supervised:
+        command.append("--unsupervised")  # so that this process is the core
+    with (terminal or Path(os.devnull)).open("wb") as said:
+        program = subprocess.Popen(
+            [*command, *options], env=environment, stdin=subprocess.PIPE, stdout=said,
+            stderr=None if terminal is None else said,
+        )  # fmt: skip
+    made = Room(program, record, 0, x_server, terminal)
     try:
         listening = made.wait(lambda lines: [x for x in lines if x["kind"] == "listening"], 300.0)
         made.port = listening[0]["port"]
         yield made
     finally:
-        if program.poll() is None:
-            program.send_signal(signal.SIGINT)
-        try:
-            program.wait(120)
-        except subprocess.TimeoutExpired:
-            program.kill()
-            raise
+        _end(made)
+
+
+def _end(made: Room) -> None:
+    if not made.ended():
+        with suppress(ProcessLookupError):
+            os.kill(made.orphan or made.process.pid, signal.SIGINT)
+    try:
+        made.process.wait(120)
+    except subprocess.TimeoutExpired:
+        children = _children(made.process.pid)
+        for pid in (made.process.pid, *children):  # the supervisor first: it would start another
+            os.kill(pid, signal.SIGKILL)
+        raise
+    end = time.monotonic() + 120
+    while not made.ended():
+        if time.monotonic() > end:
+            os.kill(made.orphan or made.process.pid, signal.SIGKILL)
+            raise SystemExit("a monitor without its supervisor does not end")
+        time.sleep(0.1)
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(p) for task in tasks for p in task.read_text().split()]
+
+
+def _gone(pid: int) -> bool:
+    """It has ended, whether or not anybody has asked for its exit status."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
 
 
 def memory_mb(pid: int) -> dict[str, float]:

@@ -85,9 +85,10 @@ class Link:
         """Accepted transfer syntaxes and the contexts they were accepted in."""
         return {syntax: c for c, (own, syntax) in self._accepted.items() if own == sop_class}
 
-    def store(self, dataset: Dataset, syntax: UID) -> int:
-        """The status of a C-STORE in an accepted syntax."""
-        for pdu in self._store_pdus(dataset, syntax, self._limit):
+    def store(self, dataset: Dataset, syntax: UID, more: bytes = b"") -> int:
+        """The status of a C-STORE in an accepted syntax. ``more``: bytes behind the data set, whatever they
+        are."""
+        for pdu in self._store_pdus(dataset, syntax, self._limit, more):
             self._send(pdu)
         return self._status()
 
@@ -159,7 +160,9 @@ class Link:
         # 0 is "no limit" (PS3.8 D.1).
         self._limit = min(primitive.maximum_length_received or _MAX_PDU_BYTES, _MAX_PDU_BYTES)
 
-    def _store_pdus(self, dataset: Dataset, syntax: UID, limit_bytes: int) -> list[bytes]:
+    def _store_pdus(
+        self, dataset: Dataset, syntax: UID, limit_bytes: int, more: bytes = b""
+    ) -> list[bytes]:
         body = encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian)
         if body is None:
             raise ValueError(f"instance {dataset.SOPInstanceUID} cannot be encoded")
@@ -167,7 +170,7 @@ class Link:
         request.MessageID, request.Priority = self._number(), 0x0002
         request.AffectedSOPClassUID = dataset.SOPClassUID
         request.AffectedSOPInstanceUID = dataset.SOPInstanceUID
-        request.DataSet = BytesIO(body)
+        request.DataSet = BytesIO(body + more)
         message.primitive_to_message(request)
         pdus = []
         for fragment in message.encode_msg(self.syntaxes(dataset.SOPClassUID)[syntax], limit_bytes):
