@@ -5,7 +5,7 @@
 set -eu
 case "${1:-qt}" in
 qt) wanted="libgl1 libglib2.0-0 libfontconfig1 libdbus-1-3 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xfixes0 libxcb-xkb1" ;;
-test) wanted="dcmtk dicom3tools orthanc xvfb xserver-xephyr xdotool openbox g++" ;; # g++ runs the CUDA kernels on the CPU; xdotool types at real windows; Xephyr has two monitors
+test) wanted="dcmtk dicom3tools orthanc orthanc-dicomweb xvfb xserver-xephyr xdotool openbox g++" ;; # g++ runs the CUDA kernels on the CPU; xdotool types at real windows; Xephyr has two monitors
 *) echo "usage: $0 qt|test" >&2; exit 2 ;;
 esac
 command -v dpkg-query >/dev/null 2>&1 || { echo "Not a Debian/Ubuntu system: install the equivalents of: $wanted"; exit 0; }
