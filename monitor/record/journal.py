@@ -126,10 +126,12 @@ class Journal:
         with contextlib.suppress(OSError):
             self._sync()
         lines = [*self._unsynced, *self._waiting]
+        # Of the first one its journal may have a piece, or zeros in its place, without an end.
+        apart = [b"\n"] if self._unsynced else []
         try:
             file, name = tempfile.mkstemp(".jsonl", f"iceball-{self.path.parent.name}-")
             with open(file, "wb") as rest:
-                rest.writelines(lines)
+                rest.writelines([*apart, *lines])
                 rest.flush()
                 os.fsync(rest.fileno())
         except OSError:

@@ -67,7 +67,8 @@ def in_use(record: Path) -> Iterator[None]:
 
 def read_journal(record: Path, tell: Tell) -> list[JournalLine]:
     """The lines that are whole, each once: of what was appended after its disk had become read-only, it may
-    have some already. Raises ``RecordError`` when there is no journal of this format."""
+    have some already, and zeros in the place of others. Raises ``RecordError`` when there is no journal of
+    this format."""
     path = record / JOURNAL
     try:
         raw = path.read_bytes().split(b"\n")
@@ -77,7 +78,7 @@ def read_journal(record: Path, tell: Tell) -> list[JournalLine]:
         text = f"torn off: {len(torn)} byte(s) without an end of line, not read"
         tell(Finding(len(raw) + 1, "torn_line", text))
     first = dict(zip(reversed(raw), range(len(raw), 0, -1), strict=True))
-    once = [(n, text) for n, text in enumerate(raw, 1) if first[text] == n]
+    once = [(n, text) for n, text in enumerate(raw, 1) if first[text] == n and text.strip(b"\0")]
     lines = [line for n, text in once if (line := _line(n, text, tell))]
     _check_format(path, lines)
     for before, line in pairwise(lines):

@@ -74,8 +74,15 @@ class Store:
         kept = self._kept.setdefault(name, deque())
         kept.append(path)
         if self._generations is not None and len(kept) > self._generations:
-            kept.popleft().unlink(missing_ok=True)
+            self._remove(kept.popleft())
         return self._save(path, array)
+
+    def _remove(self, path: Path) -> None:
+        """Wherever it is. A disk that takes nothing gives nothing back either."""
+        for folder in (path.parent, self._spare):
+            if folder is not None:
+                with contextlib.suppress(OSError):
+                    (folder / path.name).unlink(missing_ok=True)
 
     def quarantine(self, rejected: Rejected) -> str:
         """Moves a rejected instance out of ``blobs``, with its reason beside it. Returns the path

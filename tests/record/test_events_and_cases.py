@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from monitor.record.cases import keep_case
 from monitor.record.events import Message, input_line, is_input, message_of
 from monitor.record.journal import FORMAT_VERSION, Journal, RecordError, plain
 from monitor.record.reading import read_journal
+from monitor.record.store import Store
 from monitor.state import Ending, ForecastDue, OperatorAct, Tick
 from tests.replay.recorded import ScriptedClock, bowel
 
@@ -118,13 +120,26 @@ def test_what_a_disk_that_became_read_only_had_not_synced_is_kept_elsewhere(
     rest = journal.close()
     assert rest is not None
     kinds = ["instance_received", "tick", "operator"]
-    assert [json.loads(x)["kind"] for x in rest.read_text().splitlines()] == kinds
+    assert [json.loads(x)["kind"] for x in rest.read_text().split("\n") if x] == kinds
     with journal.path.open("r+b") as disk:  # what an unsynced line may come to
         disk.truncate(journal.path.read_bytes().rindex(b'{"seq": 3'))
         disk.seek(0, os.SEEK_END)
-        disk.write(rest.read_bytes())
+        disk.write(bytes(126) + rest.read_bytes())
     lines = read_journal(tmp_path, lambda finding: pytest.fail(str(finding)))
     assert [x.kind for x in lines] == ["procedure_started", *kinds]
+
+
+def test_fields_go_on_where_nothing_can_be_deleted(tmp_path: Path) -> None:
+    """A file's folder that has become a file stands for a disk that is read-only."""
+    scratch, spare = tmp_path / "scratch", tmp_path / "spare"
+    store = Store(tmp_path, scratch, 2, spare)
+    store.keep_field("ice", np.zeros(3))
+    (scratch / "00001_ice.npy").rename(tmp_path / "away.npy")
+    scratch.rmdir()
+    scratch.touch()
+    for number in range(5):
+        assert np.load(store.keep_field("ice", np.full(3, number)).path)[0] == number
+    assert len(list(spare.iterdir())) == 2  # and no more memory is taken for them
 
 
 @pytest.mark.requirement("REQ-RECORD")
