@@ -34,7 +34,7 @@ import faulty_machine
 import faulty_pacs
 from fault_accounts import RIGHT_S, account, right_at, settled
 from fault_rows import Row, markdown, written
-from fault_tries import Group, Run, rounds, whole
+from fault_tries import Group, Run, counted, rounds, whole
 from faulty_files import FILES
 from faulty_network import NETWORK, PATIENT, TLS, Network, push, scan
 from live_room import Room, headless
@@ -197,7 +197,8 @@ def table(
             share_s = share(end - time.monotonic(), [g.round_s for g, _ in waiting[place:]])
             folder = (keep or Path(name)) / str(place)
             folder.mkdir(parents=True)
-            group.run(rows, Run(tries, time.monotonic() + share_s, folder))
+            with counted(rows[-1]):  # a monitor that does not start, or does not end
+                group.run(rows, Run(tries, time.monotonic() + share_s, folder))
     return {section: [row for _, rows in of for row in rows] for section, of in made.items()}
 
 

@@ -80,7 +80,7 @@ def counted(row: Row) -> Iterator[None]:
         if not isinstance(error.code, str):  # told to end
             raise
         print(f"{row.fault}: {error}", file=sys.stderr, flush=True)
-        row.tries = before + 1
+        row.tries = max(row.tries, before + 1)
         row.wrong += 1
 
 

@@ -228,14 +228,15 @@ def _kills(rows: list[Row], run: Run) -> None:
 
 
 def _kill_round(rows: list[Row], run: Run, seed: int) -> None:
-    with counted(rows[-1]), _whole_monitor(run.folder) as (running, target):
+    with counted(rows[-1]):
+        with _whole_monitor(run.folder) as (running, target):
 
-        def one(row: Row, number: int) -> None:
-            struck(running, row, target, killed_and_back(row.fault), seed + number)
+            def one(row: Row, number: int) -> None:
+                struck(running, row, target, killed_and_back(row.fault), seed + number)
 
-        rounds(rows, run, one)
-    whole(running, rows[-1])
-    replayed(running.record, rows[-1])
+            rounds(rows, run, one)
+        whole(running, rows[-1])
+        replayed(running.record, rows[-1])
 
 
 def replayed(record: Path, row: Row, but: str = "") -> None:

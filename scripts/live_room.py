@@ -74,7 +74,8 @@ class Room:
         path = self.record / "journal.jsonl"
         if not path.exists():
             return []
-        return [json.loads(x) for x in path.read_text().splitlines(keepends=True) if x[-1] == "\n"]
+        lines = path.read_text().splitlines(keepends=True)
+        return [json.loads(x) for x in lines if x[-1] == "\n" and x.strip("\0\n")]
 
     def wait(self, ready: Callable[[list[dict[str, Any]]], Any], limit_s: float = 120.0) -> Any:
         end = time.monotonic() + limit_s
@@ -184,7 +185,7 @@ def _end(made: Room) -> None:
         children = _children(made.process.pid)
         for pid in (made.process.pid, *children):  # the supervisor first: it would start another
             os.kill(pid, signal.SIGKILL)
-        raise
+        raise SystemExit("the monitor does not end within two minutes") from None
     end = time.monotonic() + 120
     while not made.ended():
         if time.monotonic() > end:
