@@ -62,9 +62,10 @@ class Pacs:
         )
         return until(lambda: _answers(self.port), "the PACS does not start", _START_S)
 
-    def stop(self) -> None:
+    def stop(self, at_once: bool = False) -> None:
+        """``at_once``: Orthanc takes seconds to end in order, and takes calls meanwhile."""
         if self.process is not None:
-            self.process.terminate()
+            (self.process.kill if at_once else self.process.terminate)()
             self.process.wait(_START_S)
 
 
@@ -162,9 +163,9 @@ def freezing(number: int) -> list[Dataset]:
 
 def _away(pacs: Pacs) -> Strike:
     def strike(room: Room, chance: random.Random) -> float:
-        """Stopped before there is anything to send, started again when something has waited for it."""
+        """Gone before there is anything to send, started again when something has waited for it."""
         before = len(room.journal())
-        pacs.stop()
+        pacs.stop(at_once=True)
         until(lambda: since(room, before, "delivery", code="no_connection"), "it waits", _WAIT_S)
         time.sleep(chance.uniform(0.0, 2.0))
         there_s = pacs.start()
@@ -188,7 +189,7 @@ def _killed_over_it(room: Room, chance: random.Random) -> float:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Pacs], Strike]]] = {
-    "pacs_away": ("the PACS is stopped before a scan's ice goes to it, and started again", _away),
+    "pacs_away": ("the PACS is killed before a scan's ice goes to it, and started again", _away),
     "kill_pacs_over_it": (
         "`kill -9` of the process that sends to the PACS, over an object",
         lambda _: _killed_over_it,
