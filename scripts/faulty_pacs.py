@@ -199,7 +199,7 @@ FAULTS: dict[str, tuple[str, Callable[[Pacs], Strike]]] = {
 
 def _pacs(rows: list[Row], run: Run) -> None:
     with possible(rows), running_pacs(run.folder / "pacs") as pacs:
-        send = f'[pacs]\nsend_to = "PACS@127.0.0.1:{pacs.port}"\nobjects = ["ice"]\n'
+        send = f'[pacs]\nsend_to = "PACS@127.0.0.1:{pacs.port}"\nobjects = ["ice"]\ngive_up_after_s = 30\n'
         path, record = case(run.folder, send, plan=_PLAN), run.folder / "record"
         with headless(path, record) as room:
             target = frozen(room, freezing)
