@@ -6,10 +6,10 @@
 while nothing else runs, on one while as many processes as there are cores compute without a pause (more
 than core and view ever do), and on four at once; and at a pace of 250 a second, idle and beside them: how
 long each waits for its answer. ``durable``: each slice is on the disk before it is acknowledged (fdatasync).
-``--room``: to a whole ``iceball live`` that measures, forecasts and paints under Xvfb. ``--small N``: N small
-instances follow on one association after another, and the listener's memory is read on the way. The senders
-go before all else, where the system allows it: a scanner has processors of its own. Medians of as many
-rounds, with the range. Bytes, seconds.
+``--room``: to a whole ``iceball live`` that measures, forecasts and paints under Xvfb, in turns with an idle
+listener. ``--small N``: N small instances follow on one association after another, and the listener's memory
+is read on the way. The senders go before all else, where the system allows it: a scanner has processors of
+its own. Medians of as many rounds, with the range. Bytes, seconds.
 """
 
 from __future__ import annotations
@@ -226,24 +226,39 @@ def many(folder: Path, count: int) -> str:
     return f"{kept} small instances: {early >> 20} MiB after {first}, {late >> 20} at the end"
 
 
-def in_a_room(folder: Path, images: Path) -> str:
+def rooms(folder: Path, images: Path, rounds: int) -> str:
+    """In turns with an idle listener, as a shared machine is never twice the same."""
+    pairs = []
+    for number in range(rounds):
+        idle, (at_work, shares) = rate(folder, images, True), in_a_room(folder, number, images)
+        pairs.append((idle, at_work))
+        print(
+            f"  idle {idle:.0f}, in a room {at_work:.0f} slices/s (of a core: {shares})", flush=True
+        )
+    share = 100 * np.median([at_work / idle for idle, at_work in pairs])
+    idle, at_work = (float(np.median(x)) for x in zip(*pairs, strict=True))
+    return f"in a room at work {at_work:.0f} slices/s, idle {idle:.0f}: {share:.0f} % (median of {rounds})"
+
+
+def in_a_room(folder: Path, number: int, images: Path) -> tuple[float, str]:
     """While the core measures, learns and forecasts, and the view paints: a scan of the freeze has just come,
     and slices of another series follow it, which the core decodes as well."""
-    scans = folder / "scans"
-    rendered("abdominal_wall_endometriosis", scans, 40, 1)
+    scans, record = folder / "scans", folder / f"record{number}"
+    if not scans.exists():
+        rendered("abdominal_wall_endometriosis", scans, 40, 1)
     count = sum(1 for _ in images.iterdir())
-    with x_server() as x, room(scans / "case.toml", folder / "record", x) as found:
+    with x_server() as x, room(scans / "case.toml", record, x) as found:
         target = Target("ICEBALL", "127.0.0.1", found.port)
-        for number, slices in enumerate(scans_of(scans)):
+        for before, slices in enumerate(scans_of(scans)):
             deliver(anew(slices, time.time() - 2.0), target)
-            _wait_for(found, "volume_completed", number + 1)
+            _wait_for(found, "volume_completed", before + 1)
         pids = found.processes()
         before_s = {name: cpu_s(pid) for name, pid in pids.items()}
         took_s = send(found.port, images)
         used = {n: (cpu_s(pid) - before_s[n]) / took_s for n, pid in pids.items()}
         _wait_for(found, "instance_received", count)
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in sorted(used.items()))
-    return f"{count / took_s:.0f} slices/s in a room at work (of a core: {shares})"
+    return count / took_s, shares
 
 
 def _wait_for(found: Room, kind: str, count: int) -> None:
@@ -267,7 +282,7 @@ def main() -> None:
         for work in (False, True):
             print("beside work:" if work else "idle:", paced(folder, images, work), flush=True)
         if args.room:
-            print(in_a_room(folder, images), flush=True)
+            print(rooms(folder, images, args.rounds), flush=True)
         if args.small:
             print(many(folder, args.small))
 
