@@ -218,12 +218,14 @@ def _without_the_future(state: State, volume: CtVolume) -> State:
 
 def _clock_offset(state: State, volume: CtVolume) -> tuple[float, tuple[Reason, ...]]:
     """What to add to the scanner's stamps. Known from the first volume on: a scan cannot arrive (by more
-    than what clocks may differ by unsaid) before it is acquired, nor, in the room, long after. Where that
-    made it far off, and another scan is stamped right, the first was an old one."""
+    than what clocks may differ by unsaid) before it is acquired, nor, in the room, long after. Disproved by
+    another that is stamped right and would have arrived before it was acquired: the first was an old one."""
     late_s = volume.last_received_utc_s - volume.acquired_utc_s
     right, known_s = -CLOCK_SLACK_S <= late_s <= CLOCK_OFFSET_LIMIT_S, state.clock_offset_s
-    if known_s is not None and not (right and abs(known_s) > CLOCK_FAR_OFF_S):
-        return known_s, ()
+    if known_s is not None:
+        disproved = late_s < known_s - CLOCK_SLACK_S or known_s < -CLOCK_FAR_OFF_S
+        if not (right and disproved):
+            return known_s, ()
     if right:
         return 0.0, ()
     return late_s, (Reason("clock_offset", f"The scanner's clock differs by {late_s:.0f} s."),)

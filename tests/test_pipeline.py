@@ -267,16 +267,19 @@ def test_clocks_a_few_seconds_apart_are_left_alone(
 
 
 @pytest.mark.requirement("REQ-CLOCKS")
-def test_an_old_ct_that_came_first_is_found_out_by_the_first_scan_of_today(tmp_path: Path) -> None:
+@pytest.mark.parametrize("old_s", [3 * 86400.0, 2400.0, 40.0, -3 * 86400.0])
+def test_an_old_ct_that_came_first_is_found_out_by_the_first_scan_of_now(
+    tmp_path: Path, old_s: float
+) -> None:
     """The planning CT of three days ago, pushed by mistake: its stamp is no word on the scanner's clock."""
     plan, engine = procedure(tmp_path), open_engine("reference")
-    state, days_s = initial_state(plan), 3 * 86400.0
-    for number, (at_s, ahead_s) in enumerate([(100.0, -days_s), (200.0, -2.0), (300.0, -90.0)]):
+    state = initial_state(plan)
+    for number, (at_s, ahead_s) in enumerate([(100.0, -old_s), (200.0, -2.0), (300.0, -90.0)]):
         for k in range(5):
             image = ct_slice(f"{number}.{k}", 3.0 * k, patient="A", mono_s=at_s)
             stamped = replace(image, acquired_utc_s=image.instance.received_utc_s + ahead_s)
             state, _ = step(state, stamped, plan, engine)
         state, _ = step(state, Tick(at_s + 20.0, at_s + 20.0), plan, engine)
-        assert state.clock_offset_s == pytest.approx(days_s if number == 0 else 0.0)
+        assert state.clock_offset_s == pytest.approx(old_s if number == 0 else 0.0)
     by_age = [v.last_received_utc_s - v.acquired_utc_s for v in state.kept]
     assert by_age == pytest.approx([0.0, 2.0, 90.0], abs=1.0)

@@ -6,7 +6,6 @@ Invariant: what the operator has to know is a line on the terminal; no line hold
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ from monitor.case import load_case
 from monitor.commands import NOTICE
 from monitor.commands.fetching import console_command
 from monitor.commands.stopping import when_told_to_stop
-from monitor.commands.telling import Teller
+from monitor.commands.telling import Teller, may_go
 from monitor.commands.windows import windows_of
 from monitor.config import Config, ConfigError
 from monitor.delivery.delivery import Delivery, check_pacs
@@ -49,6 +48,7 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def live(args: argparse.Namespace) -> int:
+    may_go()
     record = args.resume or args.record or _stamped("record")
     if args.unsupervised:
         return _live(args, record, None)
@@ -247,5 +247,4 @@ def _print(text: str) -> None:
 
 
 def _say_error(text: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"iceball: {text}", file=sys.stderr, flush=True)
+    print(f"iceball: {text}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import contextlib
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from monitor import console
 
@@ -17,6 +17,30 @@ from monitor import console
 _QUIET_S = 2.0
 # A line at least so often, where it does not end.
 _LONGEST_S = 30.0
+
+
+def may_go() -> None:
+    """From now on, that the terminal is gone (or who has read from a pipe) is no error of what is printed."""
+    sys.stdout, sys.stderr = Patient(sys.stdout), Patient(sys.stderr)
+
+
+class Patient:
+    """A stream that takes what it is given, whatever becomes of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class Counts:
@@ -61,11 +85,10 @@ class Teller:
             self._count(str(fields["reason"]))
             return
         said = console.line(kind, fields)
-        with contextlib.suppress(OSError):
-            if kind == "listener_failed":
-                print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
-            if said is not None and not (kind == "assessment" and said == self._last.get(kind)):
-                print(said, flush=True)
+        if kind == "listener_failed":
+            print(f"iceball: {fields['error']}", file=sys.stderr, flush=True)
+        if said is not None and not (kind == "assessment" and said == self._last.get(kind)):
+            print(said, flush=True)
         self._last[kind] = said
 
     def close(self) -> None:
@@ -92,5 +115,4 @@ class Teller:
         with self._lock:
             over = self._rejected.over(now_s)
         for code, count in over:
-            with contextlib.suppress(OSError):
-                print(console.rejected(code, count), flush=True)
+            print(console.rejected(code, count), flush=True)
