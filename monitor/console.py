@@ -133,7 +133,7 @@ _DECISIONS = {
 
 
 def _covered(f: _Fields, what: str) -> str:
-    """As on the screen the worst bound; after it the interval."""
+    """The worst bound, then the interval: one line is read without what the screen has beside its figure."""
     interval = f.get(f"{what}_covered_interval")
     if interval is None:
         return formats.percent(f[f"{what}_covered"])

@@ -28,11 +28,16 @@ NOT_ALL_KEPT = 4  # at its end: the record's disk did not take all
 _ITS_OWN = (0, _CANNOT_RUN, NOT_ALL_KEPT)
 
 
+COMMAND = (sys.executable, "-m", "monitor.cli")
 # What one process starts the other with: ``Supervised`` and ``_Supervisor`` alone use them.
 BY, TAKE_OVER = "--supervised-by", "--take-over"
 _SUPERVISOR_AGAIN_S = 5.0
 # A record that could be written before, and cannot be now: a disk that has become read-only.
 _TRIED_AGAIN_S = 10.0
+_OVER = (
+    "The monitor {died}, after the procedure had ended: {record} is whole. If a PACS was to have its "
+    "results, they may not all be there: iceball send {record} --to AE@HOST:PORT"
+)
 _STUCK = (
     "Nobody monitors now: {record} cannot be gone on with, for what is said above. It is tried again every "
     "{seconds:.0f} s; Ctrl-C ends that. To begin anew in another place: iceball live CASE.toml --record DIR "
@@ -82,7 +87,7 @@ class Supervised:
         self._parent = None
         self._close()
         theirs, self._pipe = os.pipe()
-        command = [sys.executable, "-m", "monitor.cli", *self._arguments, f"{TAKE_OVER}={theirs}"]
+        command = [*COMMAND, *self._arguments, f"{TAKE_OVER}={theirs}"]
         try:
             self._started = subprocess.Popen(command, pass_fds=[theirs])
         finally:
@@ -136,7 +141,7 @@ class _Running:
 class _Supervisor:
     def __init__(self, arguments: Sequence[str], running: _Program | None) -> None:
         by = f"{BY}={os.getpid()}"
-        self._command = [sys.executable, "-m", "monitor.cli", *arguments, by]
+        self._command = [*COMMAND, *arguments, by]
         self._running = self._program = running
         self._signals: list[int] = []
 
@@ -151,7 +156,7 @@ class _Supervisor:
             began_s = time.monotonic()
             code = self._ended(how)
             begun = (record / "journal.jsonl").exists()
-            if code == _CANNOT_RUN and deaths and not self._signals and _not_ended(record):
+            if code == _CANNOT_RUN and deaths and not self._signals and not _is_ended(record):
                 if not told:
                     say(_STUCK.format(record=record, seconds=_TRIED_AGAIN_S))
                 told = True
@@ -159,8 +164,11 @@ class _Supervisor:
                 continue
             if code in _ITS_OWN or self._signals or not begun:
                 return code if code >= 0 else 128 - code
-            deaths = deaths + 1 if time.monotonic() - began_s < _WITHIN_S else 1
             died = f"was killed (signal {-code})" if code < 0 else f"died (exit status {code})"
+            if _is_ended(record):
+                say(_OVER.format(record=record, died=died))
+                return 128 - code if code < 0 else code
+            deaths = deaths + 1 if time.monotonic() - began_s < _WITHIN_S else 1
             if deaths >= _DEATHS:
                 say(
                     f"The monitor {died}, {_DEATHS} times soon after a start: it is not started again. "
@@ -185,11 +193,11 @@ class _Supervisor:
         return program.wait()
 
 
-def _not_ended(record: Path) -> bool:
-    """Whether there is a procedure that could be gone on with."""
+def _is_ended(record: Path) -> bool:
+    """Whether there is nothing that could be gone on with."""
     from monitor.record.inventory import look
 
     try:
-        return not look(record, in_use=False).ended
+        return look(record, in_use=False).ended
     except OSError:
-        return True
+        return False
