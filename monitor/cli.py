@@ -17,6 +17,7 @@ _READER_GONE = 141
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     args.typed = sys.argv[1:] if argv is None else argv
+    os.umask(0o027)  # what is written is patient data, nearly all of it
     try:
         return int(args.run(args))
     except KeyboardInterrupt:

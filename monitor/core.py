@@ -100,6 +100,8 @@ class Core:
         self._of_before: frozenset[str] = frozenset()
         # Another one where decoding has ended the program before.
         self.decoding: Decoding = decode
+        # Since when an image has been being decoded; None: none is.
+        self.decoding_mono_s: float | None = None
         self._engine = engine
         self._journal = journal
         self._store = store
@@ -310,8 +312,12 @@ class Core:
 
     def _received(self, instance: Instance) -> None:
         self.input_seq = self.journal(*input_line(instance))
-        with timed_by(self._watch):
-            decoded = self.decoding(instance, self._store.record)
+        self.decoding_mono_s = self._clock.mono_s()
+        try:
+            with timed_by(self._watch):
+                decoded = self.decoding(instance, self._store.record)
+        finally:
+            self.decoding_mono_s = None
         self.handle(decoded)
 
     def _tick(self) -> None:

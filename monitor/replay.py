@@ -7,7 +7,8 @@ off can be taken up from it. Invariant: nothing here writes, and what could not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 from gpu_kernels.engine import Engine
 from monitor.config import ConfigError
 from monitor.decision import protocol
-from monitor.intake.decode import Decoding, decode
+from monitor.intake.decode import DIED, Decoding, decode
 from monitor.intake.structures import StructureError
+from monitor.intake.trial import Trial
 from monitor.journal_fields import (
     assessment_fields,
     forecast_fields,
@@ -24,7 +26,7 @@ from monitor.journal_fields import (
     rejected_fields,
     what_if_fields,
 )
-from monitor.model import CtVolume, Instance, Int16Array, Rejected, Structure
+from monitor.model import CtFrames, CtSlice, CtVolume, Instance, Int16Array, Rejected, Structure
 from monitor.opening import open_case, open_drawing
 from monitor.pipeline import after_fault, in_force, step
 from monitor.procedure import Procedure
@@ -68,13 +70,46 @@ def first_procedure(record: Path, lines: list[JournalLine], tell: Tell) -> Proce
 
 
 def events_of(
-    record: Path, lines: list[JournalLine], tell: Tell, decoding: Decoding = decode
+    record: Path, lines: list[JournalLine], tell: Tell, decoding: Decoding | None = None
 ) -> Iterator[tuple[JournalLine, Event]]:
     """What ``step`` got, in order, each with the line of its input; an instance that is no longer there
-    is told and left out. Raises ``RecordError`` where a reloaded case cannot be opened."""
+    is told and left out. ``decoding``: of the whole record, where these are some of its lines. Raises
+    ``RecordError`` where a reloaded case cannot be opened."""
+    decoding = decoding or decoding_of(record, lines)
     for line in lines:
         if is_input(line.kind, line.fields) and (event := _event(record, line, tell, decoding)):
             yield line, event
+
+
+def decoding_of(record: Path, lines: Sequence[JournalLine]) -> Decoding:
+    """For the instances of a record: what has ended its program is not decoded, and that at which it was cut
+    off, if it was at one, is tried first."""
+    deadly = {x.fields.get("sha256") for x in lines if is_deadly(x)}
+    suspect = _suspect(lines)
+
+    def decoding(instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
+        if instance.sha256 in deadly:
+            return Rejected(instance, DIED)
+        if instance.sha256 != suspect:
+            return decode(instance, record)
+        with closing(Trial(record)) as trial:
+            return trial.decode(instance, record)
+
+    return decoding if deadly or suspect else decode
+
+
+def is_deadly(line: JournalLine) -> bool:
+    """Whether it says that an instance has ended the program."""
+    return line.kind == "instance_rejected" and line.fields.get("reason") == DIED.code
+
+
+def _suspect(lines: Sequence[JournalLine]) -> str | None:
+    """The SHA-256 of the instance that was the last input, if nothing is known to have come of it."""
+    inputs = [x for x in lines if is_input(x.kind, x.fields)]
+    if not inputs or inputs[-1].kind != "instance_received":
+        return None
+    over = any(x.seq > inputs[-1].seq and x.kind in RESULTS for x in lines)
+    return None if over else str(inputs[-1].fields.get("sha256"))
 
 
 def _event(record: Path, line: JournalLine, tell: Tell, decoding: Decoding) -> Event | None:

@@ -26,9 +26,8 @@ from monitor.decision.alarm_states import (
     Standing,
 )
 from monitor.decision.safety import ALARMS, latches
-from monitor.intake.decode import DIED, Decoding, decode
 from monitor.intake.structures import StructureError
-from monitor.model import CtFrames, CtSlice, Instance, Priority, Rejected
+from monitor.model import Priority
 from monitor.opening import open_case
 from monitor.procedure import Procedure
 from monitor.record import checkpoints
@@ -36,7 +35,7 @@ from monitor.record.comparing import RESULTS
 from monitor.record.events import is_input
 from monitor.record.journal import JOURNAL, RecordError
 from monitor.record.reading import Finding, JournalLine, read_journal
-from monitor.replay import events_of, first_procedure
+from monitor.replay import decoding_of, events_of, first_procedure, is_deadly
 from monitor.state import Event, initial_state
 
 _ENDED = "procedure_ended"
@@ -85,28 +84,14 @@ class Unfinished:
         raise RecordError(f"{self.record / JOURNAL}: does not say how its clock ran")
 
     @property
-    def suspect(self) -> str | None:
-        """The SHA-256 of the instance at which the program died, if it was at one."""
-        inputs = [x for x in self.lines if is_input(x.kind, x.fields)]
-        if not inputs or inputs[-1].kind != "instance_received":
-            return None
-        over = any(x.kind in RESULTS and x.seq > inputs[-1].seq for x in self.lines)
-        return None if over else str(inputs[-1].fields.get("sha256"))
-
-    @property
     def deadly(self) -> bool:
         """Whether an instance has ended the program before."""
-        rejected = [x for x in self.lines if x.kind == "instance_rejected"]
-        return any(x.fields.get("reason") == DIED.code for x in rejected)
+        return any(is_deadly(x) for x in self.lines)
 
-    def tail(self, careful: Decoding = decode) -> Iterator[Redo]:
-        """Decoded one by one, the ``suspect`` by ``careful``; what cannot be read is in ``damage``."""
-        after, suspect = [x for x in self.lines if x.seq > self.seq], self.suspect
-        counts = _result_counts(after)
-
-        def decoding(instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
-            return (careful if instance.sha256 == suspect else decode)(instance, record)
-
+    def tail(self) -> Iterator[Redo]:
+        """Decoded one by one; what cannot be read is in ``damage``."""
+        after = [x for x in self.lines if x.seq > self.seq]
+        counts, decoding = _result_counts(after), decoding_of(self.record, self.lines)
         for line, event in events_of(self.record, after, self.damage.append, decoding):
             yield Redo(event, line.seq, counts.get(line.seq, 0))
 

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -31,10 +32,12 @@ from monitor.core import Core
 from monitor.decision.alarm_states import Alarms, Change, Key, acknowledged, checked
 from monitor.decision.safety import Facts, causes
 from monitor.intake.channel import STOP, Inbox, IntakeGone
+from monitor.intake.decode import DIED
 from monitor.intake.listener import run_listener
 from monitor.intake.trial import Trial
 from monitor.journal_fields import alarm_fields
 from monitor.metrics import Observed
+from monitor.model import Rejected
 from monitor.opening import open_drawing
 from monitor.publish import snapshot
 from monitor.record import checkpoints
@@ -54,6 +57,8 @@ from monitor.windows import Options, Windows
 
 _WATCH_S = 0.25
 _INTAKE_STOP_S = 10.0
+# Fifty times what the largest image needs; within it a machine may be very busy, or a disk slow.
+DECODES_S = 60.0
 LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -216,13 +221,12 @@ class Live:
         if found is None:
             return
         try:
-            trial = Trial(self.options.record, self.logs)
-            for redo in found.tail(trial.decode):
+            deadly = found.deadly
+            for redo in found.tail():
                 self.core.redo(redo.event, redo.seq, redo.results)
-            if found.deadly or trial.deaths:  # its like may come again
-                self.core.decoding = trial.decode
-            else:
-                trial.close()
+                deadly = deadly or (isinstance(redo.event, Rejected) and redo.event.reason == DIED)
+            if deadly:  # its like may come again
+                self.core.decoding = Trial(self.options.record, self.logs).decode
             self.core.take_up(self._begun.kept)
         except Exception as error:
             self.core.failed("what the record holds", error)
@@ -373,6 +377,7 @@ class Live:
             try:
                 intake_ran = self._keep_alive()
                 self._running.beat()
+                self._end_without_end()
                 if self._caught_up or self.core.beat_mono_s < self.clock.mono_s():
                     self._check(intake_ran)
                     self._publish()
@@ -400,6 +405,16 @@ class Live:
             self._restarted("intake", self._intake.exitcode)
             self._start_intake(IntakeGone(kept_names(self.options.record)))
         return False
+
+    def _end_without_end(self) -> None:
+        """A codec that does not come back holds the core, and nothing else can take it from there: started
+        again, the program tries that image in a process of its own."""
+        since = self.core.decoding_mono_s
+        if since is not None and self.clock.mono_s() - since > DECODES_S:
+            logs.failed(
+                "decoding_has_no_end", TimeoutError()
+            )  # no line of the journal is a result of it
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _restarted(self, process: str, exitcode: int | None) -> None:
         self.core.journal("process_restarted", {"process": process, "exit": exitcode})

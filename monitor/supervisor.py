@@ -38,6 +38,10 @@ _OVER = (
     "The monitor {died}, after the procedure had ended: {record} is whole. If a PACS was to have its "
     "results, they may not all be there: iceball send {record} --to AE@HOST:PORT"
 )
+_NOT_ENDED = (
+    "The monitor was killed while it ended: what {record} has is kept; to end it in order: iceball live "
+    "--resume {record}"
+)
 _STUCK = (
     "Nobody monitors now: {record} cannot be gone on with, for what is said above. It is tried again every "
     "{seconds:.0f} s; Ctrl-C ends that. To begin anew in another place: iceball live CASE.toml --record DIR "
@@ -163,6 +167,8 @@ class _Supervisor:
                 self._pause(_TRIED_AGAIN_S)
                 continue
             if code in _ITS_OWN or self._signals or not begun:
+                if begun and code not in _ITS_OWN:
+                    say(_NOT_ENDED.format(record=record))
                 return code if code >= 0 else 128 - code
             died = f"was killed (signal {-code})" if code < 0 else f"died (exit status {code})"
             if _is_ended(record):

@@ -6,7 +6,6 @@ Invariant: what the operator has to know is a line on the terminal; no line hold
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -90,7 +89,6 @@ def _live(args: argparse.Namespace, record: Path, supervised: Supervised | None)
 
     if not args.headless and not has_display():
         raise ConfigError("live: there is no display here to show it on: --headless runs without")
-    os.umask(0o027)  # a record is patient data
     workstation = load_workstation(args.workstation)
     windows = windows_of(args, workstation.screen, args.headless)
     port = workstation.metrics_port if args.metrics is None else args.metrics

@@ -36,6 +36,7 @@ from monitor.record.cases import sha256_of
 from monitor.record.events import is_input, message_of
 from monitor.record.journal import JOURNAL, RecordError
 from monitor.record.reading import JournalLine, read_journal
+from monitor.replay import decoding_of
 from monitor.toml_text import toml_text
 
 # What a case is made of, without who it is of and where images come from.
@@ -200,6 +201,7 @@ class _Work:
         (self.out / "blobs").mkdir()
         others = {x.fields.get("sha256") for x in self.lines
                   if x.kind == "instance_rejected" and about_others(x.fields)}  # fmt: skip
+        decoding = decoding_of(self.record, self.lines)
         for line in self.lines:
             if line.kind != "instance_received":
                 continue
@@ -207,7 +209,7 @@ class _Work:
             assert isinstance(instance, Instance)
             if instance.path in self.files:
                 continue
-            found = decode(instance, self.record)
+            found = decoding(instance, self.record)
             if isinstance(found, Rejected) or instance.sha256 in others:
                 self.gone["images that were no CT slices, or another patient's"] += 1
             else:

@@ -7,8 +7,6 @@ reason given here holds patient data.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -44,7 +42,7 @@ from monitor.stages import stage
 # pydicom warns by quoting values, in a log that may be shown: and those may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
-# Of an instance that has ended a process (``trial``): it is never decoded again.
+# Of an instance that has ended a process (``trial``).
 DIED = Reason("decoder_died", "Decoding it ended the program.")
 _LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"}
 # Projections through a volume: their values are not those of the tissue at that place.
@@ -74,16 +72,7 @@ def decode(instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
 def _file(instance: Instance, record: Path) -> Path:
     """Where the instance lies: the same bytes may have come before and be in quarantine already."""
     path = record / instance.path
-    if path.exists():
-        return path
-    path = record / "quarantine" / path.name
-    with contextlib.suppress(
-        OSError, ValueError, KeyError
-    ):  # without its reason it is only read again
-        why = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if why["code"] == DIED.code:
-            raise Refusal(DIED.code, DIED.text)
-    return path
+    return path if path.exists() else record / "quarantine" / path.name
 
 
 def _read(instance: Instance, path: Path) -> CtSlice | CtFrames:

@@ -10,6 +10,7 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from monitor import logs
 from monitor.intake.decode import DIED, decode
@@ -17,24 +18,22 @@ from monitor.model import CtFrames, CtSlice, Instance, Rejected
 
 _SPAWN = multiprocessing.get_context("spawn")
 # Its imports, on a machine however busy; then the largest instance that is taken, on such a machine.
-_STARTS_S, _DECODES_S = 60.0, 20.0
+_STARTS_S, DECODES_S = 60.0, 20.0
 
 
 class Trial:
     """Instances of one record; one at a time. Its process is started when it is needed, and ends with this
     one."""
 
-    def __init__(self, record: Path, log: logs.LogOptions) -> None:
+    def __init__(self, record: Path, log: logs.LogOptions | None = None) -> None:
         self._record, self._log = record, log
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
-        self.deaths = 0
 
     def decode(self, instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
         """As ``intake.decode``; rejected if that ends the process that tries it, or has no end."""
         if self._survived(instance):
             return decode(instance, record)
-        self.deaths += 1
         self.close()
         return Rejected(instance, DIED)
 
@@ -50,7 +49,7 @@ class Trial:
         pipe = self._pipe or self._started()
         try:
             pipe.send(instance)
-            if not pipe.poll(_DECODES_S):
+            if not pipe.poll(DECODES_S):
                 return False
             pipe.recv()
         except (EOFError, OSError):
@@ -60,12 +59,11 @@ class Trial:
     def _started(self) -> Connection:
         """Raises ``OSError`` or ``EOFError`` where it cannot be."""
         self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(
-            target=logs.run,
-            name="trial",
-            daemon=True,
-            args=(self._log, "trial", _try_each, self._record, theirs),
-        )
+        given: tuple[Any, ...] = (_try_each, self._record, theirs)
+        if self._log is not None:
+            given = (logs.run, self._log, "trial", *given)
+        target, *args = given
+        self._process = _SPAWN.Process(target=target, name="trial", daemon=True, args=args)
         self._process.start()
         theirs.close()
         if not self._pipe.poll(_STARTS_S):
