@@ -286,7 +286,7 @@ def _operator(
     if event.act == "clear_block":
         if state.block is None:
             return acts.refused(state, event, "nothing is blocked")
-        return replace(state, block=None), []
+        return _cleared(state, procedure), []
     if event.act == "phase_next":
         return _next_phase(state, event.now_utc_s, procedure)
     if acts.undoes(state, event, "phase_next"):
@@ -298,6 +298,18 @@ def _operator(
     if acts.undoes(state, event, "pick_baseline"):
         return baselines.unpicked_again(state, procedure, engine)
     return acts.done(state, event, procedure)
+
+
+def _cleared(state: State, procedure: Procedure) -> State:
+    """The operator has looked. Before anything was frozen, and unless somebody picked the baseline, a frame
+    of reference that only a scan has set no longer stands against the next one: that scan may have been an
+    old one, of another study."""
+    block = state.block
+    unused = not (state.progress.started_utc_s or state.picked or state.ice)
+    if unused and block is not None and block.code == "frame_of_reference_mismatch":
+        wanted = scans.expected(procedure.config)
+        state = replace(state, assembly=assembly.expecting(state.assembly, wanted))
+    return replace(state, block=None)
 
 
 def _next_phase(state: State, now_utc_s: float, procedure: Procedure) -> tuple[State, list[Output]]:

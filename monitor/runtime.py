@@ -10,6 +10,7 @@ it can be, started again; nothing fails in silence.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import queue
@@ -204,8 +205,10 @@ class Live:
 
     @property
     def _spare(self) -> Path:
-        """In memory, for when the record's disk is full."""
-        return Path("/dev/shm") / f"iceball-{os.getpid()}"
+        """In memory, for when the record's disk is full; of the record, so that it is cleared away by whoever
+        goes on with that."""
+        name = hashlib.sha256(str(self.options.record.resolve()).encode()).hexdigest()[:16]
+        return Path("/dev/shm") / f"iceball-{name}"
 
     def _work(self) -> None:
         # Compiled before the first scan needs it; a slice that arrives meanwhile waits.

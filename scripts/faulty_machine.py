@@ -151,8 +151,8 @@ def _streams(room: Room, _at: float, _before: int, pid: int) -> bool:
     return False
 
 
-def _goes_on(room: Room, _at: float, _before: int, _pid: int) -> bool:
-    return not room.ended()
+def _supervised(room: Room, _at: float, before: int, _pid: int) -> bool:
+    return bool(since(room, before, "process_restarted", process="supervisor"))
 
 
 KILLS: dict[str, Victim] = {
@@ -165,9 +165,9 @@ KILLS: dict[str, Victim] = {
     ),
     "kill_core": Victim("`kill -9` of the core", lambda room: room.core, _restarted),
     "kill_supervisor": Victim(
-        "`kill -9` of the supervisor: the procedure goes on without",
+        "`kill -9` of the supervisor: the procedure goes on, the core starts another one",
         lambda room: room.process.pid,
-        _goes_on,
+        _supervised,
     ),
 }
 
@@ -216,8 +216,8 @@ def _whole_monitor(folder: Path) -> Iterator[tuple[Room, Target]]:
 
 
 def _kills(rows: list[Row], run: Run) -> None:
-    """A monitor for each round: a core that dies three times soon after its start is given up, and a killed
-    supervisor is not started again."""
+    """A monitor for each round: a core that dies three times soon after its start is given up, and the
+    terminal's own supervisor is gone for good."""
     with possible(rows):
         if gone := [p for p in ("Xvfb", "xdotool") if shutil.which(p) is None]:
             raise NotTried(f"{', '.join(gone)} not installed")

@@ -14,6 +14,7 @@ from monitor.pipeline import in_force, step
 from monitor.procedure import Procedure
 from monitor.state import OperatorAct, State, initial_state
 from monitor.watching import Machine, facts_of
+from tests.intake.intake_helpers import ct_slice, instance
 from tests.test_pipeline import CASE, volume
 from tests.test_pipeline_what_if import (
     ENGINE,
@@ -154,3 +155,27 @@ def test_a_plan_that_comes_after_the_scans_takes_the_newest_one_without_ice(
     found = causes(facts_of(state, room, 410.0, Machine()), 410.0)
     assert ("ice_unannounced" in {c.code for c in found}) == bool(radius_mm)
     assert (state.ice is not None and state.ice.volume_ml > 8.0) == bool(radius_mm)
+
+
+@pytest.mark.requirement("REQ-FRAME")
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_frame_that_an_old_ct_has_set_gives_way_to_who_has_looked(
+    plan: Procedure, begun: bool
+) -> None:
+    """Another study has another frame, and was the first to come; not once it is what ice is measured by."""
+    old, new = volume("v001", 0.0), volume("v002", 100.0)
+    new = replace(new, frame_of_reference_uid="of today")
+    state, _ = taken(initial_state(plan), old, plan)
+    if begun:
+        state, _ = step(state, OperatorAct("phase_next", 50.0), plan, ENGINE)
+    image = ct_slice("1", 0.0, patient=old.patient_id, frame="of today", mono_s=60.0)
+    state, _ = step(state, image, plan, ENGINE)
+    assert state.block is not None
+    state, _ = step(state, OperatorAct("clear_block", 70.0), plan, ENGINE)
+    assert state.block is None
+    state, _ = step(state, replace(image, instance=instance("2", mono_s=80.0)), plan, ENGINE)
+    assert (state.block is None) is not begun
+    if not begun:
+        state, _ = taken(state, new, plan)
+        assert state.baseline_volume is not None
+        assert state.baseline_volume.volume_id == "v002"

@@ -59,9 +59,11 @@ class Store:
         return ref
 
     def pay(self) -> None:
-        """Volumes that went into the spare folder are kept in the record as well. Raises ``RecordError``."""
+        """Volumes that went into the spare folder are kept in the record as well; one that somebody has taken
+        from there is found missing by a replay, which makes it of its images. Raises ``RecordError``."""
         for spare, path in list(self._owed.items()):
-            self._write(path, np.load(spare, mmap_mode="r"))
+            if Path(spare).exists():
+                self._write(path, np.load(spare, mmap_mode="r"))
             del self._owed[spare]
         if self.failing is not None:
             self._write(self._scratch / "probe.npy", np.zeros(2**17))
