@@ -92,6 +92,7 @@ def test_it_ends_the_core_once_and_is_in_quarantine_from_then_on(
     assert subprocess.run(replay, check=False).returncode == 0  # which decodes it no more
 
 
+@pytest.mark.long
 def test_one_whose_decoding_has_no_end_does_not_hold_the_core(
     dcmtk: dict[str, str], tmp_path: Path, codec: Callable[[str], None]
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_killed_supervisor_is_started_again_and_looks_after_the_core(tmp_path:
     assert "Restarted: the supervisor process\n" in room.output
 
 
+@pytest.mark.long
 def test_the_end_of_a_procedure_ends_the_supervisor_that_it_has_started(tmp_path: Path) -> None:
     with LiveProcess(sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record") as room:
         core = room.core
@@ -117,6 +118,7 @@ def test_the_end_of_a_procedure_ends_the_supervisor_that_it_has_started(tmp_path
     assert not lines_of(room.journal(), "procedure_resumed")
 
 
+@pytest.mark.long
 def test_a_record_that_cannot_be_written_is_gone_on_with_once_it_can(tmp_path: Path) -> None:
     with LiveProcess(sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record") as room:
         lock = tmp_path / "record" / "running.lock"
