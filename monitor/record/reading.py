@@ -78,7 +78,9 @@ def read_journal(record: Path, tell: Tell) -> list[JournalLine]:
         text = f"torn off: {len(torn)} byte(s) without an end of line, not read"
         tell(Finding(len(raw) + 1, "torn_line", text))
     first = dict(zip(reversed(raw), range(len(raw), 0, -1), strict=True))
-    once = [(n, text) for n, text in enumerate(raw, 1) if first[text] == n and text.strip(b"\0")]
+    # At the end they may be of lines that came, and of a procedure that goes on: that is told.
+    said = [(n, text) for n, text in enumerate(raw, 1) if text.strip(b"\0") or n == len(raw)]
+    once = [(n, text) for n, text in said if first[text] == n]
     lines = [line for n, text in once if (line := _line(n, text, tell))]
     _check_format(path, lines)
     for before, line in pairwise(lines):
