@@ -51,6 +51,7 @@ def all_right(rows: dict[str, list[str]], *names: str) -> None:
     assert [(cells[5], cells[6]) for cells in rows.values()] == [("0", "1 of 1")] * len(names)
 
 
+@pytest.mark.long
 @pytest.mark.requirement("REQ-RECORD", "REQ-IMAGES-REFUSED")
 def test_a_full_disk_that_has_room_again_has_lost_nothing(tmp_path: Path) -> None:
     all_right(made(tmp_path / "page.md", "disk_full"), "disk_full")

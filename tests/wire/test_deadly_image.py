@@ -106,6 +106,7 @@ def test_one_whose_decoding_has_no_end_does_not_hold_the_core(
     assert room.process.returncode == 0
 
 
+@pytest.mark.long
 def test_a_record_that_was_cut_off_at_it_can_be_read(
     dcmtk: dict[str, str], tmp_path: Path, codec: Callable[[str], None]
 ) -> None:
