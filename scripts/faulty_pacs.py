@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,19 +42,20 @@ _START_S, _WAIT_S = 30.0, 120.0
 
 
 @dataclass
-class Pacs:
+class Pacs(ABC):
     """``folder``: what it holds outlives it."""
 
     folder: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What starts it."""
 
+    @abstractmethod
     def held(self) -> Counter[str]:
         """How often it has each SOP Instance UID."""
-        raise NotImplementedError
 
     def start(self) -> float:
         """When it took calls."""
