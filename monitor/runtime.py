@@ -51,6 +51,7 @@ from monitor.resuming import not_kept, standing_alarms
 from monitor.snapshot import Delivered
 from monitor.state import OperatorAct, State
 from monitor.streaming.server import check_stream
+from monitor.supervisor import Supervised
 from monitor.view.console.process import ConsoleOptions
 from monitor.view.process import ViewOptions
 from monitor.watching import Machine, facts_of
@@ -58,7 +59,7 @@ from monitor.windows import Options, Windows
 
 _WATCH_S = 0.25
 _INTAKE_STOP_S = 10.0
-# Fifty times what the largest image needs; within it a machine may be very busy, or a disk slow.
+# Longer than any image takes, on a machine that is very busy or a disk that is slow.
 DECODES_S = 60.0
 LISTENER_FAILED = "listener failed"
 _SPAWN = multiprocessing.get_context("spawn")
@@ -72,13 +73,6 @@ class Delivery(Protocol):
     def start(self) -> None: ...
 
     def look(self, state: State) -> list[tuple[str, dict[str, Any]]]: ...
-
-
-class Supervised(Protocol):
-    """Who starts this program again when it dies (``supervisor``)."""
-
-    def start_again(self) -> bool:
-        """Whether there was nobody any more, and now is."""
 
 
 def _logging(say: Callable[[str, dict[str, Any]], None]) -> Callable[[str, dict[str, Any]], None]:
@@ -414,9 +408,8 @@ class Live:
         again, the program tries that image in a process of its own."""
         since = self.core.decoding_mono_s
         if since is not None and self.clock.mono_s() - since > DECODES_S:
-            logs.failed(
-                "decoding_has_no_end", TimeoutError()
-            )  # no line of the journal is a result of it
+            # In the log alone: a line of the journal would be a result of that image.
+            logs.failed("decoding_has_no_end", TimeoutError())
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _restarted(self, process: str, exitcode: int | None) -> None:

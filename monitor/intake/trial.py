@@ -31,7 +31,8 @@ class Trial:
         self._pipe: Connection | None = None
 
     def decode(self, instance: Instance, record: Path) -> CtSlice | CtFrames | Rejected:
-        """As ``intake.decode``; rejected if that ends the process that tries it, or has no end."""
+        """As ``intake.decode``; rejected if that ends the process that tries it, or has no end, and where it
+        cannot be tried: what is received has to end somewhere."""
         if self._survived(instance):
             return decode(instance, record)
         self.close()
@@ -46,8 +47,8 @@ class Trial:
         self._process = self._pipe = None
 
     def _survived(self, instance: Instance) -> bool:
-        pipe = self._pipe or self._started()
         try:
+            pipe = self._pipe or self._started()
             pipe.send(instance)
             if not pipe.poll(DECODES_S):
                 return False
