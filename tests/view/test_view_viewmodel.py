@@ -336,6 +336,15 @@ def test_a_scan_without_ice_is_nought_not_unknown(states: Any) -> None:
 
 
 @pytest.mark.requirement("REQ-FORECAST-APART")
+def test_a_prediction_from_an_earlier_ct_than_the_one_shown_says_so(normal: Snapshot) -> None:
+    """For the seconds that the new scan's own takes, and longer where it fails."""
+    new = with_assessment(normal, as_of_utc_s=NOW - 10.0)
+    assert look(new).last_ct.value == "Last CT: 00:10"
+    assert look(new).simulation == "Predicted: CT + 00:48 (earlier CT)"
+    assert look(new, language="fr").simulation == "Prédit : CT + 00:48 (CT précédent)"
+
+
+@pytest.mark.requirement("REQ-FORECAST-APART")
 def test_ended_keeps_the_result_and_predicts_nothing(states: Any) -> None:
     m = look(states["ended"])
     assert m.phase == "ENDED"
