@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from monitor.forecast_values import BodyDose, Forecast, NextScan, Outcome, Range, WhatIfAnswer
-from monitor.imaging.registration import Registration
 from monitor.model import Alarm, Assessment, CtVolume, IceSegmentation, Phase, Rejected
+
+if TYPE_CHECKING:  # the journal is read by programs that measure nothing
+    from monitor.imaging.registration import Registration
 
 
 def phase_fields(phase: Phase, noticed_utc_s: float) -> dict[str, Any]:

@@ -60,6 +60,7 @@ _TOLD: dict[str, tuple[int, tuple[str, ...]]] = {
     "process_restarted": (_E, ("process", "exit")),
     "timing": (_D, ("event", "took_s", "stages", "since_received_s", "volume_ids", "of")),
     "fault": (_E, ("event",)),
+    "procedure_ending": (_I, ("by",)),
     "procedure_ended": (_I, ("by",)),
 }
 

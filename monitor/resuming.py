@@ -39,6 +39,8 @@ from monitor.replay import decoding_of, events_of, first_procedure, is_deadly
 from monitor.state import Event, initial_state
 
 _ENDED = "procedure_ended"
+# Who ends a procedure by a wish, and not by stopping the program.
+OPERATOR = "operator"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,13 @@ class Unfinished:
             if isinstance(told := line.fields.get("clock"), dict):
                 return told
         raise RecordError(f"{self.record / JOURNAL}: does not say how its clock ran")
+
+    @property
+    def ended_by(self) -> str:
+        """Who had asked for its end when it was cut off, if anybody."""
+        kinds = ("procedure_resumed", "procedure_ending")
+        last = [x for x in self.lines if x.kind in kinds][-1:]
+        return "".join(str(x.fields["by"]) for x in last if x.kind == "procedure_ending")
 
     @property
     def deadly(self) -> bool:

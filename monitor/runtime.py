@@ -47,7 +47,7 @@ from monitor.record.drawings import keep_drawing
 from monitor.record.journal import plain
 from monitor.record.left_behind import kept_names
 from monitor.record.store import Store
-from monitor.resuming import not_kept, standing_alarms
+from monitor.resuming import OPERATOR, not_kept, standing_alarms
 from monitor.snapshot import Delivered
 from monitor.state import OperatorAct, State
 from monitor.streaming.server import check_stream
@@ -128,6 +128,9 @@ class Live:
         self._checkpoints = Checkpoints(options.record, self._checkpoint_failed)
         self.stopping = threading.Event()
         self.ended_by = ""
+        if begun.unfinished is not None and begun.unfinished.ended_by == OPERATOR:
+            self.ended_by = OPERATOR
+            self.stopping.set()
         # Lines that the record's disk did not take to the end, in this file instead.
         self.unwritten: Path | None = None
         self._damage = 0
@@ -161,7 +164,10 @@ class Live:
         self._watcher.start()
 
     def request_stop(self, why: str) -> None:
-        self.ended_by = self.ended_by or why
+        """Journalled at once: what is killed while it ends is not gone on with as if nobody had wished it."""
+        if not self.ended_by:
+            self.ended_by = why
+            self.core.journal("procedure_ending", {"by": why})
         self.stopping.set()
 
     def finish(self) -> None:
@@ -315,7 +321,7 @@ class Live:
         """An operator's act, from screen or terminal. "acknowledge" is of one ``alarm``, or of all;
         ``params`` are the act's own."""
         if act == "quit":
-            self.request_stop("operator")
+            self.request_stop(OPERATOR)
             return
         if act == "pedal":  # the room's screen's own business, whichever window has the keyboard
             self._windows.pass_on("view", ("pedal", str((params or {}).get("do"))))

@@ -158,7 +158,7 @@ def add_check(commands: Any) -> None:
         description="Reads CASE.toml and every file it names as `live` would, and says what it found.",
     )
     p.add_argument("case", type=Path, metavar="CASE.toml")
-    p.set_defaults(run=command("procedure", "check"))
+    p.set_defaults(run=command("monitoring", "check"))
 
 
 def add_fetch(commands: Any) -> None:

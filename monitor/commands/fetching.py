@@ -25,12 +25,6 @@ from monitor.intake.structures import StructureError, parts
 from monitor.workstation import FetchConfig, load_workstation
 
 
-def console_command(workstation: Path | None) -> tuple[str, ...]:
-    """How the console runs this: in a process of its own, which reads the patient from its input."""
-    where = () if workstation is None else ("--workstation", str(workstation.resolve()))
-    return (sys.executable, "-m", "monitor.cli", "fetch", "--json", "--patient", "-", *where)
-
-
 def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
     when_told_to_stop(stop.set)

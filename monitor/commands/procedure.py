@@ -1,6 +1,7 @@
-"""``iceball demo``, ``live`` and ``check``: a procedure at a terminal. Seconds, mm.
+"""``iceball demo`` and ``live``: what plays or looks after a procedure at a terminal. Seconds.
 
-Invariant: what the operator has to know is a line on the terminal; no line holds patient data.
+Invariant: the monitor's own program (``monitoring``) is imported by none but itself: who looks after it
+starts at once, and stays small.
 """
 
 from __future__ import annotations
@@ -8,31 +9,17 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from monitor import console, logs
 from monitor.case import load_case
-from monitor.commands import NOTICE
-from monitor.commands.fetching import console_command
-from monitor.commands.stopping import when_told_to_stop
-from monitor.commands.telling import Teller, may_go
-from monitor.commands.windows import windows_of
-from monitor.config import Config, ConfigError
-from monitor.delivery.delivery import Delivery, check_pacs
+from monitor.commands.lasting import may_go
 from monitor.demo import DemoOptions, run_demo
-from monitor.metrics import Metrics
-from monitor.opening import open_case
 from monitor.record.inventory import latest_unfinished, look
-from monitor.record.journal import JOURNAL, RecordError
-from monitor.streaming.process import StreamOptions
-from monitor.supervisor import NOT_ALL_KEPT, Supervised, supervise
+from monitor.record.journal import RecordError
+from monitor.supervisor import Supervised, supervise
 from monitor.view.process import has_display
-from monitor.workstation import Workstation, load_workstation
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -50,7 +37,7 @@ def live(args: argparse.Namespace) -> int:
     may_go()
     record = args.resume or args.record or _stamped("record")
     if args.unsupervised:
-        return _live(args, record, None)
+        return _monitored(args, record, None)
     if args.supervised_by is not None:
         return _supervised(args, record)
     if not args.resume and args.take_over is None:
@@ -60,9 +47,15 @@ def live(args: argparse.Namespace) -> int:
 
 def _supervised(args: argparse.Namespace, record: Path) -> int:
     supervised = Supervised(args.supervised_by, args.typed)
-    status = _live(args, record, supervised)
+    status = _monitored(args, record, supervised)
     supervised.ended(status)
     return status
+
+
+def _monitored(args: argparse.Namespace, record: Path, supervised: Supervised | None) -> int:
+    from monitor.commands.monitoring import monitored
+
+    return monitored(args, record, supervised)
 
 
 def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
@@ -83,161 +76,8 @@ def _none_unfinished(args: argparse.Namespace, record: Path) -> None:
         )
 
 
-def _live(args: argparse.Namespace, record: Path, supervised: Supervised | None) -> int:
-    from monitor.begun import LiveOptions
-    from monitor.runtime import LISTENER_FAILED, Live
-
-    if not args.headless and not has_display():
-        raise ConfigError("live: there is no display here to show it on: --headless runs without")
-    workstation = load_workstation(args.workstation)
-    windows = windows_of(args, workstation.screen, args.headless)
-    port = workstation.metrics_port if args.metrics is None else args.metrics
-    metrics, teller = None if port is None else Metrics(port), Teller()
-    deliveries: list[Delivery] = []
-
-    def deliver(config: Config, to_record: Path) -> Delivery | None:
-        pacs = config.pacs or workstation.config.pacs
-        deliveries.extend(
-            []
-            if pacs is None
-            else [Delivery(to_record, pacs, logs.of_record(to_record, args.log_level))]
-        )
-        return deliveries[0] if deliveries else None
-
-    procedure = Live(
-        LiveOptions(
-            args.case,
-            record,
-            screen=not args.headless and windows.room,
-            screenshots=args.screenshots,
-            console=not args.headless and windows.console,
-            engine=args.engine,
-            clock_speed=args.clock_speed,
-            clock_epoch_utc_s=args.clock_epoch,
-            workstation=args.workstation,
-            viewing=windows.viewing,
-            monitor=windows.monitor,
-            pedal=windows.pedal,
-            stream=_stream(args, workstation),
-            fetch=() if workstation.fetch is None else console_command(args.workstation),
-            resume=args.resume is not None,
-            log_level=args.log_level,
-        ),
-        teller if metrics is None else metrics.counting(teller),
-        deliver,
-        supervised,
-    )
-    print(f"Record: {record}. {NOTICE}", flush=True)
-    when_told_to_stop(lambda: procedure.request_stop("signal"))
-    with logs.logged(procedure.logs, "core"):
-        procedure.start()
-        if metrics is not None:
-            metrics.observe(procedure.observed)
-            print(f"Metrics: {metrics.url}", flush=True)
-        if args.headless:
-            threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
-        while not procedure.stopping.wait(0.2):
-            pass
-        procedure.finish()
-        teller.close()
-    if metrics is not None:
-        metrics.close()
-    if deliveries:
-        enough = threading.Event()
-        when_told_to_stop(enough.set)
-        deliveries[0].end(_print, enough)
-    if procedure.ended_by == LISTENER_FAILED:
-        return 2
-    if procedure.unwritten is not None:
-        print(
-            f"iceball: {record}: the disk did not take the journal's last lines; they are in "
-            f"{procedure.unwritten}: append them to {record / JOURNAL} once it can be written",
-            file=sys.stderr,
-        )
-        return NOT_ALL_KEPT
-    print(
-        f"Ended. Record: {record}. Next: iceball report {record}, iceball replay {record}",
-        flush=True,
-    )
-    return 0
-
-
-def _stream(args: argparse.Namespace, workstation: Workstation) -> StreamOptions | None:
-    return workstation.stream if args.openigtlink is None else StreamOptions(args.openigtlink)
-
-
-def check(args: argparse.Namespace) -> int:
-    from monitor.intake.ports import check_tls
-
-    config, procedure = open_case(args.case)
-    check_tls(config.listener)
-    if config.pacs is not None:
-        check_pacs(config.pacs)
-    state = "fine" if not procedure.draft else "a draft, without a lesion: nothing is measured"
-    print(
-        f"{args.case}: {state}. Organ {config.organ.name}, margin {config.margin_goal_mm:g} mm, "
-        f"{len(config.needles)} needle(s), listener {config.listener.ae_title}@"
-        f"{config.listener.address}:{config.listener.port}{' with TLS' if config.listener.tls else ''}"
-    )
-    for s in procedure.structures:
-        name = s.name if s.name == s.role.value else f"{s.role.value} {s.name}"
-        print(f"  {name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
-    return 0
-
-
 def _stamped(name: str) -> Path:
     return Path("out") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-_TYPED = {
-    "next": "phase_next",
-    "acknowledge": "acknowledge",
-    "clear": "clear_block",
-    "reload": "reload",
-    "undo": "undo",
-    "quit": "quit",
-}
-
-
-_REVIEWS = {"accept": "accept_ice", "reject": "reject_ice"}
-
-
-def _read_acts(live: Any) -> None:
-    """Operator acts typed at a terminal; the end of the input ends nothing."""
-    for line in sys.stdin:
-        word, given = " ".join(line.lower().split()), line.split(maxsplit=1)
-        if word in _TYPED:
-            live.act(_TYPED[word])
-        elif word.startswith("baseline "):
-            live.act("pick_baseline", params={"volume_id": word.removeprefix("baseline ")})
-        elif word.startswith("open "):
-            live.act("open_case", params={"path": given[1].strip()})
-        elif word.startswith("what if"):
-            _ask(live, "what_if", console.what_if_params, word)
-        elif word in _REVIEWS:
-            _review(live, word)
-        elif word.startswith("needle"):
-            _ask(live, "needle", console.needle_params, word)
-        elif word:
-            known = f"{', '.join((*_TYPED, *_REVIEWS))}, baseline, open, needle, what if"
-            print(f"unknown: {word!r}; known: {known}", flush=True)
-
-
-def _review(live: Any, word: str) -> None:
-    """Of the scan measured last: what the terminal said last is what was looked at."""
-    review = live.core.state.review
-    if review is None:
-        print(f"{word}: no scan has been measured yet", flush=True)
-    else:
-        live.act(_REVIEWS[word], params={"volume_id": review.volume_id})
-
-
-def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: str) -> None:
-    try:
-        live.act(act, params=params(typed))
-    except ValueError as error:
-        said = act.replace("_", " ")
-        print(f"{said}: {error}", flush=True)
 
 
 def _print(text: str) -> None:

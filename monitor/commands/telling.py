@@ -1,15 +1,14 @@
 """What a procedure says while it runs, on a terminal. Seconds.
 
-Invariant: a terminal that is gone, or slow, ends no procedure; what is counted together is said in the end.
+Invariant: what is counted together is said in the end.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
-from typing import Any, TextIO
+from typing import Any
 
 from monitor import console
 
@@ -17,30 +16,6 @@ from monitor import console
 _QUIET_S = 2.0
 # A line at least so often, where it does not end.
 _LONGEST_S = 30.0
-
-
-def may_go() -> None:
-    """From now on, that the terminal is gone (or who has read from a pipe) is no error of what is printed."""
-    sys.stdout, sys.stderr = Patient(sys.stdout), Patient(sys.stderr)
-
-
-class Patient:
-    """A stream that takes what it is given, whatever becomes of it."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
 
 
 class Counts:

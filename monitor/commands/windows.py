@@ -1,10 +1,12 @@
-"""Which windows a command opens, where, and from how far the room's is read."""
+"""Which windows a command opens, where, from how far the room's is read, and what the console starts."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
+from monitor.supervisor import COMMAND
 from monitor.view.legibility import MM_PER_INCH, MM_PER_M, ROOM, Viewing
 from monitor.view.pedal import Pedal
 from monitor.view.remembered import Remembered, recall, remember
@@ -44,3 +46,10 @@ def windows_of(args: argparse.Namespace, given: ScreenOptions, headless: bool = 
         args.distance or distance_m or ROOM.distance_m,
     )
     return Windows(show, monitor, viewing, given.pedal)
+
+
+def console_fetch(workstation: Path | None) -> tuple[str, ...]:
+    """The command with which the console asks a PACS: in a process of its own, which reads the patient from
+    its input."""
+    where = () if workstation is None else ("--workstation", str(workstation.resolve()))
+    return (*COMMAND, "fetch", "--json", "--patient", "-", *where)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import highdicom
 import numpy as np
 import numpy.typing as npt
 import pydicom
@@ -265,6 +264,8 @@ def frame_of_reference(dataset: pydicom.Dataset) -> str | None:
 def _segmentation(
     config: StructureConfig, shape: ShapeFile, dataset: pydicom.Dataset, number: int, name: str
 ) -> Structure:
+    import highdicom  # a quarter of a second, which a procedure without a SEG has no use for
+
     try:
         volume = highdicom.seg.Segmentation.from_dataset(dataset).get_volume(
             segment_numbers=[number], allow_missing_positions=True

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import SimpleITK
-
 from monitor.case import anchored
 from monitor.record.journal import RecordError
 from monitor.toml_text import toml_text
@@ -88,6 +86,8 @@ def _with_copies(case: dict[str, Any], of: Path, to: Path) -> dict[str, Any]:
 
 def _copy(source: Path, to: Path, number: int) -> str:
     if source.suffix.lower() in _DETACHED:
+        import SimpleITK  # 30 MB, which who only reads a record does not need
+
         name = f"{number}_{source.stem}.nrrd"
         SimpleITK.WriteImage(SimpleITK.ReadImage(str(source)), str(to / name), True)
     else:

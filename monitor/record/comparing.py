@@ -60,6 +60,7 @@ NOT_COMPARED = frozenset(
         "process_restarted",
         "timing",
         "delivery",
+        "procedure_ending",
         "procedure_ended",
     }
 )

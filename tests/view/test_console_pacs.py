@@ -19,7 +19,7 @@ from PyQt5.QtCore import Qt
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QApplication
 
-from monitor.commands.fetching import console_command
+from monitor.commands.windows import console_fetch
 from monitor.config import ShapeFile
 from monitor.record.spool import Spool
 from monitor.sending import Receiver, send_all
@@ -49,7 +49,7 @@ def workstation(folder: Path, pacs_port: int, own: int, timeout_s: float = 30.0)
         f'[fetch]\nfrom = "PACS@127.0.0.1:{pacs_port}"\nport = {own}\ntimeout_s = {timeout_s}\n',
         encoding="utf-8",
     )
-    return console_command(path)
+    return console_fetch(path)
 
 
 def drawing(folder: Path) -> Path:

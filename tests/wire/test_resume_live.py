@@ -134,6 +134,22 @@ def test_a_record_that_cannot_be_written_is_gone_on_with_once_it_can(tmp_path: P
     assert "running.lock: Is a directory" in room.output
 
 
+def test_what_is_killed_while_it_ends_by_a_wish_still_ends(tmp_path: Path) -> None:
+    with LiveProcess(sphere_case(tmp_path, "P1", CENTRE), tmp_path / "record") as room:
+        core, intake = room.core, room.intake
+        os.kill(intake, signal.SIGSTOP)  # it is waited for
+        room.type("quit")
+        wait_for(room, len, "procedure_ending")
+        os.kill(core, signal.SIGKILL)
+        os.kill(intake, signal.SIGCONT)
+        assert room.process.wait(60) == 0
+    kinds = [x["kind"] for x in room.journal() if x["kind"].startswith("procedure_")]
+    assert kinds == [
+        *("procedure_started", "procedure_ending", "procedure_resumed", "procedure_ended")
+    ]
+    assert lines_of(room.journal(), "procedure_ended", by="operator")
+
+
 def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path) -> None:
     """Nor is it an error that nothing can be printed any more, before and after a death."""
     ours, theirs = pty.openpty()
