@@ -116,7 +116,7 @@ def _beside(made: Callable[[], _Made], reason: str) -> Network:
 
 
 def _too_large(room: Room, target: Target, slices: list[Dataset], chance: random.Random) -> None:
-    """Nothing of it is kept: it is answered with a failure, and that is said until the next image is kept."""
+    """Nothing of it is kept: it is refused, and that is said although the scan beside it is not."""
     before = len(room.journal())
     scanner = Scanner(target, slices)
     scanner.start()
@@ -124,13 +124,12 @@ def _too_large(room: Room, target: Target, slices: list[Dataset], chance: random
     if not _stored(target, _image(), bytes(MOST_BYTES)):
         raise SystemExit("it was answered with success")
 
-    for kind in ("images_refused", "images_kept_again"):
-        room.wait(_told(before, kind), _ANSWER_S)
+    def told(lines: list[dict[str, Any]]) -> bool:
+        alarms = (x["code"] for x in lines[before:] if x["kind"] == "alarm_raised")
+        return "images_refused" in alarms
+
+    room.wait(told, _ANSWER_S)
     scanner.join(_ANSWER_S)
-
-
-def _told(before: int, kind: str) -> Callable[[list[dict[str, Any]]], bool]:
-    return lambda lines: any(x["kind"] == kind for x in lines[before:])
 
 
 def _stored(target: Target, d: Dataset, more: bytes) -> int:

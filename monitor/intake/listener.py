@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ OFFERED: dict[str, tuple[str, ...]] = {
 # Slices waiting for the core; a full queue is told to the scanner (0xA700), which sends again.
 INBOX = 2000
 _BACKLOG = 128
+# An image that could not be kept is said for so long, while others of its association are.
+_SAID_S = 10.0
 # So much nicer are core and view to this process, where the system lets it say so: at 250 slices a second it
 # needs a quarter of a core, and what they compute must not keep the scanner waiting (docs/network.md).
 _AHEAD = 10
@@ -123,6 +125,19 @@ def run_listener(
     out.close()
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """Why the last image that could not be kept was not, in which association, and when."""
+
+    code: str
+    association: int
+    mono_s: float
+
+    def over(self, association: int, now_mono_s: float) -> bool:
+        """By an image that is kept: of a later association, or after a while."""
+        return association > self.association or now_mono_s - self.mono_s > _SAID_S
+
+
 class Listener:
     """Accepts on a thread of its own; ``run_listener`` is its process."""
 
@@ -136,8 +151,8 @@ class Listener:
         self.numbers = itertools.count(1)
         self._refusals = Refusals()
         self._doors = Doors(config.allowed_peers)
-        # Address → why its last image could not be kept, as far as that has been told.
-        self._not_kept: dict[str, str] = {}
+        # By address, as far as it has been told.
+        self._not_kept: dict[str, _Failure] = {}
         self._out = out
         self._tls = server_context(config.tls) if config.tls else None
         self._talks: set[Talk] = set()
@@ -203,18 +218,21 @@ class Listener:
             with contextlib.suppress(queue.Full):
                 self._out.put_nowait(LetIn(peer, address))
 
-    def not_kept(self, peer: str, address: str, code: str) -> None:
+    def not_kept(self, talk: Talk, code: str) -> None:
         with self.lock, contextlib.suppress(queue.Full):  # then the next one's is the news
-            if self._not_kept.get(address) != code:
-                self._out.put_nowait(NotKept(peer, address, code))
-                self._not_kept[address] = code
+            before = self._not_kept.get(talk.address)
+            if before is None or before.code != code:
+                self._out.put_nowait(NotKept(talk.peer, talk.address, code))
+            self._not_kept[talk.address] = _Failure(code, talk.number, time.monotonic())
 
-    def kept(self, peer: str, address: str, count: int) -> None:
+    def kept(self, talk: Talk, count: int) -> None:
+        """One image that is not kept among many that are would be said for no time at all."""
         with self.lock, contextlib.suppress(queue.Full):
-            self.admission.kept(address, count)
-            if address in self._not_kept:
-                self._out.put_nowait(KeptAgain(peer, address))
-                del self._not_kept[address]
+            self.admission.kept(talk.address, count)
+            failure = self._not_kept.get(talk.address)
+            if failure is not None and failure.over(talk.number, time.monotonic()):
+                self._out.put_nowait(KeptAgain(talk.peer, talk.address))
+                del self._not_kept[talk.address]
 
     def ended(self, talk: Talk) -> None:
         with self.lock:
@@ -391,7 +409,7 @@ class Talk(threading.Thread):
 
     def keep_failed(self, code: str, reason: str) -> None:
         self._refused(reason, code)
-        self._listener.not_kept(self.peer, self.address, code)
+        self._listener.not_kept(self, code)
 
 
 def _closed(sock: socket.socket) -> None:

@@ -69,7 +69,8 @@ class NotKept:
 
 @dataclass(frozen=True)
 class KeptAgain:
-    """The first image of an address that was kept after some could not be."""
+    """After some images of an address could not be kept, the first of a later association was, or the first
+    ten seconds after the last of them."""
 
     peer: str
     address: str

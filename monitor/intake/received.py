@@ -71,7 +71,7 @@ class ReceivedInstance:
             self._disk_failed(error)
             return OUT_OF_RESOURCES
         self._talk.stored += 1
-        listener.kept(self._talk.peer, self._talk.address, part.size)
+        listener.kept(self._talk, part.size)
         return SUCCESS
 
     def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""Images that a running monitor cannot keep: sender and operators are told, until one is kept."""
+"""Images that a running monitor cannot keep: sender and operators are told, until others are kept."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from monitor.cli import main
+from scanner_sim.wire.link import Link
 from tests.intake.intake_helpers import ct_dataset
 from tests.wire.live import LiveProcess, sphere_case
 
@@ -56,9 +58,13 @@ def test_what_cannot_be_kept_is_said_until_something_is(
         away.rename(blobs)
         assert stored(dcmtk, live.port, ct_dataset(0), tmp_path)
         said(live, "alarm_cleared", ["image_disk"])
-        large = ct_dataset(1, rows=1024, columns=1024)
-        assert not stored(dcmtk, live.port, large, tmp_path)
+        large = ct_dataset(1, rows=800, columns=800)
+        offered = [(str(CTImageStorage), str(ExplicitVRLittleEndian))]
+        link = Link(("127.0.0.1", live.port), ("STORESCU", "ICEBALL"), offered)
+        assert link.store(large, ExplicitVRLittleEndian)
+        assert not link.store(ct_dataset(4), ExplicitVRLittleEndian)  # which changes nothing
         said(live, "alarm_raised", ["image_disk", "image_too_large"])
+        link.release()
         assert stored(dcmtk, live.port, ct_dataset(2), tmp_path)
         said(live, "alarm_cleared", ["image_disk", "image_too_large"])
         blobs.rename(away)
@@ -77,6 +83,6 @@ def test_what_cannot_be_kept_is_said_until_something_is(
         said(live, "alarm_cleared", told)
     kinds = [x["kind"] for x in live.journal()]
     assert (kinds.count("images_refused"), kinds.count("images_kept_again")) == (3, 2)
-    assert kinds.count("instance_received") == 3
+    assert kinds.count("instance_received") == 4
     assert "NOT KEPT" in live.output
     assert main(["replay", str(live.record)]) == 0
