@@ -8,15 +8,15 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from monitor import console, logs
+from monitor import logs
 from monitor.begun import LiveOptions
 from monitor.commands import NOTICE
 from monitor.commands.stopping import when_told_to_stop
 from monitor.commands.telling import Teller
+from monitor.commands.typed import read_acts
 from monitor.commands.windows import console_fetch, windows_of
 from monitor.config import Config, ConfigError
 from monitor.intake.ports import check_tls
@@ -83,7 +83,7 @@ def monitored(args: argparse.Namespace, record: Path, supervised: Supervised | N
             metrics.observe(procedure.observed)
             print(f"Metrics: {metrics.url}", flush=True)
         if args.headless:
-            threading.Thread(target=_read_acts, args=(procedure,), daemon=True).start()
+            threading.Thread(target=read_acts, args=(procedure,), daemon=True).start()
         while not procedure.stopping.wait(0.2):
             pass
         procedure.finish()
@@ -131,54 +131,3 @@ def check(args: argparse.Namespace) -> int:
         name = s.name if s.name == s.role.value else f"{s.role.value} {s.name}"
         print(f"  {name}: {float((s.sdf_mm <= 0).sum()) * s.grid.voxel_ml:.1f} ml")
     return 0
-
-
-_TYPED = {
-    "next": "phase_next",
-    "acknowledge": "acknowledge",
-    "clear": "clear_block",
-    "reload": "reload",
-    "undo": "undo",
-    "quit": "quit",
-}
-
-
-_REVIEWS = {"accept": "accept_ice", "reject": "reject_ice"}
-
-
-def _read_acts(live: Any) -> None:
-    """Operator acts typed at a terminal; the end of the input ends nothing."""
-    for line in sys.stdin:
-        word, given = " ".join(line.lower().split()), line.split(maxsplit=1)
-        if word in _TYPED:
-            live.act(_TYPED[word])
-        elif word.startswith("baseline "):
-            live.act("pick_baseline", params={"volume_id": word.removeprefix("baseline ")})
-        elif word.startswith("open "):
-            live.act("open_case", params={"path": given[1].strip()})
-        elif word.startswith("what if"):
-            _ask(live, "what_if", console.what_if_params, word)
-        elif word in _REVIEWS:
-            _review(live, word)
-        elif word.startswith("needle"):
-            _ask(live, "needle", console.needle_params, word)
-        elif word:
-            known = f"{', '.join((*_TYPED, *_REVIEWS))}, baseline, open, needle, what if"
-            print(f"unknown: {word!r}; known: {known}", flush=True)
-
-
-def _review(live: Any, word: str) -> None:
-    """Of the scan measured last: what the terminal said last is what was looked at."""
-    review = live.core.state.review
-    if review is None:
-        print(f"{word}: no scan has been measured yet", flush=True)
-    else:
-        live.act(_REVIEWS[word], params={"volume_id": review.volume_id})
-
-
-def _ask(live: Any, act: str, params: Callable[[str], dict[str, Any]], typed: str) -> None:
-    try:
-        live.act(act, params=params(typed))
-    except ValueError as error:
-        said = act.replace("_", " ")
-        print(f"{said}: {error}", flush=True)

@@ -29,6 +29,7 @@ def report(args: argparse.Namespace) -> int:
 
     out: Path = args.out or args.record / "report"
     with in_use(args.record):
+        _patience(args.record)
         for path in write_report(args.record, out, args.language, args.engine):
             print(path)
     return 0
@@ -49,12 +50,19 @@ def export(args: argparse.Namespace) -> int:
             "export: say what to write: --dicom, --nifti or --csv DIR, or --deidentified OUT"
         )
     with in_use(args.record):
+        _patience(args.record)
         written, left_out = written_by(args.record, targets, args.engine)
     for path in written:
         print(path)
     for what in left_out:
         print(f"iceball: not exported: {what}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def _patience(record: Path) -> None:
+    print(
+        f"{record}: each scan is worked out once more; a minute or so", file=sys.stderr, flush=True
+    )
 
 
 def _deidentified(args: argparse.Namespace) -> int:
@@ -66,6 +74,7 @@ def _deidentified(args: argparse.Namespace) -> int:
             "export: --deidentified has folders of its own for --dicom, --nifti and --csv"
         )
     with in_use(args.record):
+        _patience(args.record)
         written, missing = deidentified(args.record, args.deidentified, args.engine)
     print(f"{args.deidentified}: {len(written)} files; manifest.json says what is not there")
     for what in missing:

@@ -55,6 +55,7 @@ def test_a_killed_core_and_a_killed_intake_come_back_and_the_terminal_still_work
 ) -> None:
     case = sphere_case(tmp_path, "P1", CENTRE, needles=True)
     with LiveProcess(case, tmp_path / "record") as room:
+        room.type("help")
         room.type("next")
         room.wait(lambda lines: lines_of(lines, "phase", phase="freeze"))
         os.kill(room.core, signal.SIGKILL)
@@ -68,6 +69,7 @@ def test_a_killed_core_and_a_killed_intake_come_back_and_the_terminal_still_work
         room.wait(lambda lines: lines_of(lines, "process_restarted", process="intake"))
         room.wait(lambda lines: len(lines_of(lines, "listening")) == 3)
     assert room.process.returncode == 0
+    assert "  what if 2=0 for 5 " in room.output
     # What stood before is told anew, once, and what came with the restart as ever.
     assert room.output.count("Alarm stands: ") == 1
     assert "Alarm stands: ** NO BASELINE" in room.output
