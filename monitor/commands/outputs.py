@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.commands.stopping import taken_back
+from monitor.record.journal import JOURNAL
 from monitor.record.reading import in_use
 from monitor.record.spool import Spool
 
@@ -60,6 +61,8 @@ def export(args: argparse.Namespace) -> int:
 
 
 def _patience(record: Path) -> None:
+    if not (record / JOURNAL).exists():
+        return
     print(
         f"{record}: each scan is worked out once more; a minute or so", file=sys.stderr, flush=True
     )
@@ -88,7 +91,6 @@ def send(args: argparse.Namespace) -> int:
     that could be sent, or nobody that it could be sent to: then there is no spool either."""
     from monitor.config import ConfigError
     from monitor.intake.tls import TlsError, client_context
-    from monitor.record.journal import JOURNAL
     from monitor.sending import Trouble, receiver_of, send_all
 
     try:

@@ -73,7 +73,8 @@ def read_journal(record: Path, tell: Tell) -> list[JournalLine]:
     try:
         raw = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise RecordError(f"{path}: {error.strerror}") from None
+        how = f"; iceball records {record} lists the records below it" if record.is_dir() else ""
+        raise RecordError(f"{path}: {error.strerror}{how}") from None
     if torn := raw.pop():
         text = f"torn off: {len(torn)} byte(s) without an end of line, not read"
         tell(Finding(len(raw) + 1, "torn_line", text))
