@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -134,12 +134,21 @@ def _padded(h: Float32Array) -> Float32Array:
 
 
 def _gang(pool: ThreadPoolExecutor, workers: int, work: Callable[[int], FloatArray]) -> FloatArray:
-    """All workers at once; what worker 0 counted."""
-    others = [pool.submit(work, worker) for worker in range(1, workers)]
-    counted = work(0)
-    for other in others:
-        other.result()
-    return counted
+    """All workers at once; what worker 0 counted. None of them is the caller's thread, on which Ctrl-C may
+    come between the start of one and of the next: those that have started would wait for ever."""
+
+    def lead() -> FloatArray:
+        others = [pool.submit(work, worker) for worker in range(1, workers)]
+        counted = work(0)
+        for other in others:
+            other.result()
+        return counted
+
+    leader = pool.submit(lead)
+    try:
+        return leader.result()
+    finally:
+        wait([leader])
 
 
 class _Run:
