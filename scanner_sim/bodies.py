@@ -16,6 +16,7 @@ from scanner_sim.frame import FloatArray
 from scanner_sim.scenario import Body, Point
 
 Level = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+_RIM_MM = 5.0
 
 
 def ellipsoid(centre: Point, semi_axes: Point) -> Level:
@@ -91,10 +92,15 @@ def sampled(field: FloatArray, origin_xyz: FloatArray, spacing_xyz: FloatArray) 
 
 
 def patch(inner: Level, centre: Point, reach_mm: float) -> Level:
-    """The part of a body within reach of a point."""
+    """The part of a body within reach of a point. Farther than ``_RIM_MM`` beyond that, which is more than a
+    voxel, it is how far: the body itself is not asked."""
 
     def level(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
-        far = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2) - reach_mm
-        return np.maximum(inner(x, y, z), far)
+        x, y, z = np.broadcast_arrays(x, y, z)
+        away = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2)
+        far = np.asarray(away - reach_mm)
+        near = np.asarray(far < _RIM_MM)
+        far[near] = np.maximum(inner(x[near], y[near], z[near]), far[near])
+        return far
 
     return level

@@ -13,7 +13,8 @@ from scanner_sim.dicom.enhanced import enhanced
 from scanner_sim.wire.push import Target, deliver
 from tests.wire.live import LiveProcess
 
-pytestmark = pytest.mark.timeout(1500)
+# Two whole procedures; that both make the same volume is in tests/intake.
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.long]
 
 # What has a time of the room's clock, or names the objects.
 _OF_THE_MOMENT = {"seq", "at", "mono_s", "as_of", "sop_instance_uids", "sha256", "time_to_margin_s"}
