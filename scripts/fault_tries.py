@@ -151,15 +151,15 @@ Strike = Callable[[Room, random.Random], float]
 
 def struck(
     room: Room, row: Row, target: Target, strike: Strike, number: int,
-    made: Callable[[int], list[Dataset]] = scan,
+    made: Callable[[int], list[Dataset]] = scan, to_come: int = 2,
 ) -> None:  # fmt: skip
-    """One try, somewhere in a scan. Seconds are from the scan's last answer to its
-    assessment, or those that what was struck took, if they are more."""
+    """One try, somewhere in a scan, of which so many images are still to come. Seconds are from the scan's
+    last answer to its assessment, or those that what was struck took, if they are more."""
     chance = random.Random(number)
     slices, before = made(number), len(room.journal())
     scanner = Scanner(target, slices)
     scanner.start()
-    scanner.reached(chance.randrange(2, len(slices) - 2))
+    scanner.reached(chance.randrange(2, len(slices) - to_come))
     row.tries += 1
     back_s = strike(room, chance)
     scanner.join(_PATIENCE_S)
