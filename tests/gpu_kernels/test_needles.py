@@ -52,7 +52,9 @@ def test_direction_does_not_matter(degc: float) -> None:
     assert oblique == pytest.approx(along, abs=0.3)
 
 
-@pytest.mark.parametrize("direction", [(0.0, 0.0, 1.0), OBLIQUE])
+@pytest.mark.parametrize(
+    "direction", [pytest.param((0.0, 0.0, 1.0), marks=pytest.mark.long), OBLIQUE]
+)
 def test_spacing_does_not_matter(direction: tuple[float, float, float]) -> None:
     for degc in (-0.99, -4.5, -20.0, -40.0):
         radii = [radius_mm(spacing_mm, direction, degc) for spacing_mm in (0.5, 1.0, 2.0)]

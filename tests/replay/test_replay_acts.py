@@ -118,6 +118,7 @@ def test_a_drawing_that_was_changed_is_found(
     assert (at, "file_missing") in read_again(record, at)
 
 
+@pytest.mark.long
 def test_a_live_procedure_whose_needle_was_stopped_replays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> tuple[Room, RememberingCor
     return room, room.run()
 
 
+@pytest.mark.long  # test_replay.py and test_replay_acts.py have the same of other procedures
 def test_every_state_comes_out_again(room: tuple[Room, RememberingCore]) -> None:
     made, core = room
     steps, findings, _ = replayed(made.record)
