@@ -15,7 +15,7 @@ from monitor.snapshot import Snapshot
 from monitor.view import formats
 from monitor.view.formats import NBSP, UNKNOWN
 from monitor.view.translations import text
-from monitor.view.viewmodel import ScreenModel, State
+from monitor.view.viewmodel import ScreenModel, State, after_ct
 
 # A line of several rows is not broken within a range or before a unit.
 _JOINER = "\u2060"
@@ -52,10 +52,6 @@ def output_by(s: Snapshot, at_utc_s: float) -> int | None:
     return i if i >= 0 and at_utc_s <= s.forecast_times_utc_s[-1] else None
 
 
-def after_ct(s: Snapshot, at_utc_s: float) -> str:
-    return f"CT{NBSP}+{NBSP}{formats.clock(at_utc_s - s.forecast_times_utc_s[0])}"
-
-
 def lines(model: ScreenModel, s: Snapshot | None) -> tuple[str, ...]:
     """A heading and a line for each body; only why there is none, where the CT is too old."""
     trusted = trust(model, s)
@@ -63,7 +59,11 @@ def lines(model: ScreenModel, s: Snapshot | None) -> tuple[str, ...]:
         return ()
     if trusted is Trust.OLD:
         return (text(model.language, "cold.head.old"),)
-    head = text(model.language, f"cold.head.{trusted.value}", at=after_ct(s, s.dose[0].at_utc_s))
+    head = text(
+        model.language,
+        f"cold.head.{trusted.value}",
+        at=after_ct(s, s.dose[0].at_utc_s, model.language),
+    )
     return (head, *(_line(d, model) for d in s.dose if d.name in _BODIES))
 
 

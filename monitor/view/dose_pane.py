@@ -23,7 +23,7 @@ from monitor.view.qt import Qt
 from monitor.view.scene import AROUND_MM, Scene
 from monitor.view.translations import text
 from monitor.view.turns import Turns
-from monitor.view.viewmodel import ScreenModel
+from monitor.view.viewmodel import ScreenModel, after_ct
 
 # (from, up to, colour, hatch): the isotherms' own colours.
 CLASSES: tuple[tuple[float | None, float, str, Any], ...] = (
@@ -163,7 +163,7 @@ class DosePane(QWidget):
         trusted = cold.trust(model, s)
         if i is None and trusted.shown:
             trusted = cold.Trust.NONE
-        after = "" if i is None else cold.after_ct(s, s.forecast_times_utc_s[i])
+        after = "" if i is None else after_ct(s, s.forecast_times_utc_s[i], language)
         title = text(language, f"cold.title.{trusted.value}", at=after)
         plane = text(
             language,

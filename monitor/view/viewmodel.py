@@ -315,14 +315,19 @@ def _next_ct(inputs: Inputs, state: State) -> Readout:
 
 
 def _simulation(s: Snapshot | None, layers: Layers, language: str) -> str:
-    """The prediction's own clock: how far it has run on from the scan it started from. Until the one from
-    the scan that is shown comes, that is an earlier one, and said."""
+    """The prediction's own clock."""
     if s is None or layers.predicted_at_utc_s is None:
         return ""
+    return text(language, "simulation", clock=after_ct(s, layers.predicted_at_utc_s, language))
+
+
+def after_ct(s: Snapshot, at_utc_s: float, language: str) -> str:
+    """How far a prediction has run on from the scan it started from. Until the one from the scan that is
+    shown comes, that is an earlier one, and said."""
     began_utc_s, shown = s.forecast_times_utc_s[0], s.assessment
     earlier = shown is not None and began_utc_s < shown.as_of_utc_s - FUTURE_TOLERANCE_S
-    clock = formats.clock(max(0.0, layers.predicted_at_utc_s - began_utc_s))
-    return text(language, "simulation_earlier" if earlier else "simulation", clock=f"CT + {clock}")
+    ct = text(language, "ct.earlier") if earlier else "CT"
+    return f"{ct} + {formats.clock(max(0.0, at_utc_s - began_utc_s))}".replace(" ", formats.NBSP)
 
 
 # --------------------------------------------------------------------------- alarms of the view

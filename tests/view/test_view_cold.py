@@ -66,12 +66,19 @@ def test_seconds_are_said_where_there_are_any_and_what_is_unknown_is_a_dash(
     assert "spared most: —, ≤ −20 °C for 59–61 s, ≤ −40 °C for 0–7 s, frozen 1×" in said
 
 
+_WITH_COLD = (
+    *("normal", "alarm", "degraded", "earlier_ct"),
+    *("thaw", "replay", "core_silent", "no_ice"),
+)
+
+
 @pytest.mark.parametrize("language", ["en", "fr"])
 def test_nothing_is_said_without_a_forecast_of_now(normal: Snapshot, language: str) -> None:
     for name, s in samples.states(normal).items():
         said = cold.lines(model_of(s, language), s)
-        if name in ("normal", "alarm", "degraded", "thaw", "replay", "core_silent", "no_ice"):
+        if name in _WITH_COLD:
             assert len(said) == 3, name
+            assert ("earlier" in said[0] or "précédent" in said[0]) == (name == "earlier_ct"), name
             assert ("ncert" in said[0]) == (name == "degraded"), name
         elif name == "stale":
             assert len(said) == 1

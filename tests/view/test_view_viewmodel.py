@@ -58,7 +58,7 @@ def test_normal_english(normal: Snapshot) -> None:
     assert m.phase == "Cycle 1 · FREEZE"
     assert (m.clock, m.clock_of) == ("06:42", "10:00")
     assert m.last_ct.value == "Last CT: 00:48"
-    assert m.simulation == "Predicted: CT + 00:48"
+    assert m.simulation == f"Predicted: CT{N}+{N}00:48"
     assert m.next_ct.value == "Next CT in 02:42"
     assert m.next_ct.note == f"else the CT is too old · margin{N}covered?{N}in{N}07:11"
     assert m.alarm is None
@@ -340,8 +340,8 @@ def test_a_prediction_from_an_earlier_ct_than_the_one_shown_says_so(normal: Snap
     """For the seconds that the new scan's own takes, and longer where it fails."""
     new = with_assessment(normal, as_of_utc_s=NOW - 10.0)
     assert look(new).last_ct.value == "Last CT: 00:10"
-    assert look(new).simulation == "Predicted: CT + 00:48 (earlier CT)"
-    assert look(new, language="fr").simulation == "Prédit : CT + 00:48 (CT précédent)"
+    assert look(new).simulation == f"Predicted: earlier{N}CT{N}+{N}00:48"
+    assert look(new, language="fr").simulation == f"Prédit : CT{N}précédent{N}+{N}00:48"
 
 
 @pytest.mark.requirement("REQ-FORECAST-APART")

@@ -293,6 +293,8 @@ def states(normal: Snapshot) -> dict[str, Snapshot | None]:
         "normal": normal,
         "alarm": replace(normal, alarms=(near, poor)),
         "stale": replace(normal, assessment=replace(a, as_of_utc_s=NOW - 373.0)),
+        # What is predicted is still of the CT before.
+        "earlier_ct": replace(normal, assessment=replace(a, as_of_utc_s=NOW - 10.0)),
         "degraded": replace(
             normal,
             ice_edge_error_mm=1.8,
