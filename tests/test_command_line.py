@@ -16,7 +16,7 @@ from monitor.cli import main
 from monitor.config import PACS_OBJECTS
 from monitor.export import OBJECTS, objects_named
 
-HEAVY = ("numba", "scipy", "highdicom", "pynetdicom", "PyQt5")
+HEAVY = ("numba", "scipy", "highdicom", "pydicom", "pynetdicom", "SimpleITK", "PyQt5")
 
 
 def commands(p: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -35,6 +35,15 @@ def test_every_command_has_its_function() -> None:
     for prog, run in found.items():
         module, name = (c.cell_contents for c in run.__closure__)
         assert callable(getattr(import_module(f"monitor.commands.{module}"), name)), prog
+
+
+def test_who_looks_after_a_procedure_imports_nothing_heavy() -> None:
+    """It stays for hours, beside the program that it starts again at once."""
+    code = (
+        f"import sys, monitor.commands.procedure\nprint([m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("typed", [["send", "x", "--to", "PACS"], ["live", "--screen", "none"]])

@@ -9,7 +9,7 @@ from typing import Any
 from gpu_kernels.engine import CHOICES
 from monitor import logs
 from monitor.arguments.parts import add_engine, add_screens, command, port, positive
-from monitor.commands import NOTICE
+from monitor.commands import ACTS, NOTICE
 from monitor.demo import SCENARIO, SPEED
 from monitor.supervisor import BY, TAKE_OVER
 
@@ -57,13 +57,9 @@ def add_live(commands: Any) -> None:
         "live",
         help="monitor a procedure",
         epilog=NOTICE,
-        description="Listens for CT over DICOM and shows measured and predicted ice until stopped "
-        "(Ctrl-C, or Q in the window). With --headless, operator acts can be typed: next "
-        "(start or next phase), acknowledge (all alarms), clear (a wrong-patient block), reload (the case), "
-        "open FILE (another case), "
-        "baseline v002 (which scan is the baseline), accept or reject (the ice measured last), "
-        "needle 2=0 (it was stopped), undo, quit, and questions: "
-        "what if 2=0 (needle 2 stops now), what if all=50 for 5 (half duty, five minutes more).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Listens for CT over DICOM and shows measured and predicted ice until stopped (Ctrl-C,\n"
+        f"or Q in the window). With --headless, operator's acts and questions can be typed:\n{ACTS}",
     )
     p.add_argument(
         "case",

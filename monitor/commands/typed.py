@@ -7,19 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from monitor import console
+from monitor.commands import ACTS
 from monitor.runtime import Live
 
-_HELP = """\
-  next                 start the freeze, or the next phase
-  acknowledge          all alarms
-  clear                a block for a wrong patient
-  baseline v002        which scan is the baseline
-  accept, reject       the ice measured last
-  needle 2=0           needle 2 was stopped; 100: it cools fully
-  what if 2=0 for 5    what would come of that, the freeze going on for 5 minutes
-  open FILE, reload    another case; the same one, which was edited
-  undo                 the last of needle, accept, reject and baseline; next, for 30 s
-  quit                 end the procedure"""
 _TYPED = {
     "next": "phase_next",
     "acknowledge": "acknowledge",
@@ -28,8 +18,6 @@ _TYPED = {
     "undo": "undo",
     "quit": "quit",
 }
-
-
 _REVIEWS = {"accept": "accept_ice", "reject": "reject_ice"}
 
 
@@ -50,7 +38,7 @@ def read_acts(live: Live) -> None:
         elif word.startswith("needle"):
             _ask(live, "needle", console.needle_params, word)
         elif word in ("help", "?"):
-            print(_HELP, flush=True)
+            print(ACTS, flush=True)
         elif word:
             print(f"unknown: {word!r}; help says what can be typed", flush=True)
 
