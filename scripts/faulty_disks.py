@@ -68,9 +68,7 @@ class Disk:
         _done("chattr", "-R", "-f", "+i", str(self.at / "record"))
 
     def unprotect(self) -> None:
-        """Twice: the monitor makes and renames files while the folders are gone through."""
-        for _ in range(2):
-            _done("chattr", "-R", "-f", "-i", str(self.at / "record"))
+        _done("chattr", "-R", "-f", "-i", str(self.at / "record"))
 
     def break_down(self) -> None:
         """As the kernel does it when it reads nonsense from a disk (ext4, errors=remount-ro)."""

@@ -125,8 +125,10 @@ def _too_large(room: Room, target: Target, slices: list[Dataset], chance: random
         raise SystemExit("it was answered with success")
 
     def told(lines: list[dict[str, Any]]) -> bool:
-        alarms = (x["code"] for x in lines[before:] if x["kind"] == "alarm_raised")
-        return "images_refused" in alarms
+        """The alarm stands; that of a try before may not have been over for a moment."""
+        refused = any(x["kind"] == "images_refused" for x in lines[before:])
+        alarm = [x["kind"] for x in lines if x.get("code") == "images_refused"]
+        return refused and [k for k in alarm if k != "alarm_acknowledged"][-1:] == ["alarm_raised"]
 
     room.wait(told, _ANSWER_S)
     scanner.join(_ANSWER_S)
